@@ -1,0 +1,52 @@
+# Everything a newcomer needs: `make demo` runs the pipeline, `make test` proves it, `make check` and `make fix` keep it tidy.
+PYTHON ?= python3
+BIN := .venv/bin
+# pip installs torch, because it takes a CPU build where one is on offer; uv installs everything else, as locked.
+TORCH := torch==2.13.0
+UV := uv==0.13.9
+DEMO := examples/kite-guild
+
+.PHONY: demo test check fix lock compile clean
+
+demo: .venv/installed
+	$(BIN)/python examples/smollm2.py build/smollm2
+	$(BIN)/osft-pipeline run \
+		--data $(DEMO)/sdg_output.csv \
+		--questions $(DEMO)/gap_questions.csv \
+		--model build/smollm2 \
+		--workspace workspace \
+		--system-prompt "$$(cat $(DEMO)/system_prompt.txt)" \
+		--num-epochs 3 --learning-rate 2e-4 --max-seq-len 256 --max-tokens-per-gpu 512
+
+# In tiers by cost: plain Python, small models, whole runs.
+test: .venv/installed
+	$(BIN)/pytest tests/fast --numprocesses 2
+	$(BIN)/pytest tests/models
+	$(BIN)/pytest tests/runs
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/osft-pipeline compile --check
+
+fix: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/osft-pipeline compile
+
+# Resolve the dependencies anew.
+lock: .venv/installed
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+		--no-header --no-annotate --quiet | grep -v "== 'never'" > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf .venv build workspace
+
+.venv/installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(UV) $(TORCH)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@

@@ -1,0 +1,47 @@
+"""The chat row, the one format that training and inference share; no other file knows it.
+
+{"messages": [{"role": "system", "content": "You are an expert on the rule book."},
+              {"role": "user", "content": "What colour is a master's sash?"},
+              {"role": "assistant", "content": "A master's sash is crimson."}]}
+"""
+
+from typing import Any
+
+Message = dict[str, str]
+
+ROLES = ("system", "user", "assistant")
+
+
+def prompt(system_prompt: str, question: str) -> list[Message]:
+    """The messages before the answer. An empty system prompt leaves the system message to the model's template."""
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [*system, {"role": "user", "content": question}]
+
+
+def training_row(system_prompt: str, question: str, response: str) -> dict[str, Any]:
+    """One training sample: the prompt and the answer to learn."""
+    return {"messages": [*prompt(system_prompt, question), {"role": "assistant", "content": response}]}
+
+
+def check_row(row: Any) -> list[Message]:
+    """The messages of a training row read from a file.
+
+    Raises:
+        ValueError: when it is not a chat row that ends with an assistant's answer; the text says why.
+    """
+    if not isinstance(row, dict) or not isinstance(row.get("messages"), list) or not row["messages"]:
+        raise ValueError('not an object with a non-empty list "messages"')
+    messages = row["messages"]
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise ValueError(f"message {number} has no role out of {', '.join(ROLES)}")
+        if not isinstance(message.get("content"), str) or not message["content"].strip():
+            raise ValueError(f"message {number} ({message['role']}) has no text")
+    if messages[-1]["role"] != "assistant":
+        raise ValueError("the last message is not the assistant's")
+    return messages
+
+
+def question_of(row: dict[str, Any]) -> str:
+    """The (last) user message of a chat row."""
+    return next(message["content"] for message in reversed(row["messages"]) if message["role"] == "user")

@@ -1,0 +1,59 @@
+"""Questions to answers: the model's own chat template, the training's system prompt, greedy, in batches."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from components import chat, progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MAX_NEW_TOKENS = 48
+BATCH_SIZE = 16
+
+
+def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """A model ready to answer: on the GPU in its files' number format, on the CPU in float32."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    on_gpu = torch.cuda.is_available()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if on_gpu else torch.float32)
+    return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
+
+
+@torch.inference_mode()
+def answer(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", system_prompt: str, questions: list[str], who: str
+) -> list[str]:
+    """The answers of a model, in the order of the questions; `who` names it in the progress."""
+    prompts = [
+        tokenizer.apply_chat_template(chat.prompt(system_prompt, question), tokenize=False, add_generation_prompt=True)
+        for question in questions
+    ]
+    # Like lengths together: a batch computes as many steps as its longest prompt needs.
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
+    answers = [""] * len(prompts)
+    for batch in progress.track(batches, math.ceil(len(prompts) / BATCH_SIZE), f"{who}: batches of answers"):
+        inputs = tokenizer(
+            [prompts[index] for index in batch], add_special_tokens=False, padding=True, return_tensors="pt"
+        ).to(model.device)
+        output = model.generate(
+            **inputs,
+            max_new_tokens=MAX_NEW_TOKENS,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        for index, text in zip(batch, texts, strict=True):
+            answers[index] = text.strip()
+    return answers

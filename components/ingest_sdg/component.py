@@ -1,0 +1,39 @@
+"""The KFP face of `ingest_sdg`."""
+
+from kfp import dsl
+
+from components.kfp_step import step
+
+
+@step
+def ingest_sdg(
+    data: str,
+    questions: str,
+    retention_questions: str,
+    columns: str,
+    accepted_judgments: str,
+    records: dsl.Output[dsl.Dataset],
+    review: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Read SDG output and questions; keep what can be learnt, account for every row."""
+    from pathlib import Path
+
+    from components.ingest_sdg import core
+    from components.progress import run_step
+
+    report = run_step(
+        "ingest_sdg",
+        core.ingest_sdg,
+        data=data,
+        questions=questions,
+        retention_questions=retention_questions,
+        columns=columns,
+        accepted_judgments=accepted_judgments,
+        output=Path(records.path),
+        review=Path(review.path),
+    )
+    metrics.log_metric("rows_read", report.rows_read)
+    metrics.log_metric("kept", report.kept)
+    for reason, count in report.dropped.items():
+        metrics.log_metric(f"dropped_{reason.replace(' ', '_')}", count)

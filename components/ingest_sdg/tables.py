@@ -1,0 +1,69 @@
+"""A table of texts from anywhere that fsspec reads: a path, `file://`, `https://`, and `s3://` where s3fs is installed."""
+
+import io
+from typing import TYPE_CHECKING
+
+from components.problems import problem, quote
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_table(uri: str) -> "pd.DataFrame":
+    """All cells as text; an empty cell is an empty text.
+
+    Raises:
+        Problems: when there is no such file, it is not UTF-8, or it is no CSV.
+    """
+    import pandas as pd
+
+    content = read_bytes(uri)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise problem(
+            f"the file is not UTF-8: byte 0x{content[error.start]:02x}",
+            where=f"{uri}, line {line}, byte {error.start}",
+            rule="tables are UTF-8 text",
+            remedy="convert it, for instance: iconv -f WINDOWS-1252 -t UTF-8 old.csv > new.csv",
+        ) from None
+    if not text.strip():
+        raise problem("the file is empty", where=uri, rule="a CSV with a header", remedy="check what wrote it")
+    try:
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=True)
+    except pd.errors.ParserError as error:
+        raise problem(
+            f"the file is no CSV: {str(error).strip()}",
+            where=uri,
+            rule="one row a record, texts with commas, quotes or line breaks in double quotes, a quote doubled",
+            remedy="write it with a CSV library, for instance pandas.DataFrame.to_csv(index=False)",
+        ) from None
+    table.columns = [str(column).strip() for column in table.columns]
+    return table
+
+
+def read_bytes(uri: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        Problems: when it cannot be read; says what was tried.
+    """
+    import fsspec
+
+    try:
+        with fsspec.open(uri, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        what, remedy = "no such file", "correct the path; on the cluster the workspace is the only disk the step sees"
+    except IsADirectoryError:
+        what, remedy = "this is a folder", "name the file in it"
+    except PermissionError as error:
+        what, remedy = f"no permission to read it: {error.strerror}", "make it readable for group 0"
+    except ImportError as error:
+        what, remedy = f"no reader for this kind of address: {error}", "install the package, or copy the file"
+    except ValueError as error:
+        what, remedy = f"no usable address: {error}", "use a path or file://, https:// or s3://"
+    except OSError as error:
+        what, remedy = f"cannot be read: {error}", "check the address and the connection, then run again"
+    raise problem(what, where=quote(uri), rule="data and questions are readable files", remedy=remedy)

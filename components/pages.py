@@ -1,0 +1,40 @@
+"""HTML pages that the steps write: one file each, no network, every text escaped, light and dark."""
+
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --good: #2a7d3f; --bad: #b3362b; --soft: #8882; }
+@media (prefers-color-scheme: dark) { :root { --good: #6fcf87; --bad: #ff8a7d; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.good { color: var(--good); } .bad { color: var(--bad); } .verdict { font-size: 1.15rem; font-weight: 600; }
+details { white-space: pre-wrap; } figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; }
+code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; overflow-wrap: anywhere; }
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title><style>{{ style }}</style></head>
+<body><main><h1>{{ title }}</h1>
+{% block content %}{% endblock %}
+</main></body></html>
+"""
+
+
+def render(package: str, template: str, *, title: str, **values: Any) -> str:
+    """A page from a template file of a step's package; it extends "page" and fills the block "content"."""
+    source = resources.files(package).joinpath(template).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader({"page": _PAGE, template: source}),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(title=title, style=STYLE, **values)

@@ -1,0 +1,53 @@
+"""The KFP face of `plan_training`."""
+
+from kfp import dsl
+
+from components.kfp_step import step
+
+
+@step
+def plan_training(
+    dataset: dsl.Input[dsl.Dataset],
+    snapshot: dsl.Input[dsl.Model],
+    workspace: str,
+    unfreeze_rank_ratio: float,
+    num_epochs: int,
+    effective_batch_size: int,
+    learning_rate: float,
+    max_seq_len: int,
+    max_tokens_per_gpu: int,
+    seed: int,
+    training_options: dict,
+    gpu_memory_gib: float,
+    plan: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.HTML],
+) -> bool:
+    """Plan the run; refuse what cannot work before a GPU is asked for. True when there is anything to do."""
+    from pathlib import Path
+
+    from components.plan_training import core
+    from components.progress import run_step
+
+    result = run_step(
+        "plan_training",
+        core.plan_training,
+        dataset=Path(dataset.path),
+        snapshot=Path(snapshot.path),
+        workspace=Path(workspace),
+        options={
+            **training_options,
+            "unfreeze_rank_ratio": unfreeze_rank_ratio,
+            "num_epochs": num_epochs,
+            "effective_batch_size": effective_batch_size,
+            "learning_rate": learning_rate,
+            "max_seq_len": max_seq_len,
+            "max_tokens_per_gpu": max_tokens_per_gpu,
+            "seed": seed,
+        },
+        gpu_memory_gib=gpu_memory_gib,
+        snapshot_seconds=float(snapshot.metadata["seconds"]),
+        output=Path(plan.path),
+        page=Path(page.path),
+    )
+    plan.metadata["run_key"] = result.run_key
+    return result.anything_to_do

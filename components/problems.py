@@ -1,0 +1,89 @@
+"""Errors that a user can act on: what is wrong, where, which rule it breaks, and the remedy; all of them at once.
+
+checks = Checks()
+checks.add("column 'response' is missing", where="qa.csv, header", rule="...", remedy="...")
+checks.raise_if_any()
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+
+LONGEST_QUOTE = 80  # characters of a user's value that an error repeats
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that the user can mend."""
+
+    what: str
+    """What is wrong, as a sentence without a full stop."""
+    where: str
+    """The file, row, column, parameter or address it was found in."""
+    rule: str
+    """What would have been right."""
+    remedy: str
+    """What to do now."""
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  where:  {self.where}\n  rule:   {self.rule}\n  remedy: {self.remedy}"
+
+
+class Problems(ValueError):
+    """Everything found wrong with the user's input. The command line and the steps print it and exit with code 1."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        assert self.problems
+        count = len(self.problems)
+        lines = [f"{number}. {problem}".replace("\n", "\n   ") for number, problem in enumerate(self.problems, 1)]
+        super().__init__("\n".join([f"{count} problem{'s' if count > 1 else ''}", *lines]))
+
+
+class StepFailed(Exception):
+    """A step of a local run ended with an error; what it said about it is already shown."""
+
+
+class Checks:
+    """Collects problems, so that a user sees all of them and not the first one only."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def add(self, what: str, *, where: str, rule: str, remedy: str) -> None:
+        self.problems.append(Problem(what=what, where=where, rule=rule, remedy=remedy))
+
+    def collect(self, error: Problems) -> None:
+        self.problems.extend(error.problems)
+
+    def raise_if_any(self) -> None:
+        """Raises:
+        Problems: when anything was added.
+        """
+        if self.problems:
+            raise Problems(self.problems)
+
+
+def problem(what: str, *, where: str, rule: str, remedy: str) -> Problems:
+    """A single problem, ready to be raised."""
+    return Problems([Problem(what=what, where=where, rule=rule, remedy=remedy)])
+
+
+def quote(value: object) -> str:
+    """A user's value for an error text: on one line, without control characters, not longer than needed."""
+    text = str(value)
+    shown = text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 1] + "…"
+    return repr(shown)
+
+
+def list_some(values: Iterable[object], most: int = 10) -> str:
+    """'a, b, c and 4 more'."""
+    items = [str(value) for value in values]
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean x?)' for the known name nearest to `name`, or nothing."""
+    nearest = difflib.get_close_matches(name.casefold(), list(known), n=1, cutoff=0.6)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""

@@ -1,0 +1,20 @@
+"""The KFP face of `snapshot_model`."""
+
+from kfp import dsl
+
+from components.kfp_step import step
+
+
+@step
+def snapshot_model(model: str, revision: str, workspace: str, snapshot: dsl.Output[dsl.Model]):
+    """Bring the base model into the workspace, verified; once."""
+    from pathlib import Path
+
+    from components.progress import run_step
+    from components.snapshot_model import core
+
+    report = run_step("snapshot_model", core.snapshot_model, model=model, revision=revision, workspace=Path(workspace))
+    snapshot.uri = str(report.path)  # stays in the workspace: a path is not uploaded to the object store
+    snapshot.metadata["source"] = report.source
+    snapshot.metadata["commit"] = report.commit
+    snapshot.metadata["seconds"] = report.seconds

@@ -1,0 +1,129 @@
+"""What belongs to a model's files, and what must be among them before anything is copied or trained."""
+
+import json
+from collections.abc import Callable, Collection
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from components.problems import Checks, list_some, problem
+
+# Weights as safetensors only: pickles run code when they are read. Only the top folder: others hold copies in other
+# formats. No *.py: code from a model's author is not run.
+WANTED = (
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
+
+# Dense decoder-only language models whose layers hold the matrices that OSFT decomposes.
+TRAINABLE_TYPES = (
+    "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3",
+)  # fmt: skip
+EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+
+
+def wanted(names: Collection[str]) -> list[str]:
+    """Those of a repository's or folder's file names that belong to a snapshot, sorted."""
+    return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in WANTED))
+
+
+def check_model_files(names: Collection[str], read: Callable[[str], bytes], where: str) -> None:
+    """Make sure that a model can be trained and asked with these files.
+
+    Args:
+        names: the wanted files that are there.
+        read: gives the content of one of the small ones.
+        where: the folder or repository, for the error.
+
+    Raises:
+        Problems: naming everything that is missing, and a model that this project cannot train.
+    """
+    checks = Checks()
+    rule = "a model is config.json, a tokenizer, its chat template and its weights as *.safetensors"
+    remedy = (
+        "name a folder written by save_pretrained, or a model on a hub; for a chat template take the -instruct model"
+    )
+
+    def document(name: str) -> dict[str, Any]:
+        if name not in names:
+            return {}
+        try:
+            value = json.loads(read(name))
+        except ValueError as error:
+            checks.add(
+                f"{name} is no JSON: {error}",
+                where=f"{where}/{name}",
+                rule="a JSON object",
+                remedy="fetch the file again",
+            )
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    config = document("config.json")
+    missing = []
+    if "config.json" not in names:
+        missing.append("config.json")
+    if not any(name in names for name in TOKENIZERS):
+        missing.append(f"a tokenizer ({' or '.join(TOKENIZERS)})")
+    if not any(name in names for name in TEMPLATES) and not document("tokenizer_config.json").get("chat_template"):
+        missing.append(f"a chat template ({TEMPLATES[0]} or chat_template in tokenizer_config.json)")
+    if not any(name.endswith(".safetensors") for name in names):
+        missing.append("weights (*.safetensors)")
+    if missing:
+        checks.add(f"the model lacks {', '.join(missing)}", where=where, rule=rule, remedy=remedy)
+    shards = set(document("model.safetensors.index.json").get("weight_map", {}).values())
+    if absent := sorted(shards.difference(names)):
+        checks.add(
+            f"weights are missing: {list_some(absent)}",
+            where=f"{where}/model.safetensors.index.json",
+            rule="every file that the index names is there",
+            remedy="fetch the model again",
+        )
+    if config:
+        _check_trainable(config, where, checks)
+    checks.raise_if_any()
+
+
+def check_model_folder(folder: Path) -> list[str]:
+    """The wanted files of a local model folder, after `check_model_files`."""
+    if not folder.is_dir():
+        raise problem(
+            "no such folder",
+            where=f"model {folder}",
+            rule="a model is a local folder or org/name on a hub",
+            remedy="correct the path; org/name has exactly one slash and no dots in front",
+        )
+    names = wanted([path.name for path in folder.iterdir() if path.is_file()])
+    check_model_files(names, lambda name: (folder / name).read_bytes(), str(folder))
+    return names
+
+
+def _check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
+    model_type = config.get("model_type")
+    if any((config.get(key) or 0) > 1 for key in EXPERT_KEYS):
+        checks.add(
+            f"the model is a mixture of experts ({model_type})",
+            where=f"{where}/config.json",
+            rule=f"the backend single-device trains dense models: {', '.join(TRAINABLE_TYPES)}",
+            remedy="use a dense model, or train this one with training_hub.osft(backend='mini-trainer') on several GPUs",
+        )
+    elif model_type not in TRAINABLE_TYPES:
+        checks.add(
+            f"models of type {model_type!r} are not supported",
+            where=f"{where}/config.json",
+            rule=f"the backend single-device trains {', '.join(TRAINABLE_TYPES)}",
+            remedy="use one of these, or train this one with training_hub.osft(backend='mini-trainer')",
+        )

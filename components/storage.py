@@ -1,0 +1,103 @@
+"""Files that are either complete or absent: whatever stands under its final name was written to its end.
+
+Written beside the target under a unique name, flushed to the disk, renamed. A pod killed in between leaves only a
+`.tmp-*` beside the target, which nobody reads; a second pod that publishes the same thing loses nothing.
+The idea is huggingface_hub's (`file_download.py`): a unique name and a rename, because file locks do not work on NFS.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+READ_BYTES = 1 << 20
+# Pods run as any user of one group; the next one must be able to read and to clean up (safetensors writes 0600).
+FILE_MODE, FOLDER_MODE = 0o664, 0o775
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file's content, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """Hex digest of a value's canonical JSON: sorted keys, no white space, UTF-8."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """One JSON value a line; the folder that holds it is what gets published."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file under its final name, or leave what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    _flush(temporary)
+    temporary.replace(path)
+    _flush(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole JSON file under its final name, or leave what was there."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def publish_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; it appears as `final`, complete, when the block ends without an error.
+
+    If somebody else published `final` meanwhile, theirs stays and ours is dropped: a name stands for one content.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(final)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in sorted(temporary.rglob("*")):
+            path.chmod(FOLDER_MODE if path.is_dir() else FILE_MODE)
+            _flush(path)
+        temporary.chmod(FOLDER_MODE)
+        _flush(temporary)
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+        _flush(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.parent / f".tmp-{path.name}-{uuid.uuid4().hex[:12]}"
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

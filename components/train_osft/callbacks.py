@@ -1,0 +1,54 @@
+"""Calls the user's `training_hub` callbacks while the single-device backend trains.
+
+As with the stock backends a failing callback never stops a training: it is reported, and training goes on.
+"""
+
+import dataclasses
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from training_hub import TrainingHubCallback, TrainingHubContext
+
+from components import progress
+from components.train_osft.loop import StepMetrics
+
+
+class CallbackCaller:
+    """Turns the loop's events into the hooks of `TrainingHubCallback`."""
+
+    def __init__(self, callbacks: Iterable[TrainingHubCallback], output: Path) -> None:
+        self.callbacks = list(callbacks)
+        self.output = output
+        self.last: StepMetrics | None = None
+
+    def begin(self) -> None:
+        self._fire("on_train_begin")
+
+    def step(self, metrics: StepMetrics) -> None:
+        """A step is done."""
+        if self.last is not None and metrics.epoch != self.last.epoch:
+            self._fire("on_epoch_end")
+        self.last = metrics
+        self._fire("on_log")
+        self._fire("on_step_end")
+
+    def end(self) -> None:
+        """The adapted model is saved."""
+        self._fire("on_epoch_end")
+        self._fire("on_save")
+        self._fire("on_train_end")
+
+    def _fire(self, hook: str) -> None:
+        context = TrainingHubContext(output_dir=str(self.output))
+        if self.last is not None:
+            context.step, context.epoch = self.last.step, self.last.epoch
+            context.loss, context.learning_rate = self.last.loss, self.last.learning_rate
+            context.metrics = dataclasses.asdict(self.last)
+        for callback in self.callbacks:
+            try:
+                getattr(callback, hook)(context)
+            except Exception:
+                progress.say(
+                    f"callback {type(callback).__name__}.{hook} failed, training goes on\n{traceback.format_exc()}"
+                )

@@ -1,0 +1,36 @@
+"""The KFP face of `train_osft`."""
+
+from kfp import dsl
+
+from components.kfp_step import step
+
+
+@step
+def train_osft(
+    dataset: dsl.Input[dsl.Dataset],
+    snapshot: dsl.Input[dsl.Model],
+    plan: dsl.Input[dsl.Artifact],
+    workspace: str,
+    adapted: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Train the base model with OSFT as planned."""
+    from pathlib import Path
+
+    from components.progress import run_step
+    from components.train_osft import core
+
+    report = run_step(
+        "train_osft",
+        core.train_osft,
+        dataset=Path(dataset.path),
+        snapshot=Path(snapshot.path),
+        plan=Path(plan.path),
+        workspace=Path(workspace),
+    )
+    adapted.uri = report.path  # stays in the workspace: a path is not uploaded to the object store
+    adapted.metadata["run_key"] = report.run_key
+    metrics.log_metric("loss_first", report.loss_first)
+    metrics.log_metric("loss_last", report.loss_last)
+    metrics.log_metric("steps", report.steps)
+    metrics.log_metric("training_seconds", report.training_seconds)

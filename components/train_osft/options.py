@@ -1,0 +1,151 @@
+"""What determines a training, under the names of `training_hub.osft`. Every default of the project's training is here."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.problems import Checks, quote, suggest
+
+DESCRIPTIONS = {
+    "unfreeze_rank_ratio": "share of each matrix' directions that may change, above 0 and up to 1",
+    "num_epochs": "passes over the training data",
+    "effective_batch_size": "samples in one optimizer step",
+    "learning_rate": "peak step size of AdamW",
+    "max_seq_len": "longest sample in tokens; longer ones are an error, never dropped",
+    "max_tokens_per_gpu": "tokens computed at once; bounds the memory that activations need",
+    "seed": "decides the order of the samples",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Checked when made.
+
+    Raises:
+        Problems: naming every value out of its range.
+    """
+
+    unfreeze_rank_ratio: float = 0.25
+    """Share of each matrix' singular directions that may change; the others, the strongest ones, stay as they are."""
+    num_epochs: int = 5
+    effective_batch_size: int = 4
+    """Samples in one optimizer step."""
+    learning_rate: float = 5e-6
+    """Peak learning rate of AdamW."""
+    max_seq_len: int = 1024
+    """Longest sample, in tokens."""
+    max_tokens_per_gpu: int = 2048
+    """Tokens in one forward pass; a step with more is split into several passes."""
+    seed: int = 42
+    lr_scheduler: str = "cosine"
+    """A scheduler's name in transformers.SchedulerType."""
+    lr_scheduler_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    warmup_steps: int = 0
+    """Optimizer steps until the learning rate is at its peak."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    target_patterns: tuple[str, ...] | None = None
+    """Parts of parameter names to decompose; None: what mini_trainer lists for the architecture."""
+
+    def __post_init__(self) -> None:
+        checks = Checks()
+        for name, (rule, holds) in _RULES.items():
+            value = getattr(self, name)
+            if not holds(value):
+                checks.add(
+                    f"{name} is {quote(value)}",
+                    where=f"training option {name}",
+                    rule=rule,
+                    remedy=f"use for instance {name}={_DEFAULTS[name]!r}, the default",
+                )
+        if not checks.problems and self.max_tokens_per_gpu < self.max_seq_len:
+            checks.add(
+                f"max_tokens_per_gpu is {self.max_tokens_per_gpu}, max_seq_len is {self.max_seq_len}",
+                where="training options",
+                rule="a sample is computed in one piece, so max_tokens_per_gpu must be at least max_seq_len",
+                remedy=f"set max_tokens_per_gpu to {self.max_seq_len} or more, or lower max_seq_len",
+            )
+        checks.raise_if_any()
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "TrainingOptions":
+        """Options by name; a whole number may come as a float (KFP makes one of every number in a dictionary).
+
+        Raises:
+            Problems: naming unknown options with the nearest known one, and values out of range.
+        """
+        checks = Checks()
+        known: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in _DEFAULTS:
+                checks.add(
+                    f"unknown training option {quote(name)}{suggest(name, _DEFAULTS)}",
+                    where="training options",
+                    rule=f"the single-device backend knows {', '.join(_DEFAULTS)}",
+                    remedy="correct the name, or leave the option out",
+                )
+            elif name in _WHOLE_NUMBERS and isinstance(value, float) and value.is_integer():
+                known[name] = int(value)
+            elif name == "target_patterns" and isinstance(value, list):
+                known[name] = tuple(value)
+            elif isinstance(_DEFAULTS[name], float) and type(value) is int:
+                known[name] = float(value)
+            else:
+                known[name] = value
+        try:
+            options = cls(**known)
+        except ValueError as error:
+            checks.collect(error)  # type: ignore[arg-type]
+        checks.raise_if_any()
+        return options
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as JSON values: part of the run key."""
+        return dataclasses.asdict(self)
+
+
+def _whole(value: Any, least: int) -> bool:
+    return type(value) is int and value >= least
+
+
+def _number(value: Any, holds: Callable[[float], bool]) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and holds(value)
+
+
+def _schedulers() -> tuple[str, ...]:
+    # transformers.SchedulerType without the ones that need an argument of their own; read here, not imported: the
+    # command line checks options before it loads anything heavy. A test compares the two.
+    return (
+        "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+    )  # fmt: skip
+
+
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "unfreeze_rank_ratio": ("a number above 0 and up to 1", lambda v: _number(v, lambda x: 0 < x <= 1)),
+    "num_epochs": ("a whole number from 1", lambda v: _whole(v, 1)),
+    "effective_batch_size": ("a whole number from 1", lambda v: _whole(v, 1)),
+    "learning_rate": ("a number above 0 and below 1", lambda v: _number(v, lambda x: 0 < x < 1)),
+    "max_seq_len": ("a whole number from 16", lambda v: _whole(v, 16)),
+    "max_tokens_per_gpu": ("a whole number from 16", lambda v: _whole(v, 16)),
+    "seed": ("a whole number from 0", lambda v: _whole(v, 0)),
+    "lr_scheduler": (f"one of {', '.join(_schedulers())}", lambda v: v in _schedulers()),
+    "lr_scheduler_kwargs": ("names with values", lambda v: isinstance(v, Mapping)),
+    "warmup_steps": ("a whole number from 0", lambda v: _whole(v, 0)),
+    "beta1": ("a number from 0 and below 1", lambda v: _number(v, lambda x: 0 <= x < 1)),
+    "beta2": ("a number from 0 and below 1", lambda v: _number(v, lambda x: 0 <= x < 1)),
+    "eps": ("a number above 0", lambda v: _number(v, lambda x: x > 0)),
+    "weight_decay": ("a number from 0", lambda v: _number(v, lambda x: x >= 0)),
+    "target_patterns": (
+        "a list of parts of parameter names, or nothing",
+        lambda v: v is None or (isinstance(v, tuple) and len(v) > 0 and all(isinstance(part, str) for part in v)),
+    ),
+}
+
+_DEFAULTS: dict[str, Any] = {
+    field.name: {} if field.default is dataclasses.MISSING else field.default
+    for field in dataclasses.fields(TrainingOptions)
+}
+_WHOLE_NUMBERS = {name for name, default in _DEFAULTS.items() if type(default) is int}

@@ -1,0 +1,70 @@
+"""The workspace, one volume on the cluster and one folder on a laptop: what lies where.
+
+<workspace>/models/<org>--<name>/<commit>/   the base model and snapshot.json
+<workspace>/runs/<run key>/                  metrics.jsonl, summary.json, report.html
+<workspace>/adapted/<run key>/               the adapted model and training_report.json
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from components.problems import Checks
+
+SNAPSHOT_MANIFEST = "snapshot.json"
+TRAINING_REPORT = "training_report.json"
+SUMMARY = "summary.json"
+GIB = 2**30
+
+
+def snapshot_folder(workspace: Path, name: str, commit: str) -> Path:
+    """Where a base model lies; `name` is org/name."""
+    return workspace / "models" / name.replace("/", "--") / commit
+
+
+def run_folder(workspace: Path, run_key: str) -> Path:
+    """Where a run's plan, metrics and summary lie."""
+    return workspace / "runs" / run_key
+
+
+def adapted_folder(workspace: Path, run_key: str) -> Path:
+    """Where a run's adapted model lies."""
+    return workspace / "adapted" / run_key
+
+
+def check_workspace(workspace: Path, needed_bytes: int) -> None:
+    """Make sure that the workspace can be written to and has room.
+
+    Raises:
+        Problems: when it cannot, or has not.
+    """
+    checks = Checks()
+    where = f"workspace {workspace}"
+    writable = "the steps write models and results there, as any user of group 0"
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=workspace):
+            pass
+    except (OSError, NotADirectoryError) as error:
+        checks.add(
+            f"the workspace is not writable: {error.strerror}",
+            where=where,
+            rule=writable,
+            remedy="name another folder, or make this one writable (chmod g+w, fsGroup on a cluster)",
+        )
+    checks.raise_if_any()
+    free = shutil.disk_usage(workspace).free
+    if free < needed_bytes:
+        checks.add(
+            f"the workspace is too small: {free / GIB:.1f} GiB free, {needed_bytes / GIB:.1f} GiB needed",
+            where=where,
+            rule="it holds the base model and the adapted model, which is as large",
+            remedy="enlarge the volume, or remove runs that are no longer needed from models/ and adapted/",
+        )
+    checks.raise_if_any()
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not os.path.islink(path))

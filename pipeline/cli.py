@@ -1,0 +1,151 @@
+"""The command line. Whatever is heavy is imported where it is used: `--help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from components.problems import Problems, StepFailed, problem
+from components.train_osft.options import DESCRIPTIONS, TrainingOptions
+from pipeline import __version__
+
+app = typer.Typer(
+    help="Teach a language model new knowledge with OSFT and prove what it achieved.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+DEFAULTS = TrainingOptions()
+Cluster = Annotated[Path | None, typer.Option(help="Cluster file (TOML) with what differs from the default cluster.")]
+
+
+def training_option(name: str) -> Any:
+    return typer.Option(help=f"{DESCRIPTIONS[name].capitalize()}.", rich_help_panel="Training")
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Option(help="SDG output: CSV with question, response and faithfulness_judgment.")],
+    questions: Annotated[str, typer.Option(help="Gap questions: CSV with question, reference and verdict columns.")],
+    model: Annotated[str, typer.Option(help="Base model: a local folder, or org/name on the hub.")],
+    workspace: Annotated[Path, typer.Option(help="Folder for models and results.")],
+    retention_questions: Annotated[str, typer.Option(help="General questions: CSV with question, reference.")] = "",
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of the model on the hub.")] = "main",
+    system_prompt: Annotated[str | None, typer.Option(help="Said first in every conversation.")] = None,
+    columns: Annotated[str, typer.Option(help="The data's column names: response=answer, judgment=verdict.")] = "",
+    accepted_judgments: Annotated[str, typer.Option(help="Judgments of rows to learn, commas between.")] = "YES",
+    unfreeze_rank_ratio: Annotated[float, training_option("unfreeze_rank_ratio")] = DEFAULTS.unfreeze_rank_ratio,
+    num_epochs: Annotated[int, training_option("num_epochs")] = DEFAULTS.num_epochs,
+    effective_batch_size: Annotated[int, training_option("effective_batch_size")] = DEFAULTS.effective_batch_size,
+    learning_rate: Annotated[float, training_option("learning_rate")] = DEFAULTS.learning_rate,
+    max_seq_len: Annotated[int, training_option("max_seq_len")] = DEFAULTS.max_seq_len,
+    max_tokens_per_gpu: Annotated[int, training_option("max_tokens_per_gpu")] = DEFAULTS.max_tokens_per_gpu,
+    seed: Annotated[int, training_option("seed")] = DEFAULTS.seed,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Further option of training_hub.osft, as name=value; repeatable.", rich_help_panel="Training"
+        ),
+    ] = None,
+) -> None:
+    """Run the whole pipeline on this machine."""
+    from rich.console import Console
+
+    from components.snapshot_model.core import is_local
+    from pipeline import graph, local, terminal
+    from pipeline.settings import load_settings
+
+    settings = load_settings()
+    workspace = workspace.expanduser().resolve()
+    parameters: dict[str, Any] = {
+        "data": local.absolute(data),
+        "questions": local.absolute(questions),
+        "retention_questions": local.absolute(retention_questions),
+        "model": local.absolute(model) if is_local(model) else model,
+        "revision": revision,
+        "system_prompt": graph.SYSTEM_PROMPT if system_prompt is None else system_prompt,
+        "columns": columns,
+        "accepted_judgments": accepted_judgments,
+        "unfreeze_rank_ratio": unfreeze_rank_ratio,
+        "num_epochs": num_epochs,
+        "effective_batch_size": effective_batch_size,
+        "learning_rate": learning_rate,
+        "max_seq_len": max_seq_len,
+        "max_tokens_per_gpu": max_tokens_per_gpu,
+        "seed": seed,
+        "training_options": parse_options(option or []),
+        "workspace": str(workspace),
+    }
+    local.check_before(parameters, workspace)
+    console = Console(file=sys.stdout)  # the stream of now: local.run redirects it for the steps' output
+    result = local.run(settings, parameters, workspace, console)
+    terminal.show(result, console)
+
+
+@app.command(name="compile")
+def compile_command(
+    cluster: Cluster = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when the file is stale.")] = False,
+) -> None:
+    """Write the pipeline as the YAML that is imported on the cluster."""
+    from pipeline import compile as compiling
+    from pipeline.settings import load_settings
+
+    settings = load_settings(cluster)
+    target = output or compiling.COMPILED
+    if cluster is not None and output is None:
+        raise problem(
+            "--cluster needs --output",
+            where="command line",
+            rule=f"{compiling.COMPILED.name} among the sources is the default cluster's",
+            remedy="add -o FILE",
+        )
+    if check:
+        compiling.check_compiled(settings, target)
+        typer.echo(f"{target} is up to date")
+    else:
+        compiling.write_compiled(settings, target)
+        typer.echo(f"wrote {target}")
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def parse_options(texts: list[str]) -> dict[str, Any]:
+    """name=value pairs; a value is JSON where it can be read as such, and text otherwise.
+
+    Raises:
+        Problems: when there is no equals sign.
+    """
+    import json
+
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise problem(
+                f"--option {text!r} has no value",
+                where="command line",
+                rule="name=value",
+                remedy="for instance --option warmup_steps=10",
+            )
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def main() -> None:
+    """The program: exit code 1 for the user's mistakes without a traceback, 2 for a misused command line."""
+    try:
+        app()
+    except (Problems, StepFailed) as error:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        raise SystemExit(1) from None

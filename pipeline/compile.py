@@ -1,0 +1,62 @@
+"""The graph as the YAML that a platform team imports."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+
+from components.problems import problem
+from components.storage import write_text
+from pipeline.graph import build
+from pipeline.settings import ClusterSettings
+
+COMPILED = Path(__file__).parent / "compiled" / "osft.yaml"
+UPDATE_COMMAND = "osft-pipeline compile"
+
+
+def compiled_yaml(settings: ClusterSettings) -> str:
+    """The pipeline's IR and its platform settings: two YAML documents."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(build(settings), str(path))
+        documents: list[Any] = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    _mend_retries(documents[0], documents[1])
+    header = f"# Compiled by `{UPDATE_COMMAND}`; not to be edited.\n"
+    return header + yaml.safe_dump_all(documents, sort_keys=True, width=120, allow_unicode=True)
+
+
+def write_compiled(settings: ClusterSettings, output: Path) -> None:
+    """Write the compiled pipeline, whole or not at all."""
+    write_text(output, compiled_yaml(settings))
+
+
+def check_compiled(settings: ClusterSettings, committed: Path) -> None:
+    """Compare a committed pipeline with what the code gives now.
+
+    Raises:
+        Problems: when they differ.
+    """
+    if not committed.exists() or committed.read_text(encoding="utf-8") != compiled_yaml(settings):
+        raise problem(
+            "the compiled pipeline is stale",
+            where=str(committed),
+            rule="it is what the code and the cluster file give",
+            remedy=f"run: {UPDATE_COMMAND}",
+        )
+
+
+def _mend_retries(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
+    """Let every retry happen: the SDK writes backoffMaxDuration 3600s whatever it is told, and Argo counts that from
+    the start of the first attempt, so that a step that fails after an hour would never be tried again."""
+    timeouts = {
+        name: int(executor["activeDeadlineSeconds"])
+        for name, executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items()
+    }
+    executor_of = {name: component.get("executorLabel") for name, component in pipeline["components"].items()}
+    dags = [pipeline["root"]["dag"], *(c["dag"] for c in pipeline["components"].values() if "dag" in c)]
+    for task in (task for dag in dags for task in dag["tasks"].values() if "retryPolicy" in task):
+        policy = task["retryPolicy"]
+        timeout = timeouts[executor_of[task["componentRef"]["name"]]]
+        policy["backoffMaxDuration"] = f"{timeout * (int(policy['maxRetryCount']) + 1)}s"

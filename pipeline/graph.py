@@ -1,0 +1,118 @@
+"""What flows where, from the SDG output to the evaluated model. Where the steps run is placement.py's matter."""
+
+from kfp import dsl
+from kfp.dsl import base_component
+
+from components.evaluate.component import evaluate
+from components.format_chat.component import format_chat
+from components.ingest_sdg.component import ingest_sdg
+from components.ingest_sdg.core import ACCEPTED_JUDGMENTS
+from components.plan_training.component import plan_training
+from components.snapshot_model.component import snapshot_model
+from components.train_osft.component import train_osft
+from components.train_osft.options import TrainingOptions
+from pipeline.placement import place
+from pipeline.settings import ClusterSettings
+
+MODEL = "ibm-granite/granite-3.2-8b-instruct"
+REVISION = "main"
+SYSTEM_PROMPT = "You are an expert on our documents. Answer precisely and briefly."
+TRAINING = TrainingOptions()
+
+
+def build(settings: ClusterSettings) -> base_component.BaseComponent:
+    """The pipeline for a cluster."""
+
+    @dsl.pipeline(
+        name="osft",
+        display_name="Teach a model new knowledge with OSFT",
+        description="Synthetic question/answer pairs in; an adapted model and the evidence of what it learnt out.",
+    )
+    def osft(
+        data: str,
+        questions: str,
+        retention_questions: str = "",
+        model: str = MODEL,
+        revision: str = REVISION,
+        system_prompt: str = SYSTEM_PROMPT,
+        columns: str = "",
+        accepted_judgments: str = ACCEPTED_JUDGMENTS,
+        unfreeze_rank_ratio: float = TRAINING.unfreeze_rank_ratio,
+        num_epochs: int = TRAINING.num_epochs,
+        effective_batch_size: int = TRAINING.effective_batch_size,
+        learning_rate: float = TRAINING.learning_rate,
+        max_seq_len: int = TRAINING.max_seq_len,
+        max_tokens_per_gpu: int = TRAINING.max_tokens_per_gpu,
+        seed: int = TRAINING.seed,
+        training_options: dict = {},  # noqa: B006 - KFP compiles it, nobody changes it
+        workspace: str = settings.workspace.mount_path,
+    ):
+        """Teach a language model new domain knowledge with OSFT and evaluate what it achieved.
+
+        Args:
+            data: SDG output, a CSV with question, response and faithfulness_judgment: a path in the workspace, or file://, https:// or s3://
+            questions: gap questions, a CSV with question, reference and verdict columns (right/wrong) of other approaches
+            retention_questions: general questions, a CSV with question and reference; empty for the project's own set
+            model: base model, org/name on the hub or a folder in the workspace
+            revision: branch, tag or commit of the model on the hub
+            system_prompt: said first in every conversation, in training and in evaluation
+            columns: the data's own column names, as in response=answer, judgment=verdict; empty for the usual ones
+            accepted_judgments: judgments of rows to learn, with commas between
+            unfreeze_rank_ratio: share of each matrix' directions that may change, above 0 and up to 1
+            num_epochs: passes over the data, from 1
+            effective_batch_size: samples in one optimizer step, from 1
+            learning_rate: peak learning rate, above 0 and below 1
+            max_seq_len: longest sample in tokens, from 16; a longer one is an error and never dropped
+            max_tokens_per_gpu: tokens computed at once, at least max_seq_len; bounds the memory of activations
+            seed: decides the order of the samples
+            training_options: further options of training_hub.osft by name, for instance {"warmup_steps": 10}
+            workspace: folder for models and results, on the workspace volume
+        """
+        ingested = ingest_sdg(
+            data=data,
+            questions=questions,
+            retention_questions=retention_questions,
+            columns=columns,
+            accepted_judgments=accepted_judgments,
+        )
+        formatted = format_chat(records=ingested.outputs["records"], system_prompt=system_prompt)
+        fetched = snapshot_model(model=model, revision=revision, workspace=workspace)
+        planned = plan_training(
+            dataset=formatted.outputs["dataset"],
+            snapshot=fetched.outputs["snapshot"],
+            workspace=workspace,
+            unfreeze_rank_ratio=unfreeze_rank_ratio,
+            num_epochs=num_epochs,
+            effective_batch_size=effective_batch_size,
+            learning_rate=learning_rate,
+            max_seq_len=max_seq_len,
+            max_tokens_per_gpu=max_tokens_per_gpu,
+            seed=seed,
+            training_options=training_options,
+            gpu_memory_gib=settings.gpu.memory_gib,
+        )
+        tasks = {
+            "ingest_sdg": ingested,
+            "format_chat": formatted,
+            "snapshot_model": fetched,
+            "plan_training": planned,
+        }
+        with dsl.If(planned.outputs["Output"] == True, name="anything-to-do"):  # noqa: E712 - KFP compiles the comparison
+            trained = train_osft(
+                dataset=formatted.outputs["dataset"],
+                snapshot=fetched.outputs["snapshot"],
+                plan=planned.outputs["plan"],
+                workspace=workspace,
+            )
+            evaluated = evaluate(
+                dataset=formatted.outputs["dataset"],
+                snapshot=fetched.outputs["snapshot"],
+                adapted=trained.outputs["adapted"],
+                plan=planned.outputs["plan"],
+                workspace=workspace,
+            )
+        tasks |= {"train_osft": trained, "evaluate": evaluated}
+        for step, task in tasks.items():
+            place(task, step, settings)
+
+    return osft

@@ -1,0 +1,110 @@
+"""What is particular to a cluster, known when the pipeline is compiled. `clusters/default.toml` documents every key."""
+
+import dataclasses
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from components.problems import Checks, problem, suggest
+
+FREE_TABLES = ("gpu.node_selector", "gpu.toleration")  # their keys are Kubernetes'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Images:
+    cpu: str
+    gpu: str
+    pull_secret: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workspace:
+    claim: str
+    mount_path: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gpu:
+    count: str
+    resource: str
+    memory_gib: float
+    shared_memory: str
+    node_selector: dict[str, str]
+    toleration: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """A cluster file on top of the default one."""
+
+    images: Images
+    workspace: Workspace
+    gpu: Gpu
+    secrets: dict[str, str]
+    """Secret's name per purpose."""
+    resources: dict[str, dict[str, str]]
+    """cpu and memory requests per kind of step."""
+    timeout_seconds: dict[str, int]
+    retries: dict[str, int]
+
+
+def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
+    """The default cluster's settings with those of a file over them.
+
+    Raises:
+        Problems: when the file cannot be read, or naming keys that are unknown or of another type than the default's.
+    """
+    values = tomllib.loads(resources.files("pipeline.clusters").joinpath("default.toml").read_text(encoding="utf-8"))
+    if cluster_file is not None:
+        checks = Checks()
+        values = _merged(values, _read(cluster_file), str(cluster_file), "", checks)
+        checks.raise_if_any()
+    return ClusterSettings(
+        images=Images(**values.pop("images")),
+        workspace=Workspace(**values.pop("workspace")),
+        gpu=Gpu(**values.pop("gpu")),
+        **values,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        what = "no such file"
+    except IsADirectoryError:
+        what = "this is a folder"
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        what = f"the file is no TOML: {error}"
+    raise problem(
+        what,
+        where=f"cluster file {path}",
+        rule="a cluster file is TOML with the keys of pipeline/clusters/default.toml",
+        remedy="start from a copy of pipeline/clusters/default.toml and keep what differs",
+    )
+
+
+def _merged(default: dict[str, Any], own: dict[str, Any], where: str, prefix: str, checks: Checks) -> dict[str, Any]:
+    merged = dict(default)
+    for key, value in own.items():
+        name = f"{prefix}{key}"
+        if key not in default:
+            checks.add(
+                f"unknown key {name}{suggest(key, default)}",
+                where=where,
+                rule=f"keys known here: {', '.join(default)}",
+                remedy="correct the key or remove it",
+            )
+        elif type(value) is not type(default[key]):
+            checks.add(
+                f"{name} is {value!r}",
+                where=where,
+                rule=f"a value like the default's, {default[key]!r}",
+                remedy=f"write a {type(default[key]).__name__}",
+            )
+        elif isinstance(value, dict) and name not in FREE_TABLES:
+            merged[key] = _merged(default[key], value, where, f"{name}.", checks)
+        else:
+            merged[key] = value
+    return merged
