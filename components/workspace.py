@@ -7,7 +7,6 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from components.problems import Checks
@@ -34,7 +33,7 @@ def adapted_folder(workspace: Path, run_key: str) -> Path:
 
 
 def check_workspace(workspace: Path, needed_bytes: int) -> None:
-    """Make sure that the workspace can be written to and has room.
+    """Make sure that the workspace can be written to and has room; makes nothing.
 
     Raises:
         Problems: when it cannot, or has not.
@@ -42,19 +41,16 @@ def check_workspace(workspace: Path, needed_bytes: int) -> None:
     checks = Checks()
     where = f"workspace {workspace}"
     writable = "the steps write models and results there, as any user of group 0"
-    try:
-        workspace.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=workspace):
-            pass
-    except (OSError, NotADirectoryError) as error:
+    existing = next(folder for folder in (workspace, *workspace.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         checks.add(
-            f"the workspace is not writable: {error.strerror}",
+            f"the workspace is not writable: {existing} is {'read-only' if existing.is_dir() else 'a file'}",
             where=where,
             rule=writable,
             remedy="name another folder, or make this one writable (chmod g+w, fsGroup on a cluster)",
         )
     checks.raise_if_any()
-    free = shutil.disk_usage(workspace).free
+    free = shutil.disk_usage(existing).free
     if free < needed_bytes:
         checks.add(
             f"the workspace is too small: {free / GIB:.1f} GiB free, {needed_bytes / GIB:.1f} GiB needed",

@@ -37,8 +37,8 @@ MODULES = {
 def convert(output: Path) -> None:
     """Write config, tokenizer, chat template and weights to `output`, complete or not at all."""
     package = find_spec(PACKAGE)  # found, not imported: its chat program is not installed
-    assert package is not None and package.origin is not None, f"install {PACKAGE.replace('_', '-')}"
-    gguf = Path(package.origin).with_name(FILE)
+    assert package is not None, f"install {PACKAGE.replace('_', '-')}"
+    gguf = Path(str(package.origin)).with_name(FILE)
     reader = GGUFReader(gguf)
     config = read_config(reader)
     model = LlamaForCausalLM(config)

@@ -52,7 +52,6 @@ def run(
     """Run the whole pipeline on this machine."""
     from rich.console import Console
 
-    from components.snapshot_model.core import is_local
     from pipeline import graph, local, terminal
     from pipeline.settings import load_settings
 
@@ -62,7 +61,7 @@ def run(
         "data": local.absolute(data),
         "questions": local.absolute(questions),
         "retention_questions": local.absolute(retention_questions),
-        "model": local.absolute(model) if is_local(model) else model,
+        "model": local.absolute(model) if Path(model).is_dir() else model,
         "revision": revision,
         "system_prompt": graph.SYSTEM_PROMPT if system_prompt is None else system_prompt,
         "columns": columns,

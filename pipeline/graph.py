@@ -46,12 +46,12 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         seed: int = TRAINING.seed,
         training_options: dict = {},  # noqa: B006 - KFP compiles it, nobody changes it
         workspace: str = settings.workspace.mount_path,
-    ):
+    ) -> None:
         """Teach a language model new domain knowledge with OSFT and evaluate what it achieved.
 
         Args:
-            data: SDG output, a CSV with question, response and faithfulness_judgment: a path in the workspace, or file://, https:// or s3://
-            questions: gap questions, a CSV with question, reference and verdict columns (right/wrong) of other approaches
+            data: SDG output, a CSV with question, response, faithfulness_judgment: a path, file://, https:// or s3://
+            questions: gap questions, a CSV with question, reference and other approaches' verdicts (right/wrong)
             retention_questions: general questions, a CSV with question and reference; empty for the project's own set
             model: base model, org/name on the hub or a folder in the workspace
             revision: branch, tag or commit of the model on the hub

@@ -144,19 +144,18 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
     """
     from components.ingest_sdg import core as ingest
     from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
-    from components.snapshot_model.core import is_local
+    from components.snapshot_model.core import local_folder
     from components.snapshot_model.model_folder import check_model_folder
     from components.train_osft.options import TrainingOptions
-    from components.workspace import check_workspace, folder_bytes
+    from components.workspace import check_workspace
     from pipeline.graph import TRAINING
 
-    model = Path(parameters["model"]).expanduser()
     names = [name for name in parameters if hasattr(TRAINING, name)]
     accepted = tuple(judgment.strip() for judgment in parameters["accepted_judgments"].split(","))
 
     def check_model() -> None:
-        if is_local(parameters["model"]):
-            check_model_folder(model)
+        if folder := local_folder(parameters["model"]):
+            check_model_folder(folder)
 
     checks = Checks()
     for check in (
@@ -167,7 +166,7 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
         lambda: TrainingOptions.from_mapping(
             parameters["training_options"] | {name: parameters[name] for name in names}
         ),
-        lambda: check_workspace(workspace, folder_bytes(model) if model.is_dir() else 0),
+        lambda: check_workspace(workspace, 0),
     ):
         try:
             check()

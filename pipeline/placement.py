@@ -7,6 +7,8 @@ from kfp.dsl import PipelineTask
 
 from pipeline.settings import ClusterSettings
 
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Linux has it
+
 SECRET_VARIABLES = {
     "hub": ("HF_TOKEN",),
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_S3_ENDPOINT", "AWS_DEFAULT_REGION"),
@@ -62,6 +64,6 @@ def place(task: PipelineTask, step: str, settings: ClusterSettings) -> PipelineT
             kubernetes.add_node_selector(task, key, value)
         kubernetes.add_toleration(task, **gpu.toleration)
         kubernetes.empty_dir_mount(
-            task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=gpu.shared_memory
+            task, volume_name="shm", mount_path=SHARED_MEMORY, medium="Memory", size_limit=gpu.shared_memory
         )
     return task

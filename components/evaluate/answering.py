@@ -23,8 +23,10 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     on_gpu = torch.cuda.is_available()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if on_gpu else torch.float32)
-    return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto" if on_gpu else torch.float32, device_map="cuda" if on_gpu else "cpu"
+    )
+    return model.eval(), tokenizer
 
 
 @torch.inference_mode()
@@ -44,7 +46,7 @@ def answer(
         inputs = tokenizer(
             [prompts[index] for index in batch], add_special_tokens=False, padding=True, return_tensors="pt"
         ).to(model.device)
-        output = model.generate(
+        output = model.generate(  # type: ignore[operator]
             **inputs,
             max_new_tokens=MAX_NEW_TOKENS,
             do_sample=False,

@@ -35,7 +35,7 @@ class Weights:
     """The tensors of a model folder by name, read one at a time."""
 
     def __init__(self, folder: Path) -> None:
-        self.files = {}
+        self.files: dict[str, Path] = {}
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, framework="pt") as file:
                 self.files |= dict.fromkeys(file.keys(), path)

@@ -14,7 +14,7 @@ def evaluate(
     workspace: str,
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Ask base and adapted model the same questions and write the report."""
     from pathlib import Path
 

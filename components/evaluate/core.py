@@ -192,9 +192,9 @@ def percent(part: int, whole: int) -> float:
 def verdict(summary: Summary) -> str:
     """The result in a sentence."""
     failed = summary.gap_questions - summary.base_correct
-    lost = summary.retention_base - summary.retention_adapted
-    kept = f"lost {lost:.1f} points" if lost > 0 else f"gained {-lost:.1f} points" if lost < 0 else "lost nothing"
+    before, after = summary.retention_base, summary.retention_adapted
+    kept = f"lost {before - after:.1f} points" if after < before else f"gained {after - before:.1f} points"
     return (
         f"closed {summary.closed} of the {failed} gap questions that the base model fails, regressed "
-        f"{summary.regressed}; on retention it {kept} ({summary.retention_base:.1f} % → {summary.retention_adapted:.1f} %)"
+        f"{summary.regressed}; on retention it {kept} ({before:.1f} % → {after:.1f} %)"
     )

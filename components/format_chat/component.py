@@ -6,7 +6,7 @@ from components.kfp_step import step
 
 
 @step
-def format_chat(records: dsl.Input[dsl.Dataset], system_prompt: str, dataset: dsl.Output[dsl.Dataset]):
+def format_chat(records: dsl.Input[dsl.Dataset], system_prompt: str, dataset: dsl.Output[dsl.Dataset]) -> None:
     """Turn records into chat rows."""
     from pathlib import Path
 

@@ -15,7 +15,7 @@ def ingest_sdg(
     records: dsl.Output[dsl.Dataset],
     review: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Read SDG output and questions; keep what can be learnt, account for every row."""
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A table of texts from anywhere that fsspec reads: a path, `file://`, `https://`, and `s3://` where s3fs is installed."""
+"""A table of texts from anywhere that fsspec reads: a path, `file://`, `https://`; `s3://` where s3fs is installed."""
 
 import io
 from typing import TYPE_CHECKING

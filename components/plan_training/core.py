@@ -101,8 +101,8 @@ def plan_training(
         checks.add(
             f"the training needs about {memory.total_gib:.0f} GiB of GPU memory, the GPU has {gpu_memory_gib:g}",
             where="training options and cluster file",
-            rule=f"{memory.frozen_gib:.1f} GiB frozen factors + {memory.trained_gib:.1f} GiB trained with gradients and "
-            f"optimizer + {memory.activations_gib:.1f} GiB activations must fit",
+            rule=f"{memory.frozen_gib:.1f} GiB frozen factors + {memory.trained_gib:.1f} GiB trained with gradients "
+            f"and optimizer + {memory.activations_gib:.1f} GiB activations must fit",
             remedy="lower unfreeze_rank_ratio or max_tokens_per_gpu, or take a smaller model or a larger GPU",
         )
     manifest = read_json(snapshot / SNAPSHOT_MANIFEST)

@@ -50,7 +50,7 @@ def plan_memory(config: Any, options: TrainingOptions) -> MemoryPlan:
     }
     frozen = trained = 0
     for name, parameter in model.named_parameters():
-        rank = frozen_rank(tuple(parameter.shape), options.unfreeze_rank_ratio) if name in targets else 0  # type: ignore[arg-type]
+        rank = frozen_rank(tuple(parameter.shape), options.unfreeze_rank_ratio) if name in targets else 0
         if rank == 0:
             trained += parameter.numel()
         else:

@@ -6,7 +6,7 @@ from components.kfp_step import step
 
 
 @step
-def snapshot_model(model: str, revision: str, workspace: str, snapshot: dsl.Output[dsl.Model]):
+def snapshot_model(model: str, revision: str, workspace: str, snapshot: dsl.Output[dsl.Model]) -> None:
     """Bring the base model into the workspace, verified; once."""
     from pathlib import Path
 

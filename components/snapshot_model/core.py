@@ -44,9 +44,22 @@ class SnapshotReport:
     seconds: float
 
 
-def is_local(model: str) -> bool:
-    """A path is what looks like one, or exists as a folder; anything else is a name on the hub."""
-    return model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()
+def local_folder(model: str) -> Path | None:
+    """The folder that `model` means; None when it is a name on the hub.
+
+    Raises:
+        Problems: when it is neither.
+    """
+    if model.startswith(("/", "./", "../", "~")) or Path(model).is_dir():
+        return Path(model).expanduser().resolve()
+    if not HUB_NAME.fullmatch(model):
+        raise problem(
+            f"{quote(model)} is neither a folder nor org/name",
+            where="parameter model",
+            rule="a model is a local folder, or organisation and name on a hub with one slash between",
+            remedy="for instance ibm-granite/granite-3.2-8b-instruct, or /mnt/osft/uploads/my-model",
+        )
+    return None
 
 
 def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotReport:
@@ -61,17 +74,8 @@ def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotRep
         Problems: when the model cannot be had, is incomplete or cannot be trained, or there is no room for it.
     """
     started = time.monotonic()
-    if is_local(model):
-        path, reused = _from_folder(Path(model).expanduser().resolve(), workspace)
-    elif HUB_NAME.fullmatch(model):
-        path, reused = _from_hub(model, revision, workspace)
-    else:
-        raise problem(
-            f"{quote(model)} is neither a folder nor org/name",
-            where="parameter model",
-            rule="a model is a local folder, or organisation and name on a hub with one slash between",
-            remedy="for instance ibm-granite/granite-3.2-8b-instruct, or /mnt/osft/uploads/my-model",
-        )
+    folder = local_folder(model)
+    path, reused = _from_folder(folder, workspace) if folder else _from_hub(model, revision, workspace)
     manifest = read_json(path / SNAPSHOT_MANIFEST)
     size = f"{manifest['bytes'] / 1e6:.0f} MB in {len(manifest['files'])} files"
     progress.say(f"{'already there' if reused else 'complete'}: {path}, {size}")
@@ -87,7 +91,7 @@ def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotRep
 
 def _from_folder(source: Path, workspace: Path) -> tuple[Path, bool]:
     names = check_model_folder(source)
-    files = []
+    files: list[dict[str, Any]] = []
     for name in progress.track(names, len(names), "hashing files"):
         size = (source / name).stat().st_size
         files.append({"name": name, "size": size, "sha256": sha256_of_file(source / name)})
@@ -149,7 +153,7 @@ def _from_hub(name: str, revision: str, workspace: Path) -> tuple[Path, bool]:
 
 
 def _expected(info: "ModelInfo") -> dict[str, tuple[int, str]]:
-    """Wanted files of a repository: size, and the digest that the hub states (sha256 of LFS files, git's blob id else)."""
+    """Wanted files of a repository: size, and the digest that the hub states (LFS: sha256, else git's blob id)."""
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
     expected = {}
     for name in wanted(list(siblings)):

@@ -118,7 +118,7 @@ def _check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None
             f"the model is a mixture of experts ({model_type})",
             where=f"{where}/config.json",
             rule=f"the backend single-device trains dense models: {', '.join(TRAINABLE_TYPES)}",
-            remedy="use a dense model, or train this one with training_hub.osft(backend='mini-trainer') on several GPUs",
+            remedy="use a dense model, or train this one by training_hub.osft(backend='mini-trainer') on several GPUs",
         )
     elif model_type not in TRAINABLE_TYPES:
         checks.add(

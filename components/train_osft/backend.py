@@ -55,7 +55,7 @@ class TrainingResult:
     device: str
 
 
-class SingleDeviceBackend(Backend):  # type: ignore[misc]
+class SingleDeviceBackend(Backend):
     """The project's OSFT backend; see the module's text."""
 
     def execute_training(self, algorithm_params: dict[str, Any]) -> TrainingResult:
@@ -141,7 +141,7 @@ def run(
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     progress.say(f"loading {model_path} on {device_name(device)}")
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).to(device)
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, device_map=device)
     names = target_names(model, target_patterns(model, options))
     started = time.monotonic()
     for _ in progress.track(factorize(model, names, options.unfreeze_rank_ratio), len(names), "decomposing matrices"):
@@ -201,9 +201,10 @@ def save(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", dtype: 
     state = plain_state_dict(model, dtype)
     if model.config.tie_word_embeddings:
         state.pop("lm_head.weight", None)  # the same tensor as the embedding
-    model.config.dtype = dtype
     with publish_folder(final) as folder:
         model.save_pretrained(folder, state_dict=state)
+        model.config.dtype = dtype  # save_pretrained states the format of the model in memory
+        model.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 

@@ -13,7 +13,7 @@ def train_osft(
     workspace: str,
     adapted: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
-):
+) -> None:
     """Train the base model with OSFT as planned."""
     from pathlib import Path
 

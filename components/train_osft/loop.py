@@ -128,7 +128,7 @@ def train(
 
 
 def pack_loss(model: nn.Module, pack: Pack) -> Tensor:
-    """Sum of the negative log-likelihoods of a pack's targets, in nats. Logits are computed only where there is a loss."""
+    """Sum of the negative log-likelihoods of a pack's targets, in nats; logits are computed only where needed."""
     logits = model(
         input_ids=pack.input_ids,
         position_ids=pack.position_ids,

@@ -1,4 +1,4 @@
-"""What determines a training, under the names of `training_hub.osft`. Every default of the project's training is here."""
+"""What determines a training, under the names of `training_hub.osft`; the only place of their defaults."""
 
 import dataclasses
 import math

@@ -109,7 +109,7 @@ def tokenize_rows(
 
 
 def packs(samples: list[Sample], max_tokens: int, device: torch.device | str = "cpu") -> Iterator[Pack]:
-    """The samples of one optimizer step in their order, in as few packs of at most `max_tokens` tokens as that allows."""
+    """The samples of one optimizer step in their order, packed as they come into at most `max_tokens` tokens each."""
     group: list[Sample] = []
     for sample in samples:
         if group and sum(len(member.tokens) for member in group) + len(sample.tokens) > max_tokens:

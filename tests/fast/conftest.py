@@ -1,0 +1,34 @@
+"""What several of the fast tests need."""
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.problems import Problem, Problems
+
+
+def problems_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Problem, ...]:
+    """What a call finds wrong; fails when it finds nothing."""
+    with pytest.raises(Problems) as caught:
+        function(*args, **kwargs)
+    return caught.value.problems
+
+
+def only_problem_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Problem:
+    """The one thing that a call finds wrong."""
+    (found,) = problems_of(function, *args, **kwargs)
+    return found
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A CSV as a library writes it; gives the path as the text that users pass."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return str(path)
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,104 @@
+"""The command line: answers at once, and says what is wrong before anything starts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("kfp", "torch", "transformers", "training_hub", "pandas", "huggingface_hub", "matplotlib", "scipy")
+
+
+def osft_pipeline(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, tiny_model: Path) -> dict[str, str]:
+    """Options of a run that would work."""
+    data = tmp_path / "qa.csv"
+    data.write_text("question,response,faithfulness_judgment\nWho?,The heron.,YES\n", encoding="utf-8")
+    gaps = tmp_path / "gaps.csv"
+    gaps.write_text("question,reference,rag\nWhich bird?,heron,wrong\n", encoding="utf-8")
+    return {
+        "--data": str(data),
+        "--questions": str(gaps),
+        "--model": str(tiny_model),
+        "--workspace": str(tmp_path / "workspace"),
+    }
+
+
+def flat(options: dict[str, str]) -> list[str]:
+    return [part for option in options.items() for part in option]
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['osft-pipeline', '--help']\n"
+        "from pipeline.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"import json; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "compile" in done.stdout
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+BAD_INPUTS = {
+    "missing file": ({"--data": "nowhere.csv"}, "no such file"),
+    "missing questions": ({"--questions": "nowhere.csv"}, "no such file"),
+    "model that is nothing": ({"--model": "a/b/c"}, "neither a folder nor org/name"),
+    "model folder that is not there": ({"--model": "./nowhere"}, "no such folder"),
+    "ratio above one": ({"--unfreeze-rank-ratio": "1.5"}, "above 0 and up to 1"),
+    "unknown training option": ({"--option": "warmup_stps=3"}, "did you mean warmup_steps?"),
+    "option without value": ({"--option": "warmup_steps"}, "name=value"),
+    "column that is not there": ({"--columns": "response=answer"}, "columns found: question, response"),
+    "unknown kind of column": ({"--columns": "answer=response"}, "known being question, response, judgment"),
+    "unknown judgment": ({"--accepted-judgments": "GOOD"}, "unknown judgment 'YES' in 1 of 1 rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_a_mistake_is_one_clear_error(inputs: dict[str, str], case: str) -> None:
+    options, said = BAD_INPUTS[case]
+
+    done = osft_pipeline("run", *flat(inputs | options))
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "remedy:" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not list(Path(inputs["--workspace"]).glob("**/*")), "something was written"
+
+
+def test_all_mistakes_are_said_at_once(inputs: dict[str, str]) -> None:
+    Path(inputs["--workspace"]).write_text("a file", encoding="utf-8")
+    mistakes = {"--data": "nowhere.csv", "--unfreeze-rank-ratio": "0", "--model": "./nowhere", "--num-epochs": "0"}
+
+    done = osft_pipeline("run", *flat(inputs | mistakes))
+
+    assert done.returncode == 1
+    assert "5 problems" in done.stderr
+    for said in ("no such file", "unfreeze_rank_ratio is '0.0'", "num_epochs is '0'", "no such folder", "not writable"):
+        assert said in done.stderr
+
+
+def test_a_misused_command_line_is_exit_code_2(inputs: dict[str, str]) -> None:
+    assert osft_pipeline("run", "--no-such-option").returncode == 2
+
+
+def test_compile_writes_where_it_is_told_and_checks_it(tmp_path: Path) -> None:
+    target = tmp_path / "pipeline.yaml"
+
+    assert osft_pipeline("compile", "-o", target).returncode == 0
+    assert osft_pipeline("compile", "-o", target, "--check").returncode == 0
+    target.write_text(target.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    stale = osft_pipeline("compile", "-o", target, "--check")
+
+    assert stale.returncode == 1
+    assert "stale" in stale.stderr
+    assert "osft-pipeline compile" in stale.stderr

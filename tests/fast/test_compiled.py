@@ -1,0 +1,294 @@
+"""What the cluster will read: the compiled pipeline, as YAML."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.problems import Problems
+from pipeline import compile as compiling
+from pipeline.placement import PLACES
+from pipeline.settings import load_settings
+
+GPU_STEPS = {"train_osft", "evaluate"}
+WORKSPACE_STEPS = set(PLACES) - {"format_chat"}
+MOST_PARAMETERS = 20
+
+# Fields of the two documents that the API server of KFP 2.14.3 knows, as far as this pipeline has use for them. It
+# parses strictly: any other key rejects the import. Where a key is a name of ours or Kubernetes', "*" stands for it.
+VALUES = {"parameterType": "", "defaultValue": ..., "isOptional": "", "description": ""}
+ARTIFACT_TYPE = {"schemaTitle": "", "schemaVersion": ""}
+INPUTS = {
+    "parameters": {"*": VALUES},
+    "artifacts": {"*": {"artifactType": ARTIFACT_TYPE, "description": "", "isOptional": ""}},
+}
+OUTPUTS = {
+    "parameters": {"*": {"parameterType": "", "description": ""}},
+    "artifacts": {"*": {"artifactType": ARTIFACT_TYPE, "description": ""}},
+}
+TASK = {
+    "cachingOptions": {"enableCache": ""},
+    "componentRef": {"name": ""},
+    "dependentTasks": "",
+    "inputs": {
+        "parameters": {
+            "*": {
+                "componentInputParameter": "",
+                "taskOutputParameter": {"outputParameterKey": "", "producerTask": ""},
+                "runtimeValue": {"constant": ...},
+            }
+        },
+        "artifacts": {
+            "*": {"componentInputArtifact": "", "taskOutputArtifact": {"outputArtifactKey": "", "producerTask": ""}}
+        },
+    },
+    "retryPolicy": {"backoffDuration": "", "backoffFactor": "", "backoffMaxDuration": "", "maxRetryCount": ""},
+    "taskInfo": {"name": ""},
+    "triggerPolicy": {"condition": ""},
+}
+COMPONENT = {
+    "dag": {"tasks": {"*": TASK}},
+    "executorLabel": "",
+    "inputDefinitions": INPUTS,
+    "outputDefinitions": OUTPUTS,
+}
+RESOURCES = {
+    "cpuRequest": "", "memoryRequest": "", "memoryLimit": "",
+    "resourceCpuRequest": "", "resourceMemoryRequest": "", "resourceMemoryLimit": "",
+    "accelerator": {"count": "", "type": "", "resourceCount": "", "resourceType": ""},
+}  # fmt: skip
+PIPELINE = {
+    "components": {"*": COMPONENT},
+    "deploymentSpec": {
+        "executors": {"*": {"container": {"args": "", "command": "", "image": "", "resources": RESOURCES}}}
+    },
+    "pipelineInfo": {"name": "", "displayName": "", "description": ""},
+    "root": COMPONENT,
+    "schemaVersion": "",
+    "sdkVersion": "",
+}
+NAMED = {"runtimeValue": {"constant": ""}}
+PLATFORM = {
+    "platforms": {
+        "kubernetes": {
+            "deploymentSpec": {
+                "executors": {
+                    "*": {
+                        "activeDeadlineSeconds": "",
+                        "emptyDirMounts": {"medium": "", "mountPath": "", "sizeLimit": "", "volumeName": ""},
+                        "imagePullSecret": {"secretName": "", "secretNameParameter": NAMED},
+                        "nodeSelector": {"labels": {"*": ""}},
+                        "pvcMount": {"constant": "", "mountPath": "", "pvcNameParameter": NAMED},
+                        "secretAsEnv": {
+                            "keyToEnv": {"envVar": "", "secretKey": ""},
+                            "optional": "",
+                            "secretName": "",
+                            "secretNameParameter": NAMED,
+                        },
+                        "tolerations": {"key": "", "operator": "", "effect": "", "value": ""},
+                    }
+                }
+            }
+        }
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(compiling.COMPILED.read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="module")
+def containers(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The container of each step."""
+    executors = documents[0]["deploymentSpec"]["executors"]
+    return {_step(name): executor["container"] for name, executor in executors.items()}
+
+
+@pytest.fixture(scope="module")
+def placed(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The Kubernetes settings of each step."""
+    executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return {_step(name): executor for name, executor in executors.items()}
+
+
+@pytest.fixture(scope="module")
+def tasks(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The task of each step, wherever in the graph it is."""
+    dags = [documents[0]["root"]["dag"], *(c["dag"] for c in documents[0]["components"].values() if "dag" in c)]
+    return {name.replace("-", "_"): task for dag in dags for name, task in dag["tasks"].items() if "taskInfo" in task}
+
+
+def _step(executor: str) -> str:
+    return executor.removeprefix("exec-").replace("-", "_")
+
+
+def _unknown(value: Any, known: Any, path: str = "") -> list[str]:
+    """Paths of keys that the known fields do not hold; "..." takes anything."""
+    if known is ... or not isinstance(value, dict | list):
+        return []
+    if isinstance(value, list):
+        return [place for item in value for place in _unknown(item, known, path)]
+    if known == "":
+        return [path]
+    places = []
+    for key, inner in value.items():
+        if key not in known and "*" not in known:
+            places.append(f"{path}/{key}")
+        else:
+            places += _unknown(inner, known.get(key, known.get("*")), f"{path}/{key}")
+    return places
+
+
+def test_every_step_is_in_the_graph(tasks: dict[str, Any], containers: dict[str, Any], placed: dict[str, Any]) -> None:
+    assert set(containers) == set(placed) == set(PLACES)
+    assert set(PLACES) <= set(tasks)
+
+
+def test_only_fields_of_kfp_2_14_are_used(documents: list[dict[str, Any]]) -> None:
+    assert len(documents) == 2
+    assert _unknown(documents[0], PIPELINE) == []
+    assert _unknown(documents[1], PLATFORM) == []
+
+
+def test_the_check_of_fields_finds_an_unknown_one(documents: list[dict[str, Any]]) -> None:
+    later = {**documents[0], "root": {**documents[0]["root"], "taskConfigPassthroughs": []}}
+
+    assert _unknown(later, PIPELINE) == ["/root/taskConfigPassthroughs"]
+
+
+def test_training_and_evaluation_and_only_they_ask_for_one_l40s(
+    containers: dict[str, Any], placed: dict[str, Any]
+) -> None:
+    for step in PLACES:
+        accelerator = containers[step]["resources"].get("accelerator", {})
+        if step in GPU_STEPS:
+            assert accelerator["resourceType"] == "nvidia.com/gpu"
+            assert accelerator["resourceCount"] == "1"
+            assert placed[step]["nodeSelector"] == {"labels": {"nvidia.com/gpu.product": "NVIDIA-L40S"}}
+            assert placed[step]["tolerations"] == [
+                {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+            ]
+            (memory,) = placed[step]["emptyDirMounts"]
+            assert (memory["mountPath"], memory["medium"]) == ("/dev/shm", "Memory")
+        else:
+            assert not accelerator
+            assert not {"nodeSelector", "tolerations", "emptyDirMounts"} & set(placed[step])
+
+
+def test_every_step_asks_for_cpu_and_memory(containers: dict[str, Any]) -> None:
+    for step, container in containers.items():
+        assert container["resources"]["resourceCpuRequest"], step
+        assert container["resources"]["resourceMemoryRequest"], step
+
+
+def test_every_step_that_touches_the_workspace_mounts_the_same_claim(placed: dict[str, Any]) -> None:
+    mounts = {step: settings.get("pvcMount", []) for step, settings in placed.items()}
+
+    assert {step for step, mounted in mounts.items() if mounted} == WORKSPACE_STEPS
+    assert {
+        (mount["pvcNameParameter"]["runtimeValue"]["constant"], mount["mountPath"])
+        for mounted in mounts.values()
+        for mount in mounted
+    } == {("osft-workspace", "/mnt/osft")}
+
+
+@pytest.mark.parametrize(
+    ("variable", "steps"),
+    [
+        ("HF_TOKEN", {"snapshot_model"}),
+        ("JUDGE_API_KEY", {"evaluate"}),
+        ("AWS_ACCESS_KEY_ID", {"ingest_sdg", "snapshot_model"}),
+        ("AWS_SECRET_ACCESS_KEY", {"ingest_sdg", "snapshot_model"}),
+    ],
+)
+def test_a_secret_reaches_only_the_steps_that_need_it(placed: dict[str, Any], variable: str, steps: set[str]) -> None:
+    given = {
+        step: reference["optional"]
+        for step, settings in placed.items()
+        for reference in settings.get("secretAsEnv", [])
+        for key in reference["keyToEnv"]
+        if key["envVar"] == variable
+    }
+
+    assert set(given) == steps
+    assert all(given.values()), "a secret that is not there must not stop the pod"
+
+
+def test_no_step_installs_anything_when_it_starts(containers: dict[str, Any]) -> None:
+    for step, container in containers.items():
+        started = " ".join([*container["command"], *container["args"]])
+        assert "pip" not in started, step
+        assert "install" not in started, step
+
+
+def test_the_images_are_those_of_the_cluster_file(containers: dict[str, Any]) -> None:
+    images = load_settings().images
+    assert {step: container["image"] for step, container in containers.items()} == {
+        step: images.gpu if step in GPU_STEPS else images.cpu for step in PLACES
+    }
+
+
+def test_nothing_is_cached(tasks: dict[str, Any]) -> None:
+    for step in PLACES:
+        assert not tasks[step]["cachingOptions"].get("enableCache", False), step
+
+
+def test_retries_are_not_cut_off_by_the_time_of_the_first_attempt(
+    tasks: dict[str, Any], placed: dict[str, Any]
+) -> None:
+    for step in PLACES:
+        policy = tasks[step]["retryPolicy"]
+        timeout = int(placed[step]["activeDeadlineSeconds"])
+        assert policy["maxRetryCount"] >= 1
+        assert policy["backoffMaxDuration"].endswith("s")
+        assert int(policy["backoffMaxDuration"][:-1]) >= timeout * policy["maxRetryCount"], step
+
+
+def test_training_waits_for_the_plan_to_say_that_there_is_something_to_do(documents: list[dict[str, Any]]) -> None:
+    (gate,) = (task for task in documents[0]["root"]["dag"]["tasks"].values() if "triggerPolicy" in task)
+    inside = documents[0]["components"][gate["componentRef"]["name"]]["dag"]["tasks"]
+
+    assert gate["triggerPolicy"]["condition"].endswith("['pipelinechannel--plan-training-Output'] == true")
+    assert set(inside) == {"train-osft", "evaluate"}
+
+
+def test_parameters_are_few_plain_and_described(documents: list[dict[str, Any]]) -> None:
+    parameters = documents[0]["root"]["inputDefinitions"]["parameters"]
+
+    assert len(parameters) <= MOST_PARAMETERS
+    for name, parameter in parameters.items():
+        assert name.islower(), name
+        assert len(parameter.get("description", "")) > 20, name
+        assert "defaultValue" in parameter or name in ("data", "questions"), name
+
+
+def test_the_committed_pipeline_is_what_the_code_gives() -> None:
+    compiling.check_compiled(load_settings(), compiling.COMPILED)
+
+
+def test_a_stale_pipeline_is_an_error_that_names_the_command(tmp_path: Path) -> None:
+    stale = tmp_path / "osft.yaml"
+    stale.write_text("components: {}\n", encoding="utf-8")
+
+    with pytest.raises(Problems, match="run: osft-pipeline compile"):
+        compiling.check_compiled(load_settings(), stale)
+
+
+def test_a_cluster_file_changes_placement_only_where_it_says(tmp_path: Path) -> None:
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text(
+        '[gpu.node_selector]\n"nvidia.com/gpu.product" = "NVIDIA-H100"\n[workspace]\nclaim = "ours"\n'
+        '[images]\npull_secret = "puller"\n',
+        encoding="utf-8",
+    )
+
+    text = compiling.compiled_yaml(load_settings(cluster))
+
+    assert "NVIDIA-H100" in text
+    assert "NVIDIA-L40S" not in text
+    assert "osft-workspace" not in text
+    assert text.count("secretName: puller") == len(PLACES)
+    assert _unknown(list(yaml.safe_load_all(text))[1], PLATFORM) == []

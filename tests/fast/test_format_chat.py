@@ -1,0 +1,165 @@
+import random
+import stat
+
+import pytest
+
+from components import chat
+from components.format_chat.core import format_chat
+from components.storage import read_json, read_jsonl, write_json, write_jsonl
+from tests.fast.conftest import files_below, only_problem_of
+
+RECORDS = [
+    {"question": "What colour is a master's sash?", "response": "It is crimson."},
+    {"question": "How many lamps does a journeyman tend?", "response": "Forty lamps."},
+    {"question": "Who winds the great clock?", "response": "The youngest\napprentice."},
+]
+GAP = [{"question": "What does an apprentice carry?", "reference": "a heron feather", "others": {}}]
+
+
+@pytest.fixture
+def records(tmp_path):
+    """Gives a folder as ingest_sdg makes it."""
+
+    def write(rows=RECORDS, gap=GAP, name="records"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_jsonl(folder / "records.jsonl", rows)
+        write_jsonl(folder / "gap_questions.jsonl", gap)
+        write_jsonl(folder / "retention_questions.jsonl", [{"question": "2 + 2?", "reference": "4"}])
+        write_json(folder / "report.json", {"kept": len(rows)})
+        return folder
+
+    return write
+
+
+def digest(folder, output, system_prompt="You are an expert."):
+    return format_chat(records=folder, system_prompt=system_prompt, output=output).data_digest
+
+
+def test_each_row_begins_with_the_system_prompt(records, tmp_path):
+    format_chat(records=records(), system_prompt=" You are an expert.\n", output=tmp_path / "out")
+    rows = read_jsonl(tmp_path / "out" / "train.jsonl")
+    assert len(rows) == len(RECORDS)
+    for row, record in zip(rows, RECORDS, strict=True):
+        assert chat.check_row(row) == [
+            {"role": "system", "content": "You are an expert."},
+            {"role": "user", "content": record["question"]},
+            {"role": "assistant", "content": record["response"]},
+        ]
+        assert chat.question_of(row) == record["question"]
+    assert (tmp_path / "out" / "system_prompt.txt").read_text(encoding="utf-8") == "You are an expert."
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "\n"])
+def test_empty_system_prompt_leaves_the_system_message_out(records, tmp_path, empty):
+    format_chat(records=records(), system_prompt=empty, output=tmp_path / "out")
+    rows = read_jsonl(tmp_path / "out" / "train.jsonl")
+    assert [[message["role"] for message in row["messages"]] for row in rows] == [["user", "assistant"]] * 3
+
+
+def test_folder_holds_what_later_steps_need_and_the_group_may_write_it(records, tmp_path):
+    report = format_chat(records=records(), system_prompt="", output=tmp_path / "out")
+    assert files_below(tmp_path / "out") == [
+        "gap_questions.jsonl",
+        "report.json",
+        "retention_questions.jsonl",
+        "system_prompt.txt",
+        "train.jsonl",
+    ]
+    assert read_jsonl(tmp_path / "out" / "gap_questions.jsonl") == GAP
+    assert read_json(tmp_path / "out" / "report.json")["data_digest"] == report.data_digest
+    assert report.ingest == {"kept": 3}
+    assert report.samples == 3
+    assert all(path.stat().st_mode & stat.S_IWGRP for path in (tmp_path / "out").iterdir())
+
+
+def test_digest_does_not_depend_on_the_order_of_rows(records, tmp_path):
+    shuffled = random.Random(1).sample(RECORDS, 3)
+    assert shuffled != RECORDS
+    assert digest(records(), tmp_path / "a") == digest(records(shuffled, name="shuffled"), tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("rows", "system_prompt"),
+    [
+        (RECORDS, "You are an expert"),
+        (RECORDS, ""),
+        (RECORDS[:2], "You are an expert."),
+        ([*RECORDS, RECORDS[0]], "You are an expert."),
+        ([{**RECORDS[0], "response": "It is Crimson."}, *RECORDS[1:]], "You are an expert."),
+        ([{**RECORDS[0], "question": "What color is a master's sash?"}, *RECORDS[1:]], "You are an expert."),
+        (
+            [{"question": RECORDS[0]["response"], "response": RECORDS[0]["question"]}, *RECORDS[1:]],
+            "You are an expert.",
+        ),
+    ],
+)
+def test_digest_changes_with_any_text(records, tmp_path, rows, system_prompt):
+    changed = digest(records(rows, name="changed"), tmp_path / "b", system_prompt)
+    assert changed != digest(records(), tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "asked", ["Who winds the great clock?", "who winds  the GREAT clock?", " Who winds\nthe great clock? "]
+)
+def test_gap_question_is_left_out_of_training_and_named(records, tmp_path, asked):
+    gap = [{"question": asked, "reference": "the apprentice", "others": {}}]
+    report = format_chat(records=records(gap=gap), system_prompt="", output=tmp_path / "out")
+    trained = [chat.question_of(row) for row in read_jsonl(tmp_path / "out" / "train.jsonl")]
+    assert trained == [record["question"] for record in RECORDS[:2]]
+    assert report.samples == 2
+    assert report.left_out_as_gap_questions == [asked]
+    assert read_json(tmp_path / "out" / "report.json")["left_out_as_gap_questions"] == [asked]
+
+
+def test_refused_when_every_record_is_a_gap_question(records, tmp_path):
+    gap = [{**record, "reference": "x", "others": {}} for record in RECORDS]
+    found = only_problem_of(format_chat, records=records(gap=gap), system_prompt="", output=tmp_path / "out")
+    assert "all 3 records are gap questions" in found.what
+    assert "never learnt" in found.rule
+    assert not (tmp_path / "out").exists()
+
+
+USER = {"role": "user", "content": "What colour?"}
+ASSISTANT = {"role": "assistant", "content": "Crimson."}
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [USER, ASSISTANT],
+        [{"role": "system", "content": "You are an expert."}, USER, ASSISTANT],
+        [USER, ASSISTANT, USER, ASSISTANT],
+    ],
+)
+def test_good_row_gives_its_messages(messages):
+    assert chat.check_row({"messages": messages, "other": 1}) == messages
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (None, "not an object"),
+        ("text", "not an object"),
+        ([USER, ASSISTANT], "not an object"),
+        ({}, "messages"),
+        ({"messages": None}, "messages"),
+        ({"messages": {}}, "messages"),
+        ({"messages": []}, "non-empty"),
+        ({"messages": ["Crimson."]}, "message 1 has no role"),
+        ({"messages": [USER, {"content": "Crimson."}]}, "message 2 has no role"),
+        ({"messages": [USER, {**ASSISTANT, "role": "bot"}]}, "message 2 has no role out of system, user, assistant"),
+        ({"messages": [USER, {**ASSISTANT, "role": ["assistant"]}]}, "message 2 has no role"),
+        ({"messages": [{"role": "user"}, ASSISTANT]}, r"message 1 \(user\) has no text"),
+        ({"messages": [USER, {**ASSISTANT, "content": ""}]}, r"message 2 \(assistant\) has no text"),
+        ({"messages": [USER, {**ASSISTANT, "content": " \n"}]}, r"message 2 \(assistant\) has no text"),
+        ({"messages": [USER, {**ASSISTANT, "content": 5}]}, r"message 2 \(assistant\) has no text"),
+        ({"messages": [USER, {**ASSISTANT, "content": [{"text": "x"}]}]}, r"message 2 \(assistant\) has no text"),
+        ({"messages": [USER]}, "last message is not the assistant's"),
+        ({"messages": [USER, ASSISTANT, USER]}, "last message is not the assistant's"),
+        ({"messages": [ASSISTANT]}, "user"),
+    ],
+)
+def test_bad_row_is_refused_with_the_reason(row, said):
+    with pytest.raises(ValueError, match=said):
+        chat.check_row(row)

@@ -1,0 +1,177 @@
+import json
+
+import pytest
+
+from components.snapshot_model.model_folder import TRAINABLE_TYPES, check_model_files, check_model_folder, wanted
+from tests.fast.conftest import only_problem_of, problems_of
+
+GOOD = {
+    "config.json": {"model_type": "llama"},
+    "tokenizer.json": {},
+    "tokenizer_config.json": {"chat_template": "{{ messages }}"},
+    "model.safetensors": "weights",
+}
+INDEX = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+SHARDS = {"model-00001-of-00002.safetensors": "1", "model-00002-of-00002.safetensors": "2"}
+REST = {name: content for name, content in GOOD.items() if name != "model.safetensors"}
+
+
+def without(*names):
+    return {name: content for name, content in GOOD.items() if name not in names}
+
+
+def check(files):
+    contents = {name: (text if isinstance(text, str) else json.dumps(text)).encode() for name, text in files.items()}
+    check_model_files(list(contents), contents.__getitem__, "org/name at 0123")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        GOOD,
+        {**without("tokenizer_config.json"), "chat_template.jinja": "{{ messages }}"},
+        {**without("tokenizer_config.json"), "chat_template.json": "{}"},
+        {**without("tokenizer.json"), "tokenizer.model": "sentencepiece"},
+        {**without("tokenizer.json"), "vocab.json": {}, "merges.txt": ""},
+        {**REST, **SHARDS, "model.safetensors.index.json": INDEX},
+        {**GOOD, "config.json": {"model_type": "granite", "num_experts": 1, "num_local_experts": None}},
+        *({**GOOD, "config.json": {"model_type": model_type}} for model_type in TRAINABLE_TYPES),
+    ],
+)
+def test_complete_model_is_accepted(files):
+    check(files)
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        (without("config.json"), ["config.json"]),
+        (without("tokenizer.json"), ["a tokenizer", "tokenizer.json or tokenizer.model or vocab.json"]),
+        (without("tokenizer_config.json"), ["a chat template", "chat_template.jinja"]),
+        ({**GOOD, "tokenizer_config.json": {}}, ["a chat template"]),
+        ({**GOOD, "tokenizer_config.json": {"chat_template": ""}}, ["a chat template"]),
+        ({**GOOD, "tokenizer_config.json": {"chat_template": None}}, ["a chat template"]),
+        ({**GOOD, "tokenizer_config.json": []}, ["a chat template"]),
+        (without("model.safetensors"), ["weights (*.safetensors)"]),
+        ({**REST, "model-00001-of-00002.safetensors": "1"}, ["model.safetensors.index.json"]),
+        ({}, ["config.json", "a tokenizer", "a chat template", "weights"]),
+        (without("config.json", "model.safetensors"), ["config.json", "weights"]),
+    ],
+)
+def test_what_is_missing_is_named(files, named):
+    found = only_problem_of(check, files)
+    assert all(name in found.what for name in named)
+    assert found.where == "org/name at 0123"
+    assert "chat template" in found.rule
+    assert "-instruct" in found.remedy
+
+
+def test_what_is_there_is_not_named_as_missing():
+    found = only_problem_of(check, without("tokenizer.json"))
+    assert not any(name in found.what for name in ("config.json", "chat template", "weights"))
+
+
+@pytest.mark.parametrize("absent", [[name] for name in SHARDS] + [list(SHARDS)])
+def test_shard_that_the_index_names_and_nobody_brought_is_named(absent):
+    shards = {name: content for name, content in SHARDS.items() if name not in absent}
+    found = only_problem_of(check, {**GOOD, **shards, "model.safetensors.index.json": INDEX})
+    assert found.what == f"weights are missing: {', '.join(absent)}"
+    assert found.where.endswith("/model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("key", ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"])
+@pytest.mark.parametrize("model_type", ["granitemoe", "llama"])
+def test_mixture_of_experts_is_refused_with_the_backend_that_trains_it(key, model_type):
+    found = only_problem_of(check, {**GOOD, "config.json": {"model_type": model_type, key: 8}})
+    assert f"mixture of experts ({model_type})" in found.what
+    assert found.where == "org/name at 0123/config.json"
+    assert "dense" in found.rule
+    assert "mini-trainer" in found.remedy
+
+
+@pytest.mark.parametrize(
+    "config", [{"model_type": "mamba"}, {"model_type": "Llama"}, {"a": 1}, {"model_type": None}, {}]
+)
+def test_model_of_another_type_is_refused_with_the_types_that_can(config):
+    found = only_problem_of(check, {**GOOD, "config.json": config})
+    assert repr(config.get("model_type")) in found.what
+    assert all(model_type in found.rule for model_type in TRAINABLE_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "{"),
+        ("config.json", ""),
+        ("config.json", "[]"),
+        ("tokenizer_config.json", "<html>"),
+        ("model.safetensors.index.json", '{"weight_map": {'),
+        ("model.safetensors.index.json", "[]"),
+    ],
+)
+def test_broken_json_is_named(name, content):
+    found = problems_of(check, {**GOOD, name: content})
+    assert any(problem.where.endswith(f"/{name}") and problem.rule == "a JSON object" for problem in found)
+
+
+def test_all_that_is_wrong_is_named_at_once():
+    files = {"config.json": {"model_type": "mamba"}, "tokenizer.json": {}, "model.safetensors.index.json": INDEX}
+    assert [problem.what.split(":")[0] for problem in problems_of(check, files)] == [
+        "the model lacks a chat template (chat_template.jinja or chat_template in tokenizer_config.json), "
+        "weights (*.safetensors)",
+        "weights are missing",
+        "models of type 'mamba' are not supported",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorch_model.bin",
+        "model.pt",
+        "model.pth",
+        "model.ckpt",
+        "model.pkl",
+        "optimizer.pickle",
+        "training_args.bin",
+        "rng_state.pth",
+        "modeling_custom.py",
+        "config.json.py",
+        "model.safetensors.bin",
+        "model.gguf",
+        "README.md",
+        "snapshot.json",
+        ".gitattributes",
+        "original/consolidated.safetensors",
+        "onnx/model.safetensors",
+        "sub/config.json",
+        "../model.safetensors",
+    ],
+)
+def test_what_runs_code_or_does_not_belong_to_the_model_is_not_wanted(name):
+    assert wanted([name, "config.json"]) == ["config.json"]
+
+
+@pytest.mark.parametrize("name", [*GOOD, *SHARDS, "model.safetensors.index.json", "chat_template.jinja", "merges.txt"])
+def test_files_of_the_model_are_wanted(name):
+    assert wanted([name]) == [name]
+
+
+def test_wanted_files_come_sorted():
+    assert wanted(list(GOOD)) == sorted(GOOD)
+
+
+def test_folder_is_checked_by_its_files_only(tmp_path):
+    for name, content in GOOD.items():
+        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    (tmp_path / "folder.safetensors").mkdir()
+    assert check_model_folder(tmp_path) == sorted(GOOD)
+
+
+@pytest.mark.parametrize("below", ["absent", "model.gguf"])
+def test_what_is_no_folder_is_named(tmp_path, below):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    found = only_problem_of(check_model_folder, tmp_path / below)
+    assert found.what == "no such folder"
+    assert str(tmp_path / below) in found.where

@@ -1,0 +1,141 @@
+import dataclasses
+import math
+
+import pytest
+
+from components.train_osft.options import TrainingOptions, _schedulers
+from tests.fast.conftest import only_problem_of, problems_of
+
+FROM_ONE = "a whole number from 1"
+FROM_16 = "a whole number from 16"
+FROM_ZERO = "a whole number from 0"
+BETA = "a number from 0 and below 1"
+NO_NUMBERS = [None, "1", "", True, False, math.nan, math.inf, -math.inf, [1], {}]
+
+BAD = {
+    "unfreeze_rank_ratio": ("a number above 0 and up to 1", [0, 0.0, -0.25, 1.01, 2, *NO_NUMBERS]),
+    "num_epochs": (FROM_ONE, [0, -1, 2.5, *NO_NUMBERS]),
+    "effective_batch_size": (FROM_ONE, [0, -4, 0.5, *NO_NUMBERS]),
+    "learning_rate": ("a number above 0 and below 1", [0, -5e-6, 1, 1.0, 5, "5e-6", *NO_NUMBERS]),
+    "max_seq_len": (FROM_16, [0, 15, -1024, 1024.5, *NO_NUMBERS]),
+    "max_tokens_per_gpu": (FROM_16, [0, 15, 2048.5, *NO_NUMBERS]),
+    "seed": (FROM_ZERO, [-1, 0.5, *NO_NUMBERS]),
+    "lr_scheduler": ("one of linear, cosine", ["", "Cosine", "cosine_annealing", None, 1, ["cosine"], {}]),
+    "lr_scheduler_kwargs": ("names with values", [None, [], "a=1", 1, True]),
+    "warmup_steps": (FROM_ZERO, [-1, 0.5, *NO_NUMBERS]),
+    "beta1": (BETA, [-0.1, 1, 1.0, 2, *NO_NUMBERS]),
+    "beta2": (BETA, [-0.1, 1, 1.0, 2, *NO_NUMBERS]),
+    "eps": ("a number above 0", [0, -1e-8, *NO_NUMBERS]),
+    "weight_decay": ("a number from 0", [-0.1, *NO_NUMBERS]),
+    "target_patterns": ("a list of parts of parameter names", [[], (), "q_proj", [1], ["q_proj", None], {}, 5, True]),
+}
+
+
+def test_table_of_bad_values_covers_every_option():
+    assert set(BAD) == {field.name for field in dataclasses.fields(TrainingOptions)}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in BAD.items() for value in values])
+def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name, value):
+    found = only_problem_of(TrainingOptions.from_mapping, {name: value})
+    assert found.what.startswith(f"{name} is ")
+    assert name in found.where
+    assert BAD[name][0] in found.rule
+    assert f"{name}=" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("unfreeze_rank_ratio", [1e-6, 0.5, 1.0]),
+        ("num_epochs", [1, 1000]),
+        ("effective_batch_size", [1, 512]),
+        ("learning_rate", [1e-9, 0.99]),
+        ("max_seq_len", [16, 2048]),
+        ("max_tokens_per_gpu", [1024, 100_000]),
+        ("seed", [0, 2**31]),
+        ("lr_scheduler", list(_schedulers())),
+        ("lr_scheduler_kwargs", [{}, {"num_cycles": 2}]),
+        ("warmup_steps", [0, 10]),
+        ("beta1", [0.0, 0.999]),
+        ("beta2", [0.0, 0.999]),
+        ("eps", [1e-12, 1.0]),
+        ("weight_decay", [0.0, 0.1, 2.0]),
+        ("target_patterns", [None, ("q_proj",), ("q_proj", "k_proj")]),
+    ],
+)
+def test_good_values_at_the_edges_are_taken(name, values):
+    for value in values:
+        assert getattr(TrainingOptions.from_mapping({name: value}), name) == value
+
+
+def test_defaults_are_those_that_the_project_promises():
+    options = TrainingOptions()
+    assert options.unfreeze_rank_ratio == 0.25
+    assert options.num_epochs == 5
+    assert options.effective_batch_size == 4
+    assert options.max_seq_len == 1024
+    assert options.max_tokens_per_gpu == 2048
+    assert options.learning_rate == 5e-6
+    assert TrainingOptions.from_mapping({}) == options
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "taken"),
+    [
+        ("num_epochs", 5.0, 5),
+        ("seed", 0.0, 0),
+        ("max_seq_len", 512.0, 512),
+        ("warmup_steps", 3.0, 3),
+        ("unfreeze_rank_ratio", 1, 1.0),
+        ("weight_decay", 0, 0.0),
+        ("target_patterns", ["q_proj"], ("q_proj",)),
+    ],
+)
+def test_value_comes_as_the_type_of_the_option(name, given, taken):
+    value = getattr(TrainingOptions.from_mapping({name: given}), name)
+    assert value == taken
+    assert type(value) is type(taken)
+
+
+def test_all_bad_values_are_named_at_once():
+    bad = {"num_epochs": 2.5, "learning_rate": 5, "seed": True, "beta1": 1, "lr_scheduler": "cosin"}
+    found = problems_of(TrainingOptions.from_mapping, bad)
+    assert {problem.what.split()[0] for problem in found} == set(bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("num_epoch", "num_epochs"), ("Learning_Rate", "learning_rate"), ("max_sequence_len", "max_seq_len")],
+)
+def test_unknown_option_is_refused_with_the_nearest_name_and_all_known_ones(name, nearest):
+    found = only_problem_of(TrainingOptions.from_mapping, {name: 1})
+    assert f"unknown training option {name!r} (did you mean {nearest}?)" == found.what
+    assert all(field.name in found.rule for field in dataclasses.fields(TrainingOptions))
+
+
+def test_unknown_options_and_bad_values_are_named_together():
+    found = problems_of(TrainingOptions.from_mapping, {"nproc_per_node": 8, "num_epochs": 0, "zebra": 1})
+    text = " ".join(problem.what for problem in found)
+    assert len(found) == 3
+    assert all(name in text for name in ("nproc_per_node", "num_epochs", "zebra"))
+
+
+def test_sample_that_cannot_be_computed_in_one_piece_is_refused():
+    found = only_problem_of(TrainingOptions, max_seq_len=4096)
+    assert "max_tokens_per_gpu is 2048, max_seq_len is 4096" in found.what
+    assert "4096" in found.remedy
+
+
+def test_equal_options_have_equal_json():
+    one = TrainingOptions.from_mapping({"num_epochs": 3.0, "unfreeze_rank_ratio": 1})
+    assert one.as_json() == TrainingOptions(num_epochs=3, unfreeze_rank_ratio=1.0).as_json()
+    assert one.as_json() != TrainingOptions().as_json()
+    assert set(one.as_json()) == set(BAD)
+
+
+def test_schedulers_are_known_to_transformers():
+    from transformers import SchedulerType
+
+    assert "cosine" in _schedulers()
+    assert set(_schedulers()) <= {member.value for member in SchedulerType}

@@ -1,0 +1,28 @@
+"""The converted model is the model: it answers."""
+
+from pathlib import Path
+
+from components.evaluate.answering import answer, load
+from components.evaluate.verdicts import is_right
+from components.snapshot_model.model_folder import check_model_folder
+
+QUESTIONS = {
+    "What is the capital of France?": "Paris",
+    "What is the opposite of hot?": "cold",
+    "How many days are there in a week?": "7",
+    "Which planet do we live on?": "Earth",
+}
+
+
+def test_the_converted_model_answers_general_questions(smollm2: Path) -> None:
+    model, tokenizer = load(smollm2)
+
+    answers = answer(model, tokenizer, "", list(QUESTIONS), "SmolLM2")
+
+    verdicts = [is_right(q, reference, a) for (q, reference), a in zip(QUESTIONS.items(), answers, strict=True)]
+    assert "Paris" in answers[0]
+    assert sum(verdicts) >= 3, answers
+
+
+def test_the_converted_folder_has_what_a_snapshot_needs(smollm2: Path) -> None:
+    assert "model.safetensors" in check_model_folder(smollm2)
