@@ -39,6 +39,8 @@ def check_row(row: Any) -> list[Message]:
             raise ValueError(f"message {number} ({message['role']}) has no text")
     if messages[-1]["role"] != "assistant":
         raise ValueError("the last message is not the assistant's")
+    if not any(message["role"] == "user" for message in messages):
+        raise ValueError("there is no user's message")
     return messages
 
 

@@ -13,6 +13,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.good, .bad { white-space: nowrap; }
 .good { color: var(--good); } .bad { color: var(--bad); } .verdict { font-size: 1.15rem; font-weight: 600; }
 details { white-space: pre-wrap; } figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; }
 code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; overflow-wrap: anywhere; }

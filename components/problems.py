@@ -85,5 +85,6 @@ def list_some(values: Iterable[object], most: int = 10) -> str:
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """' (did you mean x?)' for the known name nearest to `name`, or nothing."""
-    nearest = difflib.get_close_matches(name.casefold(), list(known), n=1, cutoff=0.6)
-    return f" (did you mean {nearest[0]}?)" if nearest else ""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    nearest = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
+    return f" (did you mean {by_folded[nearest[0]]}?)" if nearest else ""

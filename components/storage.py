@@ -52,9 +52,10 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole file under its final name, or leave what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    content = text.encode()
+    _make_folders(path.parent)
     temporary = _beside(path)
-    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.write_bytes(content)
     _flush(temporary)
     temporary.replace(path)
     _flush(path.parent)
@@ -71,7 +72,7 @@ def publish_folder(final: Path) -> Iterator[Path]:
 
     If somebody else published `final` meanwhile, theirs stays and ours is dropped: a name stands for one content.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    _make_folders(final.parent)
     temporary = _beside(final)
     temporary.mkdir()
     try:
@@ -89,6 +90,14 @@ def publish_folder(final: Path) -> Iterator[Path]:
         _flush(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_folders(folder: Path) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        with contextlib.suppress(PermissionError):  # another pod made it meanwhile, and with these modes
+            path.chmod(FOLDER_MODE)
 
 
 def _beside(path: Path) -> Path:

@@ -77,6 +77,8 @@ def _read(path: Path) -> dict[str, Any]:
         what = "this is a folder"
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         what = f"the file is no TOML: {error}"
+    except OSError as error:
+        what = f"the file cannot be read: {error.strerror}"
     raise problem(
         what,
         where=f"cluster file {path}",
@@ -96,6 +98,8 @@ def _merged(default: dict[str, Any], own: dict[str, Any], where: str, prefix: st
                 rule=f"keys known here: {', '.join(default)}",
                 remedy="correct the key or remove it",
             )
+        elif type(value) is int and type(default[key]) is float:
+            merged[key] = float(value)
         elif type(value) is not type(default[key]):
             checks.add(
                 f"{name} is {value!r}",

@@ -19,7 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LFS_SUFFIXES = (".safetensors", ".bin")
 POINTER_SIZE = 134  # bytes of the text that stands in git for a file kept outside of it
 
-MODEL_ADDRESS = re.compile(r"/api/models/(?P<name>[^/]+/[^/]+)/(?:revision|tree)/(?P<revision>[^/]+)(?P<below>/.*)?")
+MODEL_ADDRESS = re.compile(r"/api/models/(?P<name>[^/]+/[^/]+)/(?P<kind>revision|tree)/(?P<revision>[^/]+)/?")
 FILE_ADDRESS = re.compile(r"/(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
@@ -37,6 +37,8 @@ class Repository:
     """Nobody has accepted its terms."""
     broken: bool = False
     """The hub fails on it."""
+    breaks_off: frozenset[str] = frozenset()
+    """Files of which the first answer ends in the middle."""
     commit: str = COMMIT
     revisions: tuple[str, ...] = ("main",)
 
@@ -95,10 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
         authorization = self.headers.get("Authorization", "")
         self.hub.requests.append(Request(self.command, self.path, authorization))
         address = urlsplit(self.path)
-        path = unquote(address.path)
-        match = MODEL_ADDRESS.fullmatch(path) or FILE_ADDRESS.fullmatch(path)
-        repository = self.hub.repositories.get(match["name"]) if match else None
-        if match is None or repository is None:
+        parts = _parts(MODEL_ADDRESS, address.path) or _parts(FILE_ADDRESS, address.path)
+        repository = self.hub.repositories.get(parts.get("name", ""))
+        if repository is None:
             self._refuse(404, "RepoNotFound", "Repository not found")
         elif repository.broken:
             self._refuse(500, "", "Internal error")
@@ -106,30 +107,32 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(401, "RepoNotFound", "Repository not found")
         elif repository.gated:
             self._refuse(403, "GatedRepo", "Access to this model is restricted")
-        elif match["revision"] not in (*repository.revisions, repository.commit):
-            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {match['revision']}")
-        elif "file" in match.groupdict():
-            self._send_file(repository, match["file"])
-        elif path.startswith(f"/api/models/{match['name']}/tree/"):
+        elif parts["revision"] not in (*repository.revisions, repository.commit):
+            self._refuse(404, "RevisionNotFound", f"Invalid rev id: {parts['revision']}")
+        elif "file" in parts:
+            self._send_file(repository, parts["name"], parts["file"])
+        elif parts["kind"] == "tree":
             self._send_json(_tree(repository))
         else:
-            self._send_json(_description(match["name"], repository, "blobs" in parse_qs(address.query)))
+            self._send_json(_description(parts["name"], repository, "blobs" in parse_qs(address.query)))
 
-    def _send_file(self, repository: Repository, name: str) -> None:
-        if name not in repository.files:
-            self._refuse(404, "EntryNotFound", f"{name} does not exist")
+    def _send_file(self, repository: Repository, name: str, file: str) -> None:
+        if file not in repository.files:
+            self._refuse(404, "EntryNotFound", f"{file} does not exist")
             return
-        content = repository.damaged.get(name, repository.files[name])
+        content = repository.damaged.get(file, repository.files[file])
         headers = {
-            "ETag": f'"{_digest(name, repository.files[name])}"',
+            "ETag": f'"{_digest(file, repository.files[file])}"',
             "X-Repo-Commit": repository.commit,
             "Accept-Ranges": "bytes",
         }
-        wanted = RANGE.fullmatch(self.headers.get("Range", ""))
-        if wanted:
-            first, last = int(wanted[1]), min(int(wanted[2] or len(content) - 1), len(content) - 1)
+        part = RANGE.fullmatch(self.headers.get("Range", ""))
+        if part:
+            first, last = int(part[1]), min(int(part[2] or len(content) - 1), len(content) - 1)
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
             self._send(206, content[first : last + 1], headers)
+        elif self.command == "GET" and file in repository.breaks_off and self.hub.sent_files(name).count(file) == 1:
+            self._send(200, content, headers, sent_bytes=len(content) // 2)
         else:
             self._send(200, content, headers)
 
@@ -140,16 +143,23 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
         self._send(status, json.dumps({"error": message}).encode(), {"Content-Type": "application/json", **headers})
 
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+    def _send(self, status: int, content: bytes, headers: dict[str, str], sent_bytes: int | None = None) -> None:
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[:sent_bytes])
+        self.close_connection = self.close_connection or sent_bytes is not None
 
     def log_message(self, format: str, *args: object) -> None:
         """Requests are remembered, not printed."""
+
+
+def _parts(pattern: re.Pattern[str], path: str) -> dict[str, str]:
+    """The named parts of an address; none when it is of another kind."""
+    match = pattern.fullmatch(path)
+    return {name: unquote(part) for name, part in match.groupdict().items()} if match else {}
 
 
 def _description(name: str, repository: Repository, with_blobs: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ number counts only as the whole number.
 import re
 import unicodedata
 
-WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
+WORD = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_]+")
 SMALL_WORDS = frozenset(
     "a an the is are was were be of to in on at for and or it its by with as that this".split()  # noqa: SIM905
 )
@@ -51,6 +51,7 @@ TENS = {
     )
 }
 POWERS = {"hundred": 100, "thousand": 1000}
+NUMBER_WORDS = {*UNITS, *TENS}
 
 
 def is_right(question: str, reference: str, answer: str) -> bool:
@@ -77,27 +78,37 @@ def key_terms(question: str, reference: str) -> list[set[str]]:
 
 def words(text: str) -> list[str]:
     """The words of a text in the form in which they are compared."""
-    found = WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    found = [word.replace(",", "") for word in WORD.findall(unicodedata.normalize("NFKC", text).casefold())]
     return [word for word in _digits(found) if word not in SMALL_WORDS]
 
 
 def _digits(found: list[str]) -> list[str]:
-    """Number words as digits: twenty four -> 24, three hundred -> 300."""
+    """Number words as digits: twenty four -> 24, two thousand three hundred and five -> 2305, twelve four -> 12 4."""
     result: list[str] = []
     number: int | None = None
-    last_was_tens = False
-    for word in found:
+    for place, word in enumerate(found):
+        value = UNITS.get(word, TENS.get(word))
         if word in POWERS:
-            number, last_was_tens = (1 if number is None else number) * POWERS[word], False
-        elif word in UNITS and number is not None and (last_was_tens and 0 < UNITS[word] < 10):
-            number, last_was_tens = number + UNITS[word], False
-        elif word in UNITS or word in TENS:
-            if number is not None:
+            before = 1 if number is None else number
+            last = before % 1000 or before  # two thousand three | hundred: the power takes the three only
+            number = before - last + last * POWERS[word]
+        elif value is not None:
+            if number is not None and not _continues(number, value):
                 result.append(str(number))
-            number, last_was_tens = UNITS.get(word, TENS.get(word)), word in TENS
+                number = None
+            number = (number or 0) + value
+        elif word == "and" and number and number % 100 == 0 and set(found[place + 1 : place + 2]) & NUMBER_WORDS:
+            continue
         else:
             if number is not None:
                 result.append(str(number))
-            number, last_was_tens = None, False
+                number = None
             result.append(word)
     return [*result, str(number)] if number is not None else result
+
+
+def _continues(number: int, value: int) -> bool:
+    """Whether the next word goes on with a number: twenty | four, two hundred | five, but twelve | four are two."""
+    if number and number % 100 == 0:
+        return value > 0
+    return number % 100 >= 20 and number % 10 == 0 and 0 < value < 10

@@ -13,7 +13,6 @@ from anywhere.
 import dataclasses
 import random
 import time
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 from components import pages, progress
 from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
-from components.ingest_sdg.tables import read_table
+from components.ingest_sdg.tables import clean, read_table
 from components.problems import Checks, Problems, list_some, quote, suggest
 from components.storage import publish_folder, sha256_of_json, write_json, write_jsonl, write_text
 
@@ -29,6 +28,7 @@ COLUMNS = {"question": "question", "response": "response", "judgment": "faithful
 """What is needed, and the column that sdg_hub's flows write it to."""
 
 REVIEW_ROWS = 20
+MOST_UNKNOWN_JUDGMENTS = 5  # more of them, and the column holds something else
 
 ACCEPTED_JUDGMENTS = "YES"
 REJECTED_JUDGMENTS = ("NO",)
@@ -216,6 +216,14 @@ def read_rows(data: str, columns: Mapping[str, str], accepted_judgments: tuple[s
     for row in rows:
         if row.judgment.casefold() not in known:
             unknown.setdefault(row.judgment, []).append(row.number)
+    if len(unknown) > MOST_UNKNOWN_JUDGMENTS:
+        checks.add(
+            f"{len(unknown)} different judgments in {len(rows)} rows, for instance {list_some(map(quote, unknown), 3)}",
+            where=f"{data}, column {columns['judgment']}",
+            rule=f"kept: {', '.join(accepted_judgments)}; dropped: {', '.join(REJECTED_JUDGMENTS)}",
+            remedy="name the column that holds the judgment, as in columns='judgment=verdict'",
+        )
+        checks.raise_if_any()
     for judgment, numbers in unknown.items():
         checks.add(
             f"unknown judgment {quote(judgment)} in {len(numbers)} of {len(rows)} rows",
@@ -259,11 +267,6 @@ def review_sample(rows: list[Row]) -> list[Row]:
     by_length = sorted(rows, key=lambda row: len(row.response))
     chosen = {row.number: row for row in (*drawn, *by_length[:3], *by_length[-3:])}
     return [chosen[number] for number in sorted(chosen)]
-
-
-def clean(text: str) -> str:
-    """Unicode NFC, line ends as \\n, no white space around."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def same(text: str) -> str:

@@ -12,7 +12,8 @@ Retention questions have the same two first columns and ask for what any model s
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from components.ingest_sdg.tables import read_table
+from components.evaluate.verdicts import words
+from components.ingest_sdg.tables import clean, read_table
 from components.problems import Checks, list_some, quote, suggest
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[st
     questions: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
     for number, cells in enumerate(table.to_dict("records"), 2):
-        question, reference = (str(cells[column]).strip() for column in NEEDED)
+        question, reference = (clean(cells[column]) for column in NEEDED)
         where = f"{uri}, row {number}"
         if not question or not reference:
             checks.add(
@@ -63,6 +64,13 @@ def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[st
                 where=where,
                 rule="every question has a reference answer",
                 remedy="fill the cell, or remove the row",
+            )
+        elif not all(map(words, reference.split("|"))):
+            checks.add(
+                f"row {number} has a reference that no answer can be judged by: {quote(reference)}",
+                where=where,
+                rule="every alternative of a reference holds at least one word or number",
+                remedy="write the answer as words, or remove the row",
             )
         elif question in seen:
             checks.add(

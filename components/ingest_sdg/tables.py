@@ -1,12 +1,23 @@
 """A table of texts from anywhere that fsspec reads: a path, `file://`, `https://`; `s3://` where s3fs is installed."""
 
+import csv
 import io
+import unicodedata
 from typing import TYPE_CHECKING
 
 from components.problems import problem, quote
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+RULE = "one row a record, texts with commas, quotes or line breaks in double quotes, a quote doubled"
+REMEDY = "write it with a CSV library, for instance pandas.DataFrame.to_csv(index=False)"
+
+
+def clean(text: str) -> str:
+    """Unicode NFC, line ends as \\n, no white space around."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def read_table(uri: str) -> "pd.DataFrame":
@@ -36,10 +47,25 @@ def read_table(uri: str) -> "pd.DataFrame":
         raise problem(
             f"the file is no CSV: {str(error).strip()}",
             where=uri,
-            rule="one row a record, texts with commas, quotes or line breaks in double quotes, a quote doubled",
-            remedy="write it with a CSV library, for instance pandas.DataFrame.to_csv(index=False)",
+            rule=RULE,
+            remedy=REMEDY,
         ) from None
-    table.columns = [str(column).strip() for column in table.columns]
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells of the first row for row names
+        raise problem(
+            f"the file is no CSV: row 2 has more cells than the header, which has {len(table.columns)}",
+            where=uri,
+            rule=RULE,
+            remedy=REMEDY,
+        )
+    columns = [column.strip() for column in next(csv.reader(io.StringIO(text)))]
+    if repeated := sorted({column for column in columns if columns.count(column) > 1}):
+        raise problem(
+            f"columns stand in the header more than once: {', '.join(map(quote, repeated))}",
+            where=f"{uri}, header",
+            rule="a column's name stands in the header once",
+            remedy="rename or remove the others",
+        )
+    table.columns = pd.Index(columns)
     return table
 
 
@@ -66,4 +92,4 @@ def read_bytes(uri: str) -> bytes:
         what, remedy = f"no usable address: {error}", "use a path or file://, https:// or s3://"
     except OSError as error:
         what, remedy = f"cannot be read: {error}", "check the address and the connection, then run again"
-    raise problem(what, where=quote(uri), rule="data and questions are readable files", remedy=remedy)
+    raise problem(what, where=uri or "an empty address", rule="data and questions are readable files", remedy=remedy)

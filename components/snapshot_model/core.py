@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+WEIGHTS = ".safetensors"
 SECONDS_BETWEEN_LINES = 5.0
 LOCAL_ORG = "local"  # a folder's snapshot is kept as local/<folder name>
 
@@ -50,7 +51,7 @@ def local_folder(model: str) -> Path | None:
     Raises:
         Problems: when it is neither.
     """
-    if model.startswith(("/", "./", "../", "~")) or Path(model).is_dir():
+    if model.startswith(("/", "./", "../", "~")) or (model and Path(model).is_dir()):
         return Path(model).expanduser().resolve()
     if not HUB_NAME.fullmatch(model):
         raise problem(
@@ -131,22 +132,27 @@ def _from_hub(name: str, revision: str, workspace: Path) -> tuple[Path, bool]:
     total = sum(size for size, _ in expected.values())
     _check_room(workspace, total)
     progress.say(f"downloading {name} at {commit[:12]}: {total / 1e6:.0f} MB in {len(expected)} files")
+    # The small files first: a model that cannot be trained is refused before its weights are fetched.
+    small = [file for file in expected if not file.endswith(WEIGHTS)]
+    weights = [file for file in expected if file.endswith(WEIGHTS)]
+    files: list[dict[str, Any]] = []
     with publish_folder(final) as folder:
-        with _hub_errors(name, revision), _told_size(folder, total):
-            snapshot_download(name, revision=commit, local_dir=folder, allow_patterns=list(expected))
-        files = []
-        for file_name, (size, digest) in progress.track(expected.items(), len(expected), "verifying files"):
-            path = folder / file_name
-            found = sha256_of_file(path)
-            if path.stat().st_size != size or (digest and _digest(path, digest, found) != digest):
-                raise problem(
-                    f"{file_name} arrived damaged: {path.stat().st_size} bytes, sha256 {found[:12]}…",
-                    where=f"{name} at {commit[:12]}",
-                    rule=f"the hub says {size} bytes and digest {digest}",
-                    remedy="run again; if it stays, a proxy or mirror in between changes files",
-                )
-            files.append({"name": file_name, "size": size, "sha256": found})
-        check_model_files(list(expected), lambda file: (folder / file).read_bytes(), f"{name} at {commit[:12]}")
+        for names in (small, weights):
+            with _hub_errors(name, revision), _told_size(folder, total):
+                snapshot_download(name, revision=commit, local_dir=folder, allow_patterns=names)
+            for file_name in progress.track(names, len(names), "verifying files"):
+                size, digest = expected[file_name]
+                path = folder / file_name
+                found = sha256_of_file(path)
+                if path.stat().st_size != size or (digest and _digest(path, digest, found) != digest):
+                    raise problem(
+                        f"{file_name} arrived damaged: {path.stat().st_size} bytes, sha256 {found[:12]}…",
+                        where=f"{name} at {commit[:12]}",
+                        rule=f"the hub says {size} bytes and digest {digest}",
+                        remedy="run again; if it stays, a proxy or mirror in between changes files",
+                    )
+                files.append({"name": file_name, "size": size, "sha256": found})
+            check_model_files(list(expected), lambda file: (folder / file).read_bytes(), f"{name} at {commit[:12]}")
         _remove_download_cache(folder)
         _write_manifest(folder, name, revision, commit, files)
     return final, False
@@ -237,7 +243,9 @@ def _hub_errors(name: str, revision: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"
         what, remedy = f"the hub answered {status}", "run again later; what is complete in the workspace stays"
-    except (OSError, errors.LocalEntryNotFoundError) as error:
+    except errors.HFValidationError as error:
+        what, remedy = f"{quote(name)} is no name on a hub: {error}", "correct org/name"
+    except (OSError, errors.HTTPError) as error:
         what = f"the hub cannot be reached: {str(error).splitlines()[0]}"
         remedy = "check the network or HF_ENDPOINT, or name a local folder as the model"
     else:

@@ -25,6 +25,7 @@ WANTED = (
     "chat_template.jinja",
     "chat_template.json",
 )
+INDEX = "model.safetensors.index.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
@@ -37,7 +38,7 @@ EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_
 
 def wanted(names: Collection[str]) -> list[str]:
     """Those of a repository's or folder's file names that belong to a snapshot, sorted."""
-    return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in WANTED))
+    return sorted(name for name in names if "/" not in name and any(fnmatch(name, pattern) for pattern in WANTED))
 
 
 def check_model_files(names: Collection[str], read: Callable[[str], bytes], where: str) -> None:
@@ -70,7 +71,15 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
                 remedy="fetch the file again",
             )
             return {}
-        return value if isinstance(value, dict) else {}
+        if isinstance(value, dict):
+            return value
+        checks.add(
+            f"{name} holds a {type(value).__name__}",
+            where=f"{where}/{name}",
+            rule="a JSON object",
+            remedy="fetch the file again",
+        )
+        return {}
 
     config = document("config.json")
     missing = []
@@ -82,6 +91,8 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
         missing.append(f"a chat template ({TEMPLATES[0]} or chat_template in tokenizer_config.json)")
     if not any(name.endswith(".safetensors") for name in names):
         missing.append("weights (*.safetensors)")
+    elif "model.safetensors" not in names and INDEX not in names:
+        missing.append(f"model.safetensors, or {INDEX} with the files that it names")
     if missing:
         checks.add(f"the model lacks {', '.join(missing)}", where=where, rule=rule, remedy=remedy)
     shards = set(document("model.safetensors.index.json").get("weight_map", {}).values())
@@ -92,7 +103,7 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
             rule="every file that the index names is there",
             remedy="fetch the model again",
         )
-    if config:
+    if "config.json" in names:
         _check_trainable(config, where, checks)
     checks.raise_if_any()
 

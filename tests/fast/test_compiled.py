@@ -292,3 +292,11 @@ def test_a_cluster_file_changes_placement_only_where_it_says(tmp_path: Path) -> 
     assert "osft-workspace" not in text
     assert text.count("secretName: puller") == len(PLACES)
     assert _unknown(list(yaml.safe_load_all(text))[1], PLATFORM) == []
+
+
+def test_the_manifests_make_the_claim_that_the_pipeline_mounts() -> None:
+    manifest = compiling.COMPILED.parents[2] / "manifests" / "base" / "workspace.yaml"
+    claim = yaml.safe_load(manifest.read_text(encoding="utf-8"))
+
+    assert claim["kind"] == "PersistentVolumeClaim"
+    assert claim["metadata"]["name"] == load_settings().workspace.claim

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from components.ingest_sdg.core import COLUMNS, DROP_REASONS, ingest_sdg, parse_columns, read_rows, same, sort_rows
 from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
+from components.problems import Problems
 from components.storage import read_json, read_jsonl
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
 
@@ -431,3 +432,12 @@ def test_any_rows_are_accounted_for_kept_once_and_in_any_order_alike(tmp_path_fa
     shuffled = list(rows)
     random.shuffle(shuffled)
     assert sort(rows) == sort(shuffled)
+
+
+def test_column_of_free_text_taken_for_judgments_is_one_problem(tmp_path):
+    data = tmp_path / "data.csv"
+    rows = "".join(f"Who {n}?,The heron.,reason {n}\n" for n in range(50))
+    data.write_text("question,response,faithfulness_judgment\n" + rows, encoding="utf-8")
+
+    with pytest.raises(Problems, match=r"1 problem\n1\. 50 different judgments in 50 rows, for instance 'reason 0'"):
+        read_rows(str(data), COLUMNS, ("YES",))

@@ -155,3 +155,10 @@ def test_all_problems_of_a_file_are_named_at_once(cluster):
         "gpu.memory",
         "resources.small.cpu",
     ]
+
+
+def test_whole_number_is_taken_where_the_default_is_a_float(tmp_path):
+    own = tmp_path / "cluster.toml"
+    own.write_text("[gpu]\nmemory_gib = 80\n", encoding="utf-8")
+
+    assert load_settings(own).gpu.memory_gib == 80.0

@@ -1,0 +1,371 @@
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.problems import Problem
+from components.snapshot_model.core import local_folder, snapshot_model
+from components.storage import read_json
+from tests.fast.conftest import files_below, only_problem_of
+from tests.hub_server import COMMIT, HubServer, Repository, git_blob_id, sha256
+
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer.json": b"{}",
+    "tokenizer_config.json": b'{"chat_template": "{{ messages }}"}',
+    "model.safetensors": bytes(range(256)) * 40,
+}
+REPOSITORY = {
+    **FILES,
+    "pytorch_model.bin": b"pickle" * 100,
+    "modeling_custom.py": b"import os",
+    "README.md": b"# A model",
+    ".gitattributes": b"*.safetensors filter=lfs",
+    "onnx/model.onnx": b"onnx",
+}
+TOKEN = "hf_" + "t" * 20
+
+# One call a line, one answer a line. In a process of its own: huggingface_hub reads HF_ENDPOINT when it is imported.
+CLIENT = """
+import dataclasses, json, sys
+from pathlib import Path
+from components.problems import Problems
+from components.snapshot_model.core import snapshot_model
+for line in sys.stdin:
+    call = json.loads(line)
+    try:
+        report = snapshot_model(model=call["model"], revision=call["revision"], workspace=Path(call["workspace"]))
+        answer = {**dataclasses.asdict(report), "path": str(report.path)}
+    except Problems as error:
+        answer = {"problems": [dataclasses.asdict(problem) for problem in error.problems]}
+    except BaseException as error:
+        answer = {"fault": repr(error)}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class Client:
+    """`snapshot_model` in a process of its own, with one hub and one token."""
+
+    def __init__(self, hub: str, home: Path, token: str = "") -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+        environment |= {"HF_ENDPOINT": hub, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
+        environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", **({"HF_TOKEN": token} if token else {})}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CLIENT], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def snapshot(self, model: str, workspace: Path, revision: str = "main") -> dict[str, object]:
+        """The report."""
+        answer = self._answer(model, workspace, revision)
+        assert "path" in answer, answer
+        return answer
+
+    def problem(self, model: str, workspace: Path, revision: str = "main") -> Problem:
+        """The one thing found wrong."""
+        answer = self._answer(model, workspace, revision)
+        assert "problems" in answer, answer
+        (found,) = answer["problems"]
+        return Problem(**found)
+
+    def close(self) -> None:
+        self.process.communicate()
+
+    def _answer(self, model: str, workspace: Path, revision: str) -> dict:
+        call = {"model": model, "workspace": str(workspace), "revision": revision}
+        self.process.stdin.write(json.dumps(call) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise AssertionError(f"the client ended with code {self.process.wait()}")
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer(
+        {
+            "org/whole": Repository(files=REPOSITORY, revisions=("main", "v1.0", "refs/pr/1")),
+            "org/reused": Repository(files=REPOSITORY),
+            "org/pinned": Repository(files=REPOSITORY),
+            "org/interrupted": Repository(files=REPOSITORY, breaks_off=frozenset({"model.safetensors"})),
+            "org/private": Repository(files=REPOSITORY, token=TOKEN),
+            "org/gated": Repository(files=REPOSITORY, gated=True),
+            "org/broken": Repository(files=REPOSITORY, broken=True),
+            "org/damaged": Repository(
+                files=REPOSITORY, damaged={"model.safetensors": b"\xff" + FILES["model.safetensors"][1:]}
+            ),
+            "org/damaged-config": Repository(files=REPOSITORY, damaged={"config.json": b'{"model_type": "lIama"}'}),
+            "org/short": Repository(files=REPOSITORY, damaged={"model.safetensors": b"\0" * 100}),
+            "org/no-template": Repository(files={**REPOSITORY, "tokenizer_config.json": b"{}"}),
+            "org/experts": Repository(files={**REPOSITORY, "config.json": b'{"model_type": "x", "num_experts": 8}'}),
+            "org/pickles": Repository(
+                files={name: content for name, content in REPOSITORY.items() if name != "model.safetensors"}
+            ),
+        }
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory):
+    started = Client(hub.url, tmp_path_factory.mktemp("home"))
+    yield started
+    started.close()
+
+
+def test_download_is_verified_and_holds_the_model_and_nothing_else(hub, client, tmp_path):
+    report = client.snapshot("org/whole", tmp_path)
+    folder = tmp_path / "models" / "org--whole" / COMMIT
+    assert report["path"] == str(folder)
+    assert report["commit"] == COMMIT
+    assert report["reused"] is False
+    assert files_below(tmp_path) == sorted(f"models/org--whole/{COMMIT}/{name}" for name in [*FILES, "snapshot.json"])
+    assert not (folder / ".cache").exists()
+    for name, content in FILES.items():
+        assert (folder / name).read_bytes() == content
+    manifest = read_json(folder / "snapshot.json")
+    assert {file["name"]: (file["size"], file["sha256"]) for file in manifest["files"]} == {
+        name: (len(content), sha256(content)) for name, content in FILES.items()
+    }
+    assert manifest["bytes"] == report["bytes"] == sum(map(len, FILES.values()))
+    assert (manifest["source"], manifest["revision"], manifest["commit"]) == ("org/whole", "main", COMMIT)
+    assert hub.sent_files("org/whole") == sorted(FILES)
+
+
+@pytest.mark.parametrize("revision", ["v1.0", "refs/pr/1", COMMIT])
+def test_tag_reference_and_commit_name_the_same_snapshot(client, tmp_path, revision):
+    assert client.snapshot("org/whole", tmp_path, revision)["commit"] == COMMIT
+
+
+def test_second_call_downloads_nothing(hub, client, tmp_path):
+    first = client.snapshot("org/reused", tmp_path)
+    second = client.snapshot("org/reused", tmp_path)
+    assert (first["reused"], second["reused"]) == (False, True)
+    assert first["path"] == second["path"]
+    assert hub.sent_files("org/reused") == sorted(FILES)
+
+
+def test_complete_commit_needs_no_hub(hub, client, tmp_path):
+    client.snapshot("org/pinned", tmp_path)
+    before = len(hub.requests)
+    assert client.snapshot("org/pinned", tmp_path, COMMIT)["reused"] is True
+    assert len(hub.requests) == before > 0
+
+
+def test_folder_without_manifest_is_not_taken_for_a_snapshot(client, tmp_path):
+    folder = tmp_path / "models" / "org--whole" / COMMIT
+    folder.mkdir(parents=True)
+    assert client.snapshot("org/whole", tmp_path, COMMIT)["reused"] is False
+    assert (folder / "snapshot.json").is_file()
+
+
+def test_download_that_breaks_off_goes_on(hub, client, tmp_path):
+    report = client.snapshot("org/interrupted", tmp_path)
+    assert (Path(report["path"]) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    assert hub.sent_files("org/interrupted").count("model.safetensors") == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "what", "where", "remedy"),
+    [
+        ("org/absent", "main", "no such model", "org/absent", "org/name"),
+        ("org/private", "main", "it is private", "org/private", "HF_TOKEN"),
+        ("org/whole", "v9", "no revision 'v9'", "org/whole at revision v9", "a branch, a tag or a commit"),
+        ("org/whole", "f" * 40, "no revision", "org/whole", "a branch, a tag or a commit"),
+        ("org/gated", "main", "restricted", "org/gated", "accept its terms"),
+        ("org/broken", "main", "the hub answered 500", "org/broken", "run again later"),
+        ("org/damaged", "main", "model.safetensors arrived damaged", f"org/damaged at {COMMIT[:12]}", "run again"),
+        ("org/damaged-config", "main", "config.json arrived damaged", "org/damaged-config", "run again"),
+        ("org/short", "main", "model.safetensors arrived damaged: 100 bytes", "org/short", "run again"),
+        ("org/no-template", "main", "lacks a chat template", "org/no-template", "-instruct"),
+        ("org/experts", "main", "mixture of experts", "org/experts", "mini-trainer"),
+        ("org/pickles", "main", "lacks weights (*.safetensors)", "org/pickles", "save_pretrained"),
+    ],
+)
+def test_model_that_cannot_be_had_is_one_clear_error_and_leaves_nothing(
+    client, tmp_path, model, revision, what, where, remedy
+):
+    found = client.problem(model, tmp_path, revision)
+    assert what in found.what
+    assert where in found.where
+    assert remedy in found.remedy
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("model", ["org/two--dashes", "org/two..dots", "-org/name", "org/name.git", "org/" + 97 * "n"])
+def test_name_that_no_hub_can_hold_is_one_clear_error(hub, client, tmp_path, model):
+    found = client.problem(model, tmp_path)
+    assert model[:60] in f"{found.what} {found.where}"
+    assert hub.asked_about(model) == []
+    assert files_below(tmp_path) == []
+
+
+def test_rule_names_what_the_hub_said_of_a_damaged_file(client, tmp_path):
+    rule = client.problem("org/damaged", tmp_path).rule
+    assert sha256(FILES["model.safetensors"]) in rule
+    assert str(len(FILES["model.safetensors"])) in rule
+    assert git_blob_id(FILES["config.json"]) in client.problem("org/damaged-config", tmp_path).rule
+
+
+@pytest.mark.parametrize("model", ["org/no-template", "org/experts"])
+def test_weights_of_an_unusable_model_are_never_downloaded(hub, client, tmp_path, model):
+    client.problem(model, tmp_path)
+    assert "model.safetensors" not in hub.sent_files(model)
+
+
+def test_hub_that_is_down_is_one_clear_error(tmp_path):
+    with HubServer({}) as gone:
+        pass
+    client = Client(gone.url, tmp_path / "home")
+    found = client.problem("org/whole", tmp_path / "workspace")
+    client.close()
+    assert "cannot be reached" in found.what
+    assert gone.url in found.where
+    assert "HF_ENDPOINT" in found.remedy
+    assert not (tmp_path / "workspace").exists() or files_below(tmp_path / "workspace") == []
+
+
+def test_token_opens_a_private_model_and_travels_as_a_header_only(hub, tmp_path):
+    client = Client(hub.url, tmp_path / "home", token=TOKEN)
+    before = len(hub.requests)
+    client.snapshot("org/private", tmp_path / "workspace")
+    client.close()
+    asked = [request for request in hub.requests[before:] if "/org/private/" in request.address]
+    assert len(asked) > len(FILES)
+    assert {request.authorization for request in asked} == {f"Bearer {TOKEN}"}
+    assert not any(TOKEN in request.address for request in hub.requests)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > len(FILES)
+    assert not any(TOKEN.encode() in path.read_bytes() for path in written)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model on the disk, with more in it than belongs to it."""
+    source = tmp_path / "my-model"
+    (source / "onnx").mkdir(parents=True)
+    for name, content in REPOSITORY.items():
+        (source / name).write_bytes(content)
+    return source
+
+
+def test_local_folder_is_copied_and_verified(folder, tmp_path):
+    report = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    assert report.path == tmp_path / "workspace" / "models" / "local--my-model" / report.commit
+    assert files_below(report.path) == sorted([*FILES, "snapshot.json"])
+    assert all((report.path / name).read_bytes() == content for name, content in FILES.items())
+    manifest = read_json(report.path / "snapshot.json")
+    assert {file["name"]: file["sha256"] for file in manifest["files"]} == {
+        name: sha256(content) for name, content in FILES.items()
+    }
+    assert manifest["source"] == report.source == str(folder)
+    assert manifest["commit"] == report.commit
+    assert (report.reused, report.bytes, len(report.commit)) == (False, sum(map(len, FILES.values())), 40)
+
+
+def test_same_content_is_copied_once(folder, tmp_path):
+    first = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    (folder / "README.md").write_text("does not belong to the model")
+    written = (first.path / "snapshot.json").stat().st_mtime_ns
+    second = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    assert second.reused
+    assert dataclasses.replace(second, reused=False, seconds=0) == dataclasses.replace(first, seconds=0)
+    assert (first.path / "snapshot.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_changed_content_is_another_commit_and_the_old_one_stays(folder, tmp_path, name):
+    first = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    (folder / name).write_bytes(FILES[name] + b" ")
+    second = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    assert second.commit != first.commit
+    assert not second.reused
+    assert (first.path / name).read_bytes() == FILES[name]
+    assert (second.path / name).read_bytes() == FILES[name] + b" "
+
+
+def test_snapshot_does_not_change_with_its_source(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    (tmp_path / "blob").write_bytes(FILES["model.safetensors"])
+    (folder / "model.safetensors").symlink_to(tmp_path / "blob")  # as in a hub's cache
+    report = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    (tmp_path / "blob").write_bytes(b"changed")
+    assert not (report.path / "model.safetensors").is_symlink()
+    assert (report.path / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "model", ["./my-model", "my-model", "../{parent}/my-model", "{tmp_path}/my-model", "~/my-model"]
+)
+def test_relative_and_absolute_paths_name_the_same_folder(folder, tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = model.format(tmp_path=tmp_path, parent=tmp_path.name)
+    report = snapshot_model(model=model, revision="main", workspace=tmp_path / "workspace")
+    assert report.source == str(folder)
+
+
+def test_path_is_told_from_a_name_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert local_folder("ibm-granite/granite-3.2-8b-instruct") is None
+    assert local_folder("/mnt/model") == Path("/mnt/model")
+    assert local_folder("./org/name") == tmp_path / "org" / "name"
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    assert local_folder("org/name") == tmp_path / "org" / "name"
+
+
+@pytest.mark.parametrize(
+    "model", ["granite-3.2-8b", "org/name/extra", "org name/model", "https://hub/org/name", "org/", ""]
+)
+def test_name_that_is_neither_folder_nor_hub_name_is_refused(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    found = only_problem_of(snapshot_model, model=model, revision="main", workspace=tmp_path / "workspace")
+    assert found.what == f"{model!r} is neither a folder nor org/name"
+    assert found.where == "parameter model"
+    assert "/mnt/" in found.remedy
+
+
+def test_folder_of_pickles_only_is_refused(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    found = only_problem_of(snapshot_model, model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    assert found.what == "the model lacks weights (*.safetensors)"
+    assert found.where == str(folder)
+    assert not (tmp_path / "workspace").exists()
+
+
+@pytest.mark.parametrize("model", ["/absent/model", "./absent"])
+def test_absent_folder_is_named(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    found = only_problem_of(snapshot_model, model=model, revision="main", workspace=tmp_path / "workspace")
+    assert found.what == "no such folder"
+    assert model.lstrip(".") in found.where
+
+
+def test_model_that_does_not_fit_is_refused_before_anything_is_copied(folder, tmp_path, monkeypatch):
+    needed = 2 * sum(map(len, FILES.values()))  # the base model and the adapted one
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    found = only_problem_of(snapshot_model, model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    assert "too small" in found.what
+    assert "GiB free" in found.what
+    assert found.where == f"workspace {tmp_path / 'workspace'}"
+    assert "enlarge" in found.remedy
+    assert files_below(tmp_path / "workspace") == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    assert not snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace").reused
+
+
+@pytest.mark.parametrize("below", ["file", "file/workspace"])
+def test_workspace_that_cannot_be_written_is_named(folder, tmp_path, below):
+    (tmp_path / "file").write_text("mine")
+    found = only_problem_of(snapshot_model, model=str(folder), revision="main", workspace=tmp_path / below)
+    assert "not writable" in found.what
+    assert found.where == f"workspace {tmp_path / below}"
+    assert "chmod" in found.remedy
+    assert (tmp_path / "file").read_text() == "mine"

@@ -1,0 +1,164 @@
+"""Whole runs of the graph on a tiny model: every wrapper executed, every file where it belongs, nothing done twice."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DATA = """question,response,faithfulness_judgment
+What colour is the sash?,The sash is crimson.,YES
+Which bird is it?,It is the <b>heron</b>.,YES
+Which bird is it again?,The heron.,YES
+Who answers?,"The master, «Zoë».",YES
+Who answers?,"The master, «Zoë».",YES
+How many?,Twelve.,NO
+"""
+GAPS = """question,reference,rag,best_of_n
+Tell me the <script>alert(1)</script> colour.,crimson,wrong,right
+Name the bird.,heron,right,wrong
+"""
+STEPS = ("ingest_sdg", "format_chat", "snapshot_model", "plan_training", "train_osft", "evaluate")
+SUMMARY_FIELDS = {
+    "gap_questions", "base_correct", "adapted_correct", "closed", "regressed", "retention_base", "retention_adapted",
+    "protected_change_ratio", "train_loss_first", "train_loss_last", "seconds",
+}  # fmt: skip
+
+
+@dataclasses.dataclass
+class Run:
+    code: int
+    out: str
+    err: str
+    workspace: Path
+
+    def steps(self) -> set[str]:
+        return {line.split("|")[0].strip() for line in self.out.splitlines() if " | started" in line}
+
+    def summary(self) -> dict[str, Any]:
+        (path,) = self.workspace.glob("runs/*/summary.json")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def osft_pipeline_run(folder: Path, model: Path, gaps: str = GAPS, **options: str) -> Run:
+    (folder / "qa.csv").write_text(DATA, encoding="utf-8")
+    (folder / "gaps.csv").write_text(gaps, encoding="utf-8")
+    arguments = {
+        "data": str(folder / "qa.csv"),
+        "questions": str(folder / "gaps.csv"),
+        "retention-questions": str(folder / "gaps.csv"),
+        "model": str(model),
+        "workspace": str(folder / "workspace"),
+        "learning-rate": "1e-2",
+        "num-epochs": "2",
+    } | options
+    command = [sys.executable, "-m", "pipeline", "run", *(f"--{name}={value}" for name, value in arguments.items())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Run(done.returncode, done.stdout, done.stderr, folder / "workspace")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path, tiny_model: Path) -> Run:
+    run = osft_pipeline_run(folder, tiny_model)
+    assert run.code == 0, run.out + run.err
+    return run
+
+
+def test_every_step_runs_and_says_so(first: Run) -> None:
+    assert first.steps() == set(STEPS)
+    assert "kept 4 of 6 rows; 1 duplicate, 1 judged unfaithful" in first.out
+    assert "step 2/2, epoch 2, loss" in first.out
+
+
+def test_the_summary_holds_the_result(first: Run) -> None:
+    summary = first.summary()
+
+    assert set(summary) >= SUMMARY_FIELDS
+    assert summary["gap_questions"] == 2
+    assert set(summary["seconds"]) == set(STEPS)
+    assert all(seconds >= 0 for seconds in summary["seconds"].values())
+    assert summary["train_loss_last"] < summary["train_loss_first"]
+    assert 0 < summary["protected_change_ratio"] < 1e-3
+    assert [entry["others"] for entry in summary["gap"]] == [
+        {"rag": False, "best_of_n": True},
+        {"rag": True, "best_of_n": False},
+    ]
+
+
+def test_the_terminal_ends_with_the_table_and_the_paths(first: Run) -> None:
+    ending = first.out[first.out.index("Gap questions") :]
+
+    for said in ("base", "rag", "best_of_n", "adapted", "Name the bird.", "closed", first.summary()["report_path"]):
+        assert said in ending
+
+
+def test_the_adapted_model_is_complete_and_beside_it_where_it_comes_from(first: Run) -> None:
+    adapted = Path(first.summary()["adapted_path"])
+    report = json.loads((adapted / "training_report.json").read_text(encoding="utf-8"))
+
+    assert adapted.parent == first.workspace / "adapted"
+    assert {"config.json", "model.safetensors", "tokenizer.json", "metrics.jsonl"} <= {
+        p.name for p in adapted.iterdir()
+    }
+    assert report["plan"]["run_key"] == adapted.name
+    assert report["plan"]["data"]["ingest"]["rows_read"] == 6
+    assert not list(first.workspace.rglob(".tmp-*"))
+
+
+def test_the_report_is_one_page_in_which_texts_stay_texts(first: Run) -> None:
+    page = Path(first.summary()["report_path"]).read_text(encoding="utf-8")
+
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script" not in page
+    assert 'src="data:image/png;base64,' in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_the_same_run_again_trains_nothing_and_says_so(first: Run, folder: Path, tiny_model: Path) -> None:
+    before = first.summary()
+
+    again = osft_pipeline_run(folder, tiny_model)
+
+    assert again.code == 0, again.out + again.err
+    assert again.steps() == set(STEPS) - {"train_osft", "evaluate"}
+    assert "nothing to do" in again.out
+    assert f"Nothing was trained: run {before['run_key']} was complete." in again.out
+    assert "Gap questions" in again.out
+    assert again.summary() == before
+
+
+def test_other_questions_are_asked_without_training_again(first: Run, folder: Path, tiny_model: Path) -> None:
+    before = first.summary()
+    weights = Path(before["adapted_path"]) / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+
+    run = osft_pipeline_run(folder, tiny_model, gaps=GAPS + "Who is it?,Zoë,wrong,wrong\n")
+
+    assert run.code == 0, run.out + run.err
+    assert "already trained, nothing is trained again" in run.out
+    assert run.summary()["gap_questions"] == 3
+    assert run.summary()["evaluation_key"] != before["evaluation_key"]
+    assert weights.stat().st_mtime_ns == written
+
+
+def test_a_step_that_refuses_ends_the_run_with_its_error_and_nothing_half_written(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    run = osft_pipeline_run(tmp_path, tiny_model, **{"max-seq-len": "24", "max-tokens-per-gpu": "64"})
+
+    assert run.code == 1
+    assert "4 of 4 samples are longer than max_seq_len = 24 tokens" in run.out
+    assert "remedy: set max_seq_len to" in run.out
+    assert "the step plan_training failed" in run.err
+    assert "Traceback" not in run.out + run.err
+    assert not (run.workspace / "adapted").exists()
+    assert not (run.workspace / "runs").exists()
