@@ -16,7 +16,7 @@ demo: .venv/installed
 		--model build/smollm2 \
 		--workspace workspace \
 		--system-prompt "$$(cat $(DEMO)/system_prompt.txt)" \
-		--num-epochs 3 --learning-rate 2e-4 --max-seq-len 256 --max-tokens-per-gpu 512
+		--num-epochs 3 --learning-rate 1e-4 --option warmup_steps=3 --max-seq-len 256 --max-tokens-per-gpu 512
 
 # In tiers by cost: plain Python, small models, whole runs.
 test: .venv/installed

@@ -34,7 +34,8 @@ def show(plan: dict[str, Any], console: Console) -> None:
     console.print(f"closed {summary['closed']}, regressed {summary['regressed']}{few}", highlight=False)
     console.print(
         f"retention {summary['retention_base']:.1f} % → {summary['retention_adapted']:.1f} % "
-        f"of {summary['retention_questions']} questions",
+        f"of {summary['retention_questions']} questions by {summary['retention_scored_by']}, in free text "
+        f"{summary['retention_answers_base']:.1f} % → {summary['retention_answers_adapted']:.1f} %",
         highlight=False,
     )
     console.print(

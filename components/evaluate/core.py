@@ -15,6 +15,7 @@ from components import pages, progress
 from components.evaluate import audit
 from components.evaluate.answering import answer, load
 from components.evaluate.charts import loss_chart
+from components.evaluate.choices import choose
 from components.evaluate.verdicts import is_right
 from components.storage import read_json, read_jsonl, write_json, write_text
 from components.train_osft.core import METRICS
@@ -37,6 +38,9 @@ class Answer:
     base_right: bool
     adapted_answer: str
     adapted_right: bool
+    base_chose: str = ""
+    """The most likely choice; empty for questions without distractors."""
+    adapted_chose: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,9 +63,14 @@ class Summary:
     mcnemar_p: float
     """Exact two-sided McNemar test of closed against regressed."""
     retention_questions: int
+    retention_scored_by: str
+    """likelihood (multiple choice) or answers."""
     retention_base: float
-    """Retention questions answered rightly by the base model, in percent."""
+    """Retention questions that the base model gets right, in percent."""
     retention_adapted: float
+    retention_answers_base: float
+    """The same questions answered in free text, in percent of right answers."""
+    retention_answers_adapted: float
     protected_change_ratio: float
     """Share of the change's norm in the directions that OSFT protects."""
     train_loss_first: float
@@ -75,7 +84,8 @@ class Summary:
         """The numbers for KFP's metrics."""
         names = (
             "gap_questions", "base_correct", "adapted_correct", "closed", "regressed", "mcnemar_p",
-            "retention_base", "retention_adapted", "protected_change_ratio", "train_loss_first", "train_loss_last",
+            "retention_base", "retention_adapted", "retention_answers_base", "retention_answers_adapted",
+            "protected_change_ratio", "train_loss_first", "train_loss_last",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
@@ -98,11 +108,16 @@ def evaluate(*, dataset: Path, snapshot: Path, adapted: Path, plan: Path, worksp
     system_prompt = (dataset / "system_prompt.txt").read_text(encoding="utf-8")
     questions = [entry["question"] for entry in (*gap, *retention)]
 
+    multiple = [(entry["question"], entry["choices"]) for entry in retention if entry["choices"]]
+
     said: dict[str, list[str]] = {}
+    chose: dict[str, list[str]] = {}
     for who, folder in (("base", snapshot), ("adapted", adapted)):
         progress.say(f"{who}: answering {len(questions)} questions")
         model, tokenizer = load(folder)
         said[who] = answer(model, tokenizer, system_prompt, questions, who)
+        picked = choose(model, tokenizer, system_prompt, multiple, who)
+        chose[who] = [choices[index] for (_, choices), index in zip(multiple, picked, strict=True)]
         del model  # one model in memory at a time
         gc.collect()
     answers = [
@@ -118,6 +133,23 @@ def evaluate(*, dataset: Path, snapshot: Path, adapted: Path, plan: Path, worksp
         for entry, base, ours in zip((*gap, *retention), said["base"], said["adapted"], strict=True)
     ]
     gap_answers, retention_answers = answers[: len(gap)], answers[len(gap) :]
+    in_text = {
+        "base": percent(sum(a.base_right for a in retention_answers), len(retention)),
+        "adapted": percent(sum(a.adapted_right for a in retention_answers), len(retention)),
+    }
+    kept = in_text
+    if multiple:
+        kept = {
+            who: percent(
+                sum(choice == choices[0] for (_, choices), choice in zip(multiple, chose[who], strict=True)),
+                len(multiple),
+            )
+            for who in chose
+        }
+        retention_answers = [
+            dataclasses.replace(a, base_chose=base, adapted_chose=ours)
+            for a, base, ours in zip(retention_answers, chose["base"], chose["adapted"], strict=True)
+        ]
     ratio = planned["options"]["unfreeze_rank_ratio"]
     patterns = tuple(planned["options"]["target_patterns"] or audit.default_patterns(snapshot))
     audits = audit.audit(snapshot, adapted, ratio, patterns)
@@ -137,8 +169,11 @@ def evaluate(*, dataset: Path, snapshot: Path, adapted: Path, plan: Path, worksp
         regressed=regressed,
         mcnemar_p=mcnemar_p(closed, regressed),
         retention_questions=len(retention_answers),
-        retention_base=percent(sum(a.base_right for a in retention_answers), len(retention_answers)),
-        retention_adapted=percent(sum(a.adapted_right for a in retention_answers), len(retention_answers)),
+        retention_scored_by="likelihood" if multiple else "answers",
+        retention_base=kept["base"],
+        retention_adapted=kept["adapted"],
+        retention_answers_base=in_text["base"],
+        retention_answers_adapted=in_text["adapted"],
         protected_change_ratio=audit.overall(audits),
         train_loss_first=training["loss_first"],
         train_loss_last=training["loss_last"],
@@ -194,7 +229,8 @@ def verdict(summary: Summary) -> str:
     failed = summary.gap_questions - summary.base_correct
     before, after = summary.retention_base, summary.retention_adapted
     kept = f"lost {before - after:.1f} points" if after < before else f"gained {after - before:.1f} points"
+    free = f"{summary.retention_answers_base:.1f} % → {summary.retention_answers_adapted:.1f} %"
     return (
         f"closed {summary.closed} of the {failed} gap questions that the base model fails, regressed "
-        f"{summary.regressed}; on retention it {kept} ({before:.1f} % → {after:.1f} %)"
+        f"{summary.regressed}; on retention it {kept} ({before:.1f} % → {after:.1f} %, in free text {free})"
     )

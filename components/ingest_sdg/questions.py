@@ -6,7 +6,12 @@ Gap questions are those that an earlier approach left open. `reference` is the r
     question,reference,rag,best_of_n
     What is worn by a master of the guild?,a crimson sash,right,wrong
 
-Retention questions have the same two first columns and ask for what any model should still know afterwards.
+Retention questions have the same two first columns and ask for what any model should still know afterwards. With the
+columns `distractors`, wrong answers separated by ` | `, and `statement`, a sentence with {} for the answer, they are
+multiple choice as well:
+
+    question,reference,distractors,statement
+    What is the capital of France?,Paris,London | Madrid | Berlin,The capital of France is {}.
 """
 
 from importlib import resources
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NEEDED = ("question", "reference")
+DISTRACTORS, STATEMENT = "distractors", "statement"
 VERDICTS = ("right", "wrong")
 BUNDLED_RETENTION = "retention_questions.csv"
 
@@ -34,7 +40,13 @@ def read_gap_questions(uri: str) -> list[dict[str, Any]]:
 
 
 def read_retention_questions(uri: str) -> list[dict[str, Any]]:
-    """As `read_gap_questions`, without other approaches; an empty `uri` reads the set that comes with the project."""
+    """Each as {"question": ..., "reference": ..., "choices": [...]}; an empty `uri` reads the project's own set.
+
+    The choices are statements, the right one first; there are none for questions without distractors.
+
+    Raises:
+        Problems: as `read_gap_questions`, and when some questions have distractors and others have not.
+    """
     if uri:
         return _check(read_table(uri), uri, with_verdicts=False)
     with resources.as_file(resources.files("components.evaluate") / BUNDLED_RETENTION) as path:
@@ -92,8 +104,25 @@ def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[st
         entry: dict[str, Any] = {"question": question, "reference": reference}
         if with_verdicts:
             entry["others"] = {approach: verdict == "right" for approach, verdict in verdicts.items()}
+        else:
+            entry["choices"] = _choices(reference, str(cells.get(DISTRACTORS, "")), str(cells.get(STATEMENT, "")))
         questions.append(entry)
+    if len({bool(entry.get("choices")) for entry in questions}) > 1:
+        checks.add(
+            "some questions are multiple choice, others are not",
+            where=f"{uri}, columns {DISTRACTORS} and {STATEMENT}",
+            rule="all questions of a set have distractors and a statement with {}, or none has",
+            remedy="fill the empty cells, or remove the columns",
+        )
     if not questions:
         checks.add("there is no question", where=uri, rule="at least one row", remedy="check what wrote the file")
     checks.raise_if_any()
     return questions
+
+
+def _choices(reference: str, distractors: str, statement: str) -> list[str]:
+    """The statement with the right answer, and with each of the wrong ones; empty without distractors or a {}."""
+    wrong = [part for part in map(clean, distractors.split("|")) if part]
+    if not wrong or "{}" not in statement:
+        return []
+    return [clean(statement).replace("{}", answer) for answer in (clean(reference.split("|")[0]), *wrong)]

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from components.train_osft.factors import frozen_rank
+from components.train_osft.factors import frozen_rank, held_entries
 from components.train_osft.options import TrainingOptions
 
 FLOAT32_BYTES = 4
@@ -55,7 +55,7 @@ def plan_memory(config: Any, options: TrainingOptions) -> MemoryPlan:
             trained += parameter.numel()
         else:
             rows, columns = parameter.shape
-            frozen += rank * (rows + columns) + rows * columns
+            frozen += held_entries((rows, columns), rank)
             trained += (min(rows, columns) - rank) * (rows + columns + 1)
     tokens = options.max_tokens_per_gpu
     per_token = config.num_hidden_layers * (

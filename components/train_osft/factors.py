@@ -17,6 +17,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Projection(nn.Module):
+    """Onto the complement of a matrix' leading singular vectors.
+
+    Where the singular vectors span the whole space, those that are free span the complement: Q Q' x is I x - B B' x,
+    and takes the fewer numbers of the two when less is free than frozen.
+    """
+
+    def __init__(self, vectors: Tensor, frozen: int) -> None:
+        """
+        Args:
+            vectors: orthonormal columns [size, n].
+            frozen: how many leading ones of them to project away.
+        """
+        super().__init__()
+        self.basis: Tensor
+        size, n = vectors.shape
+        self.is_complement = size == n and n - frozen < frozen
+        chosen = vectors[:, frozen:] if self.is_complement else vectors[:, :frozen]
+        self.register_buffer("basis", chosen.clone(memory_format=torch.contiguous_format))
+
+    def apply_to(self, x: Tensor) -> None:
+        """Project the columns of x [size, r], in place."""
+        inside = self.basis @ (self.basis.T @ x)
+        if self.is_complement:
+            x.copy_(inside)
+        else:
+            x.sub_(inside)
+
+
+def held_entries(shape: tuple[int, int], frozen: int) -> int:
+    """Numbers that a factored layer holds besides the trained ones: W_high and the bases of both projections."""
+    n = min(shape)
+    bases = (size * (n - frozen if size == n and n - frozen < frozen else frozen) for size in shape)
+    return shape[0] * shape[1] + sum(bases)
+
+
 class OSFTLinear(nn.Module):
     """A linear layer whose weight is frozen in its strongest directions and trained in the others.
 
@@ -31,12 +67,10 @@ class OSFTLinear(nn.Module):
             bias: the layer's bias [out], trained as it is; or None.
         """
         super().__init__()
-        self.U_high: Tensor
-        self.V_high: Tensor
         self.W_high: Tensor
-        self.register_buffer("U_high", U[:, :frozen].contiguous())
-        self.register_buffer("V_high", Vh[:frozen].contiguous())
         self.register_buffer("W_high", (U[:, :frozen] * S[:frozen]) @ Vh[:frozen])
+        self.u_side = Projection(U, frozen)
+        self.v_side = Projection(Vh.T, frozen)
         self.U_low = nn.Parameter(U[:, frozen:].clone(memory_format=torch.contiguous_format))
         self.S_low = nn.Parameter(S[frozen:].clone())
         self.V_low = nn.Parameter(Vh[frozen:].clone(memory_format=torch.contiguous_format))
@@ -53,20 +87,15 @@ class OSFTLinear(nn.Module):
     def project_gradients(self) -> None:
         """Take out of the gradients what points into the protected directions. In place."""
         if self.U_low.grad is not None:
-            self._project(self.U_low.grad, None)
+            self.u_side.apply_to(self.U_low.grad)
         if self.V_low.grad is not None:
-            self._project(None, self.V_low.grad)
+            self.v_side.apply_to(self.V_low.grad.T)
 
     @torch.no_grad()
     def project_factors(self) -> None:
         """Take out of the trained factors what points into the protected directions. In place."""
-        self._project(self.U_low, self.V_low)
-
-    def _project(self, u: Tensor | None, v: Tensor | None) -> None:
-        if u is not None:
-            u.addmm_(self.U_high, self.U_high.T @ u, alpha=-1)
-        if v is not None:
-            v.addmm_(v @ self.V_high.T, self.V_high, alpha=-1)
+        self.u_side.apply_to(self.U_low)
+        self.v_side.apply_to(self.V_low.T)
 
 
 def frozen_rank(shape: torch.Size | tuple[int, int], unfreeze_rank_ratio: float) -> int:
@@ -118,10 +147,11 @@ def factored_layers(model: nn.Module) -> dict[str, OSFTLinear]:
 def plain_state_dict(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     """The state dict of the model as it was before `factorize`, with the trained weights, in `dtype`."""
     factors = factored_layers(model)
+    inside = tuple(f"{name}." for name in factors)
     state = {
         name: tensor
         for name, tensor in model.state_dict().items()
-        if name.rpartition(".")[0] not in factors or name.endswith(".bias")
+        if not name.startswith(inside) or name.endswith(".bias")
     }
     with torch.no_grad():
         state |= {f"{name}.weight": layer.weight() for name, layer in factors.items()}

@@ -88,6 +88,7 @@ def train(
         betas=(options.beta1, options.beta2),
         eps=options.eps,
         weight_decay=options.weight_decay,
+        fused=True,
     )
     schedule = get_scheduler(
         options.lr_scheduler,

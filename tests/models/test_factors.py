@@ -30,9 +30,13 @@ def test_a_factored_layer_computes_what_the_linear_one_did(rows: int, columns: i
     torch.testing.assert_close(layer.weight(), linear.weight, rtol=1e-4, atol=1e-5)
 
 
-def test_projection_leaves_only_what_is_orthogonal_to_the_frozen_directions() -> None:
+@pytest.mark.parametrize(("rows", "columns"), [(12, 8), (8, 12), (8, 8), (20, 20)])
+def test_projection_leaves_only_what_is_orthogonal_to_the_frozen_directions(rows: int, columns: int) -> None:
     torch.manual_seed(0)
-    layer = OSFTLinear(5, *decompose(torch.randn(12, 8)), bias=None)
+    U, S, Vh = decompose(torch.randn(rows, columns))
+    layer = OSFTLinear(5, U, S, Vh, bias=None)
+    U_high, V_high = U[:, :5], Vh[:5]
+    free = min(rows, columns) - 5
     with torch.no_grad():
         layer.U_low += torch.randn_like(layer.U_low)
         layer.V_low += torch.randn_like(layer.V_low)
@@ -43,10 +47,10 @@ def test_projection_leaves_only_what_is_orthogonal_to_the_frozen_directions() ->
     layer.project_gradients()
 
     for u, v in ((layer.U_low, layer.V_low), (layer.U_low.grad, layer.V_low.grad)):
-        torch.testing.assert_close(layer.U_high.T @ u, torch.zeros(5, 3), rtol=0, atol=1e-5)
-        torch.testing.assert_close(v @ layer.V_high.T, torch.zeros(3, 5), rtol=0, atol=1e-5)
+        torch.testing.assert_close(U_high.T @ u, torch.zeros(5, free), rtol=0, atol=1e-5)
+        torch.testing.assert_close(v @ V_high.T, torch.zeros(free, 5), rtol=0, atol=1e-5)
     removed = inside - layer.U_low
-    torch.testing.assert_close(layer.U_high @ (layer.U_high.T @ removed), removed, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(U_high @ (U_high.T @ removed), removed, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.1, 0.25, 1 / 3, 0.5, 0.9, 1.0])

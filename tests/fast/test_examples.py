@@ -1,0 +1,52 @@
+"""The demonstration's data is what its README says."""
+
+from pathlib import Path
+
+import pytest
+
+from components.ingest_sdg.core import ingest_sdg, same
+from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
+from components.storage import read_jsonl
+
+KITE_GUILD = Path(__file__).parent.parent.parent / "examples" / "kite-guild"
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kite-guild")
+    report = ingest_sdg(
+        data=str(KITE_GUILD / "sdg_output.csv"),
+        questions=str(KITE_GUILD / "gap_questions.csv"),
+        retention_questions="",
+        output=folder / "records",
+        review=folder / "review.html",
+    )
+    assert (report.rows_read, report.kept) == (93, 80)
+    assert report.dropped == {
+        "judged unfaithful": 5, "empty question": 1, "empty response": 1, "duplicate": 4, "conflict": 2,
+    }  # fmt: skip
+    return folder / "records"
+
+
+def test_no_question_that_is_asked_is_learnt(records: Path) -> None:
+    learnt = {same(record["question"]) for record in read_jsonl(records / "records.jsonl")}
+    asked = [*read_gap_questions(str(KITE_GUILD / "gap_questions.csv")), *read_retention_questions("")]
+
+    assert len(asked) == 50
+    assert not [entry["question"] for entry in asked if same(entry["question"]) in learnt]
+
+
+def test_the_other_approaches_did_as_in_the_workshop() -> None:
+    gaps = read_gap_questions(str(KITE_GUILD / "gap_questions.csv"))
+
+    assert len(gaps) == 10
+    assert sum(entry["others"]["rag"] for entry in gaps) == 6
+    assert sum(entry["others"]["best_of_n"] for entry in gaps) == 8
+
+
+def test_the_projects_retention_questions_are_multiple_choice_with_four_different_statements() -> None:
+    questions = read_retention_questions("")
+
+    assert len(questions) == 40
+    for entry in questions:
+        assert len(set(entry["choices"])) == 4, entry
