@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_NEW_TOKENS = 48
-BATCH_SIZE = 16
+BATCH_SIZE = 64
 
 
 def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:

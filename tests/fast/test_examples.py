@@ -21,7 +21,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         output=folder / "records",
         review=folder / "review.html",
     )
-    assert (report.rows_read, report.kept) == (93, 80)
+    assert (report.rows_read, report.kept) == (77, 64)
     assert report.dropped == {
         "judged unfaithful": 5, "empty question": 1, "empty response": 1, "duplicate": 4, "conflict": 2,
     }  # fmt: skip
