@@ -171,13 +171,28 @@ def test_bundled_retention_questions_are_used_when_none_are_given(ingest, tmp_pa
     report = ingest()
     questions = read_jsonl(tmp_path / "out" / "retention_questions.jsonl")
     assert len(questions) == report.retention_questions >= 20
-    assert all(set(entry) == {"question", "reference"} for entry in questions)
+    assert all(set(entry) == {"question", "reference", "choices"} for entry in questions)
+    france = next(entry for entry in questions if "France" in entry["question"])
+    assert france["choices"][:2] == ["The capital of France is Paris.", "The capital of France is London."]
 
 
 def test_own_retention_questions_are_used_and_their_other_columns_ignored(ingest, tmp_path):
     own = write_csv(tmp_path / "own.csv", ("note", "question", "reference"), [("maybe", "2 + 2?", "4")])
     ingest(retention_questions=own)
-    assert read_jsonl(tmp_path / "out" / "retention_questions.jsonl") == [{"question": "2 + 2?", "reference": "4"}]
+    assert read_jsonl(tmp_path / "out" / "retention_questions.jsonl") == [
+        {"question": "2 + 2?", "reference": "4", "choices": []}
+    ]
+
+
+def test_retention_questions_of_which_only_some_are_multiple_choice_are_refused(tmp_path):
+    own = write_csv(
+        tmp_path / "own.csv",
+        ("question", "reference", "distractors", "statement"),
+        [("2 + 2?", "4 | four", "5 | 6", "It is {}."), ("3 + 3?", "6", "", "It is {}.")],
+    )
+    problem = only_problem_of(read_retention_questions, own)
+    assert "some questions are multiple choice" in problem.what
+    assert "distractors" in problem.where
 
 
 def test_digest_of_the_questions_changes_with_any_of_them(ingest, tmp_path):

@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from components import chat
 from components.evaluate import audit
 from components.evaluate.answering import answer, load
+from components.evaluate.choices import choose
 from components.evaluate.core import mcnemar_p
 from components.train_osft.factors import decompose, frozen_rank
+from components.train_osft.samples import tokenize
 
 RATIO = 0.25
 MATRIX = "model.layers.0.mlp.up_proj.weight"
@@ -74,6 +77,19 @@ def test_answers_in_batches_are_those_one_by_one(tiny_model: Path) -> None:
 
     assert together == [answer(model, tokenizer, "Be brief.", [question], "tiny")[0] for question in questions]
     assert len(set(together)) > 1
+
+
+def test_the_chosen_statement_is_the_one_with_the_least_loss(tiny_model: Path) -> None:
+    model, tokenizer = load(tiny_model)
+    questions = [("What?", ["It is crimson.", "The heron.", "Twelve"]), ("Who?", ["a", "The master's sash answers."])]
+
+    def loss(question: str, statement: str) -> float:
+        sample = tokenize(chat.training_row("Be brief.", question, statement)["messages"], tokenizer)
+        labels = torch.tensor([sample.labels])
+        return float(model(input_ids=torch.tensor([sample.tokens]), labels=labels).loss)
+
+    expected = [min(range(len(s)), key=[loss(question, one) for one in s].__getitem__) for question, s in questions]
+    assert choose(model, tokenizer, "Be brief.", questions, "tiny") == expected
 
 
 @pytest.mark.parametrize(

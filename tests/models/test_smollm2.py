@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from components.evaluate.answering import answer, load
+from components.evaluate.choices import choose
 from components.evaluate.verdicts import is_right
+from components.ingest_sdg.questions import read_retention_questions
 from components.snapshot_model.model_folder import check_model_folder
 
 QUESTIONS = {
@@ -22,6 +24,15 @@ def test_the_converted_model_answers_general_questions(smollm2: Path) -> None:
     verdicts = [is_right(q, reference, a) for (q, reference), a in zip(QUESTIONS.items(), answers, strict=True)]
     assert "Paris" in answers[0]
     assert sum(verdicts) >= 3, answers
+
+
+def test_the_converted_model_knows_what_the_retention_set_asks(smollm2: Path) -> None:
+    model, tokenizer = load(smollm2)
+    questions = [(entry["question"], entry["choices"]) for entry in read_retention_questions("")][::4]
+
+    chosen = choose(model, tokenizer, "", questions, "SmolLM2")
+
+    assert sum(index == 0 for index in chosen) >= 7, chosen  # of 10; by chance 2.5
 
 
 def test_the_converted_folder_has_what_a_snapshot_needs(smollm2: Path) -> None:
