@@ -50,7 +50,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         """Teach a language model new domain knowledge with OSFT and evaluate what it achieved.
 
         Args:
-            data: SDG output, a CSV with question, response, faithfulness_judgment: a path, file://, https:// or s3://
+            data: SDG output, a CSV with question, response, faithfulness_judgment: a path, file:// or https://
             questions: gap questions, a CSV with question, reference and other approaches' verdicts (right/wrong)
             retention_questions: general questions, a CSV with question and reference; empty for the project's own set
             model: base model, org/name on the hub or a folder in the workspace

@@ -34,10 +34,11 @@ def show(plan: dict[str, Any], console: Console) -> None:
     console.print(f"closed {summary['closed']}, regressed {summary['regressed']}{few}", highlight=False)
     console.print(
         f"retention {summary['retention_base']:.1f} % → {summary['retention_adapted']:.1f} % "
-        f"of {summary['retention_questions']} questions by {summary['retention_scored_by']}, in free text "
-        f"{summary['retention_answers_base']:.1f} % → {summary['retention_answers_adapted']:.1f} %",
+        f"of {summary['retention_questions']} questions by {summary['retention_scored_by']}",
         highlight=False,
     )
+    before, after = summary["retention_answers_base"], summary["retention_answers_adapted"]
+    console.print(f"          {before:.1f} % → {after:.1f} % in free text", highlight=False)
     console.print(
         f"change in protected directions {100 * summary['protected_change_ratio']:.4f} %, "
         f"loss {summary['train_loss_first']:.3f} → {summary['train_loss_last']:.3f}",

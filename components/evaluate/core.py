@@ -227,10 +227,9 @@ def percent(part: int, whole: int) -> float:
 def verdict(summary: Summary) -> str:
     """The result in a sentence."""
     failed = summary.gap_questions - summary.base_correct
-    before, after = summary.retention_base, summary.retention_adapted
-    kept = f"lost {before - after:.1f} points" if after < before else f"gained {after - before:.1f} points"
-    free = f"{summary.retention_answers_base:.1f} % → {summary.retention_answers_adapted:.1f} %"
+    free = f"{summary.retention_answers_base:.1f} % → {summary.retention_answers_adapted:.1f} % in free text"
+    chosen = f"{summary.retention_base:.1f} % → {summary.retention_adapted:.1f} % by likelihood, "
     return (
-        f"closed {summary.closed} of the {failed} gap questions that the base model fails, regressed "
-        f"{summary.regressed}; on retention it {kept} ({before:.1f} % → {after:.1f} %, in free text {free})"
+        f"closed {summary.closed} of the {failed} gap questions that the base model fails and regressed on "
+        f"{summary.regressed}; retention: {chosen if summary.retention_scored_by == 'likelihood' else ''}{free}"
     )

@@ -89,7 +89,7 @@ def read_bytes(uri: str) -> bytes:
     except ImportError as error:
         what, remedy = f"no reader for this kind of address: {error}", "install the package, or copy the file"
     except ValueError as error:
-        what, remedy = f"no usable address: {error}", "use a path or file://, https:// or s3://"
+        what, remedy = f"no usable address: {error}", "use a path, file:// or https://"
     except OSError as error:
         what, remedy = f"cannot be read: {error}", "check the address and the connection, then run again"
     raise problem(what, where=uri or "an empty address", rule="data and questions are readable files", remedy=remedy)
