@@ -59,22 +59,25 @@ class OSFTLinear(nn.Module):
     Computes what `nn.Linear` does; `weight()` gives the [out, in] matrix that it stands for.
     """
 
-    def __init__(self, frozen: int, U: Tensor, S: Tensor, Vh: Tensor, bias: nn.Parameter | None) -> None:
+    def __init__(self, linear: nn.Linear, frozen: int, U: Tensor, S: Tensor, Vh: Tensor) -> None:
         """
         Args:
+            linear: the layer to replace; its bias is trained as it is.
             frozen: number k of leading singular directions that stay as they are.
-            U, S, Vh: the decomposition, [out, n], [n] in descending order, [n, in].
-            bias: the layer's bias [out], trained as it is; or None.
+            U, S, Vh: the decomposition of its weight, [out, n], [n] in descending order, [n, in].
         """
         super().__init__()
         self.W_high: Tensor
-        self.register_buffer("W_high", (U[:, :frozen] * S[:frozen]) @ Vh[:frozen])
+        # What the trained part leaves of the weight, not the product of the frozen factors: that would add the
+        # decomposition's rounding to the model's change, in just the directions that are protected.
+        low = (U[:, frozen:] * S[frozen:]) @ Vh[frozen:]
+        self.register_buffer("W_high", linear.weight.detach().float() - low)
         self.u_side = Projection(U, frozen)
         self.v_side = Projection(Vh.T, frozen)
         self.U_low = nn.Parameter(U[:, frozen:].clone(memory_format=torch.contiguous_format))
         self.S_low = nn.Parameter(S[frozen:].clone())
         self.V_low = nn.Parameter(Vh[frozen:].clone(memory_format=torch.contiguous_format))
-        self.bias = bias
+        self.bias = linear.bias
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.W_high, self.bias) + F.linear(F.linear(x, self.V_low) * self.S_low, self.U_low)
@@ -135,7 +138,7 @@ def factorize(model: nn.Module, names: list[str], unfreeze_rank_ratio: float) ->
         assert isinstance(linear, nn.Linear)
         frozen = frozen_rank(tuple(linear.weight.shape), unfreeze_rank_ratio)  # type: ignore[arg-type]
         if frozen > 0:
-            model.set_submodule(name, OSFTLinear(frozen, *decompose(linear.weight), bias=linear.bias))
+            model.set_submodule(name, OSFTLinear(linear, frozen, *decompose(linear.weight)))
         yield name
 
 

@@ -86,7 +86,7 @@ def test_the_chosen_statement_is_the_one_with_the_least_loss(tiny_model: Path) -
     def loss(question: str, statement: str) -> float:
         sample = tokenize(chat.training_row("Be brief.", question, statement)["messages"], tokenizer)
         labels = torch.tensor([sample.labels])
-        return float(model(input_ids=torch.tensor([sample.tokens]), labels=labels).loss)
+        return model(input_ids=torch.tensor([sample.tokens]), labels=labels).loss.item()
 
     expected = [min(range(len(s)), key=[loss(question, one) for one in s].__getitem__) for question, s in questions]
     assert choose(model, tokenizer, "Be brief.", questions, "tiny") == expected

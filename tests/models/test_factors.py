@@ -24,17 +24,18 @@ def test_a_factored_layer_computes_what_the_linear_one_did(rows: int, columns: i
     x = torch.randn(3, 5, columns)
     expected = linear(x)
 
-    layer = OSFTLinear(5, *decompose(linear.weight), bias=linear.bias)
+    layer = OSFTLinear(linear, 5, *decompose(linear.weight))
 
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(layer.weight(), linear.weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer.weight(), linear.weight, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(12, 8), (8, 12), (8, 8), (20, 20)])
 def test_projection_leaves_only_what_is_orthogonal_to_the_frozen_directions(rows: int, columns: int) -> None:
     torch.manual_seed(0)
-    U, S, Vh = decompose(torch.randn(rows, columns))
-    layer = OSFTLinear(5, U, S, Vh, bias=None)
+    linear = nn.Linear(columns, rows, bias=False)
+    U, S, Vh = decompose(linear.weight)
+    layer = OSFTLinear(linear, 5, U, S, Vh)
     U_high, V_high = U[:, :5], Vh[:5]
     free = min(rows, columns) - 5
     with torch.no_grad():

@@ -79,11 +79,11 @@ def test_weights_equal_those_of_mini_trainer(request: pytest.FixtureRequest, mod
     base = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
     assert sorted(target_names(ours, PATTERNS)) == sorted(factors)
     for name, svd in factors.items():  # the same factors: a decomposition is unique up to signs only
-        weight = ours.get_submodule(name).weight
-        frozen = frozen_rank(tuple(weight.shape), options.unfreeze_rank_ratio)
+        linear = ours.get_submodule(name)
+        frozen = frozen_rank(tuple(linear.weight.shape), options.unfreeze_rank_ratio)
         assert frozen == len(svd["S_high"])
         U, S = torch.cat([svd["U_high"], svd["U_low"]], dim=1), torch.cat([svd["S_high"], svd["S_low"]])
-        ours.set_submodule(name, OSFTLinear(frozen, U, S, torch.cat([svd["V_high"], svd["V_low"]]), bias=None))
+        ours.set_submodule(name, OSFTLinear(linear, frozen, U, S, torch.cat([svd["V_high"], svd["V_low"]])))
     steps = loop.train(ours, samples, options, on_step=lambda metrics: None)
     weights = plain_state_dict(ours, torch.float32)
 
