@@ -27,6 +27,13 @@ from components.storage import publish_folder, sha256_of_json, write_json, write
 COLUMNS = {"question": "question", "response": "response", "judgment": "faithfulness_judgment"}
 """What is needed, and the column that sdg_hub's flows write it to."""
 
+OTHER_NAMES = {
+    "question": ("prompt", "instruction", "query", "input", "user"),
+    "response": ("answer", "output", "completion", "assistant"),
+    "judgment": ("faithfulness", "judgment", "judgement", "verdict", "faithful"),
+}
+"""Under which names the same column goes elsewhere: what an error proposes when one is missing."""
+
 REVIEW_ROWS = 20
 MOST_UNKNOWN_JUDGMENTS = 5  # more of them, and the column holds something else
 
@@ -192,13 +199,16 @@ def read_rows(data: str, columns: Mapping[str, str], accepted_judgments: tuple[s
     """
     table = read_table(data)
     checks = Checks()
-    missing = [column for column in columns.values() if column not in table.columns]
-    for column in missing:
+    for kind, column in columns.items():
+        if column in table.columns:
+            continue
+        likely = next((name for name in table.columns if name.casefold() in OTHER_NAMES[kind]), "")
+        hint = f" (is it {likely}?)" if likely else suggest(column, map(str, table.columns))
         checks.add(
-            f"column {quote(column)} is missing{suggest(column, map(str, table.columns))}",
+            f"column {quote(column)} is missing{hint}",
             where=f"{data}, header",
             rule=f"columns needed: {', '.join(columns.values())}; columns found: {list_some(table.columns, 20)}",
-            remedy="rename the column, or name the right one, as in columns='response=answer'",
+            remedy=f"rename the column, or name the right one, as in columns='{kind}={likely or OTHER_NAMES[kind][0]}'",
         )
     checks.raise_if_any()
     rows = [

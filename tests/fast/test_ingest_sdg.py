@@ -456,3 +456,16 @@ def test_column_of_free_text_taken_for_judgments_is_one_problem(tmp_path):
 
     with pytest.raises(Problems, match=r"1 problem\n1\. 50 different judgments in 50 rows, for instance 'reason 0'"):
         read_rows(str(data), COLUMNS, ("YES",))
+
+
+def test_missing_column_that_goes_by_another_name_is_proposed_by_that_name(tmp_path):
+    data = write_csv(tmp_path / "data.csv", ("prompt", "Answer", "verdict"), [("Who?", "The heron.", "YES")])
+
+    found = problems_of(read_rows, data, COLUMNS, ("YES",))
+
+    assert [p.what.partition("missing")[2] for p in found] == [
+        " (is it prompt?)",
+        " (is it Answer?)",
+        " (is it verdict?)",
+    ]
+    assert "columns='response=Answer'" in found[1].remedy
