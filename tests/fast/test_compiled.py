@@ -154,9 +154,9 @@ def test_only_fields_of_kfp_2_14_are_used(documents: list[dict[str, Any]]) -> No
 
 
 def test_the_check_of_fields_finds_an_unknown_one(documents: list[dict[str, Any]]) -> None:
-    later = {**documents[0], "root": {**documents[0]["root"], "taskConfigPassthroughs": []}}
+    later = {**documents[0], "deploymentSpec": {**documents[0]["deploymentSpec"], "taskConfigPassthroughs": []}}
 
-    assert _unknown(later, PIPELINE) == ["/root/taskConfigPassthroughs"]
+    assert _unknown(later, PIPELINE) == ["/deploymentSpec/taskConfigPassthroughs"]
 
 
 def test_training_and_evaluation_and_only_they_ask_for_one_l40s(
