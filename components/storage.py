@@ -82,14 +82,21 @@ def publish_folder(final: Path) -> Iterator[Path]:
             _flush(path)
         temporary.chmod(FOLDER_MODE)
         _flush(temporary)
-        try:
-            temporary.rename(final)
-        except OSError:
-            if not final.is_dir():
-                raise
-        _flush(final.parent)
+        publish_whole(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish_whole(folder: Path, final: Path) -> None:
+    """Let a complete folder of the same volume appear as `final`; what stands there already stays."""
+    _make_folders(final.parent)
+    try:
+        folder.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        shutil.rmtree(folder)
+    _flush(final.parent)
 
 
 def _make_folders(folder: Path) -> None:

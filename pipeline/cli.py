@@ -109,6 +109,32 @@ def compile_command(
         typer.echo(f"wrote {target}")
 
 
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="A model's config.json, or the folder that holds it.")],
+    gpu_memory_gib: Annotated[float | None, typer.Option(help="Memory of the GPU; the default cluster's.")] = None,
+    unfreeze_rank_ratio: Annotated[float, training_option("unfreeze_rank_ratio")] = DEFAULTS.unfreeze_rank_ratio,
+    max_seq_len: Annotated[int, training_option("max_seq_len")] = DEFAULTS.max_seq_len,
+    max_tokens_per_gpu: Annotated[int, training_option("max_tokens_per_gpu")] = DEFAULTS.max_tokens_per_gpu,
+) -> None:
+    """Say from a model's config.json alone whether its training fits a GPU, and what would."""
+    from rich.console import Console
+
+    from components.snapshot_model.model_folder import read_config
+    from pipeline import terminal
+    from pipeline.settings import load_settings
+
+    memory = load_settings().gpu.memory_gib if gpu_memory_gib is None else gpu_memory_gib
+    options = TrainingOptions(
+        unfreeze_rank_ratio=unfreeze_rank_ratio,
+        max_seq_len=max_seq_len,
+        max_tokens_per_gpu=max_tokens_per_gpu,
+        train_dtype="bfloat16",
+    )
+    if not terminal.show_memory(read_config(config), options, memory, Console(file=sys.stdout)):
+        raise typer.Exit(1)
+
+
 @app.callback(invoke_without_command=True)
 def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:

@@ -89,6 +89,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
             max_tokens_per_gpu=max_tokens_per_gpu,
             seed=seed,
             training_options=training_options,
+            gpus=int(settings.gpu.count),
             gpu_memory_gib=settings.gpu.memory_gib,
         )
         tasks = {

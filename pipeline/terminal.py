@@ -6,7 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from components.plan_training.memory import largest_ratio, largest_tokens, plan_memory
 from components.progress import duration
+from components.train_osft.options import TrainingOptions
 
 
 def show(plan: dict[str, Any], console: Console) -> None:
@@ -50,6 +52,35 @@ def show(plan: dict[str, Any], console: Console) -> None:
     console.print(f"report    {escape(summary['report_path'])}", highlight=False, soft_wrap=True)
     if plan["trained"] and plan["evaluated"]:
         console.print(f"Nothing was trained: run {plan['run_key']} was complete.", style="bold", highlight=False)
+
+
+def show_memory(config: dict[str, Any], options: TrainingOptions, gpu_memory_gib: float, console: Console) -> bool:
+    """Print where a training's GPU memory goes and the largest options that fit; whether it fits."""
+    planned = plan_memory(config, options)
+    table = Table(pad_edge=False)
+    table.add_column("GPU memory")
+    table.add_column("GiB", justify="right")
+    for name, gib in (
+        ("frozen factors", planned.frozen_gib),
+        ("trained weights with their moments", planned.trained_gib),
+        ("gradients", planned.gradients_gib),
+        ("activations", planned.activations_gib),
+        ("unusable between them", planned.needed_gib - planned.total_gib),
+    ):
+        table.add_row(name, f"{gib:.1f}")
+    table.add_section()
+    table.add_row("together", f"{planned.needed_gib:.1f}", style="bold")
+    table.add_row("the GPU has", f"{gpu_memory_gib:.1f}")
+    console.print(table)
+    fits = planned.needed_gib <= gpu_memory_gib
+    console.print("It fits." if fits else "It does not fit.", style="bold green" if fits else "bold red")
+    tokens = largest_tokens(config, options, 1, gpu_memory_gib)
+    ratio = largest_ratio(config, options, 1, gpu_memory_gib)
+    console.print(
+        f"largest max_tokens_per_gpu  {tokens or 'none'} at unfreeze_rank_ratio {options.unfreeze_rank_ratio:g}"
+    )
+    console.print(f"largest unfreeze_rank_ratio {ratio or 'none'} at max_tokens_per_gpu {options.max_tokens_per_gpu}")
+    return fits
 
 
 def _mark(right: bool) -> str:

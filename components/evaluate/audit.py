@@ -82,7 +82,7 @@ def _audit(before: Weights, after: Weights, ratio: float, patterns: tuple[str, .
         change = after.read(name) - base
         norm = float(change.norm())
         is_target = name.endswith(".weight") and base.ndim == 2 and any(pattern in name for pattern in patterns)
-        rank = frozen_rank(tuple(base.shape), ratio) if is_target else 0  # type: ignore[arg-type]
+        rank = frozen_rank(tuple(base.shape), ratio) if is_target else 0
         inside = 0.0
         if rank > 0 and norm > 0:
             U, _, Vh = decompose(base)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components import pages, progress
-from components.plan_training.memory import MemoryPlan, plan_memory
+from components.plan_training.memory import MemoryPlan, largest_ratio, largest_tokens, plan_memory
 from components.problems import Checks, Problems
 from components.storage import read_json, read_jsonl, sha256_of_json, write_json, write_text
 from components.train_osft.loop import step_count
@@ -14,6 +14,7 @@ from components.train_osft.options import TrainingOptions
 from components.train_osft.run_key import run_key
 from components.train_osft.samples import tokenize_rows
 from components.workspace import (
+    GIB,
     SNAPSHOT_MANIFEST,
     SUMMARY,
     TRAINING_REPORT,
@@ -21,6 +22,8 @@ from components.workspace import (
     check_workspace,
     run_folder,
 )
+
+SHORTEST_STOCK_SAMPLE = 20  # tokens; instructlab.training.data_process drops what is shorter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,9 @@ class TrainingPlan:
     longest_sample: int
     steps: int
     memory: MemoryPlan
+    gpus: int
     gpu_memory_gib: float
+    """Of each GPU; 0 on the CPU."""
     data: dict[str, Any]
     """The report of format_chat."""
     model: dict[str, Any]
@@ -59,6 +64,7 @@ def plan_training(
     snapshot: Path,
     workspace: Path,
     options: dict[str, Any],
+    gpus: int,
     gpu_memory_gib: float,
     snapshot_seconds: float,
     output: Path,
@@ -71,7 +77,8 @@ def plan_training(
         snapshot: what snapshot_model made.
         workspace: the run's workspace.
         options: training options by name.
-        gpu_memory_gib: memory of the GPU it will run on; 0 when it runs on the CPU.
+        gpus: how many GPUs it will run on.
+        gpu_memory_gib: memory of each; 0 when it runs on this machine, whatever it has.
         snapshot_seconds: what the snapshot took, for the report.
         output: JSON file to make: the plan.
         page: HTML page to make: the plan to look at.
@@ -79,10 +86,13 @@ def plan_training(
     Raises:
         Problems: when the run is impossible, with the change that would make it possible.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
     started = time.monotonic()
+    gpu_memory_gib = gpu_memory_gib or _own_gpu_memory_gib()
     parsed = TrainingOptions.from_mapping(options)
+    if gpus <= 1:
+        parsed = parsed.on("cuda" if gpu_memory_gib else "cpu")
     checks = Checks()
     rows = read_jsonl(dataset / "train.jsonl")
     progress.say(f"counting the tokens of {len(rows)} samples")
@@ -96,18 +106,22 @@ def plan_training(
         checks.collect(error)
     assert not loss_free, f"rows {loss_free} have nothing to learn; format_chat does not make such rows"
 
-    memory = plan_memory(AutoConfig.from_pretrained(snapshot), parsed)
-    if 0 < gpu_memory_gib < memory.total_gib:
+    config = read_json(snapshot / "config.json")
+    if gpus > 1:
+        _check_for_stock(checks, lengths, parsed)
+    memory = plan_memory(config, parsed, gpus)
+    if 0 < gpu_memory_gib < memory.needed_gib:
         checks.add(
-            f"the training needs about {memory.total_gib:.0f} GiB of GPU memory, the GPU has {gpu_memory_gib:g}",
+            f"the training needs about {memory.needed_gib:.1f} GiB of GPU memory, the GPU has {gpu_memory_gib:g}",
             where="training options and cluster file",
-            rule=f"{memory.frozen_gib:.1f} GiB frozen factors + {memory.trained_gib:.1f} GiB trained with gradients "
-            f"and optimizer + {memory.activations_gib:.1f} GiB activations must fit",
-            remedy="lower unfreeze_rank_ratio or max_tokens_per_gpu, or take a smaller model or a larger GPU",
+            rule=f"it must hold {memory.frozen_gib:.1f} GiB of frozen factors, {memory.trained_gib:.1f} of trained "
+            f"weights and moments, {memory.gradients_gib:.1f} of gradients, {memory.activations_gib:.1f} of activations "
+            "and what lies unusable between them",
+            remedy=what_fits(config, parsed, gpus, gpu_memory_gib),
         )
     manifest = read_json(snapshot / SNAPSHOT_MANIFEST)
     report = read_json(dataset / "report.json")
-    key = run_key(report["data_digest"], manifest["commit"], parsed)
+    key = run_key(report["data_digest"], manifest["commit"], parsed, gpus)
     trained = (adapted_folder(workspace, key) / TRAINING_REPORT).exists()
     try:
         check_workspace(workspace, 0 if trained else manifest["bytes"])
@@ -130,6 +144,7 @@ def plan_training(
         longest_sample=max(lengths),
         steps=step_count(len(lengths), parsed),
         memory=memory,
+        gpus=gpus,
         gpu_memory_gib=gpu_memory_gib,
         data=report,
         model={name: value for name, value in manifest.items() if name != "files"},
@@ -144,6 +159,47 @@ def plan_training(
     )
     progress.say(_verdict(plan))
     return plan
+
+
+def what_fits(config: dict[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float) -> str:
+    """The options that would make an impossible training possible, in words."""
+    tokens = largest_tokens(config, options, gpus, gpu_memory_gib)
+    ratio = largest_ratio(config, options, gpus, gpu_memory_gib)
+    ways = [f"set max_tokens_per_gpu to {tokens} or less"] if tokens else []
+    ways += [f"set unfreeze_rank_ratio to {ratio:g} or less"] if ratio else []
+    return ", or ".join([*ways, "take a smaller model or a larger GPU"])
+
+
+def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOptions) -> None:
+    """Add what mini-trainer would drop or ignore without a word.
+
+    Args:
+        lengths: tokens of each sample.
+    """
+    dropped = [
+        n for n, length in enumerate(lengths, 1) if length < SHORTEST_STOCK_SAMPLE or length >= options.max_seq_len
+    ]
+    if dropped:
+        checks.add(
+            f"{len(dropped)} of {len(lengths)} samples would be dropped, the first of them in row {dropped[0]}",
+            where="training data",
+            rule=f"with several GPUs mini-trainer trains, which drops samples of fewer than {SHORTEST_STOCK_SAMPLE} "
+            f"tokens and of {options.max_seq_len} or more",
+            remedy="set gpu.count = 1 in the cluster file, or max_seq_len above the longest sample and longer answers",
+        )
+    if options.train_dtype == "bfloat16":
+        checks.add(
+            "train_dtype is 'bfloat16'",
+            where="training options",
+            rule="with several GPUs mini-trainer trains, in float32 only",
+            remedy="leave train_dtype out, or set gpu.count = 1 in the cluster file",
+        )
+
+
+def _own_gpu_memory_gib() -> float:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else 0.0
 
 
 def _verdict(plan: TrainingPlan) -> str:

@@ -104,8 +104,30 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
             remedy="fetch the model again",
         )
     if "config.json" in names:
-        _check_trainable(config, where, checks)
+        check_trainable(config, where, checks)
     checks.raise_if_any()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A model's config.json, or the one in a folder.
+
+    Raises:
+        Problems: when it cannot be read, or says that the model cannot be trained.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise problem(
+            f"config.json cannot be read: {error}",
+            where=str(file),
+            rule="the configuration that lies beside a model's weights",
+            remedy="name that file, or its folder",
+        ) from None
+    checks = Checks()
+    check_trainable(config, str(file.parent), checks)
+    checks.raise_if_any()
+    return config
 
 
 def check_model_folder(folder: Path) -> list[str]:
@@ -122,7 +144,8 @@ def check_model_folder(folder: Path) -> list[str]:
     return names
 
 
-def _check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
+def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
+    """Add what keeps a model from being trained, as its config.json says."""
     model_type = config.get("model_type")
     if any((config.get(key) or 0) > 1 for key in EXPERT_KEYS):
         checks.add(

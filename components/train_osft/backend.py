@@ -3,14 +3,23 @@
     import components.train_osft.backend  # registers it
     training_hub.osft(model_path=..., data_path=..., ckpt_output_dir=..., backend="single-device", ...)
 
-Writes `<ckpt_output_dir>/hf_format/samples_<n>/`, a plain Hugging Face folder where the stock backend has it, and
-`<ckpt_output_dir>/metrics.jsonl` with a line per optimizer step. With more GPUs use the stock backend, mini-trainer.
+Writes `<ckpt_output_dir>/hf_format/samples_<n>/`, a plain Hugging Face folder where the stock backend has it,
+`<ckpt_output_dir>/metrics.jsonl` with a line per optimizer step, and `<ckpt_output_dir>/checkpoints/` while it trains.
+The same call goes on where it was killed, and does nothing when it is finished. With more GPUs use the stock backend,
+mini-trainer.
 """
 
+import contextlib
 import dataclasses
+import gc
 import json
+import os
+import shutil
+import signal
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +27,46 @@ import torch
 from training_hub import AlgorithmRegistry, Backend
 
 from components import progress
-from components.problems import Checks, quote, suggest
-from components.storage import publish_folder
+from components.problems import Checks, problem, quote, suggest
+from components.storage import read_json, sha256_of_file, sha256_of_json
 from components.train_osft import loop
+from components.train_osft.attention import attention_for
 from components.train_osft.callbacks import CallbackCaller
-from components.train_osft.factors import factored_layers, factorize, plain_state_dict, target_names
+from components.train_osft.checkpoints import Checkpoints
+from components.train_osft.factors import factored_layers
+from components.train_osft.loading import load, weight_files
+from components.train_osft.loss import PackLoss
+from components.train_osft.norms import fuse_norms
+from components.train_osft.optimizer import Optimizer
 from components.train_osft.options import TrainingOptions
-from components.train_osft.samples import Sample, tokenize_rows
+from components.train_osft.run_key import TRAINER_VERSION
+from components.train_osft.samples import Packing, Sample, packing, tokenize_rows
+from components.train_osft.saving import save
+from components.workspace import SNAPSHOT_MANIFEST
 
 if TYPE_CHECKING:
     from training_hub import TrainingHubCallback
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Read by torch when it first takes GPU memory: pieces of it can grow, so that less is lost between them.
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 NAME = "single-device"
+RESULT = "training_result.json"
+METRICS = "metrics.jsonl"
+TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that a signal ended
 
 PATHS = ("model_path", "data_path", "ckpt_output_dir")
 # Options of training_hub.osft that this backend honours beside TrainingOptions.
 HONOURED = ("unmask_messages", "callbacks", "save_final_checkpoint")
-# One process on one device: these say what holds anyway.
-HARMLESS = {"nproc_per_node": (1, "auto", "gpu"), "nnodes": (1,), "node_rank": (0,), "use_processed_dataset": (False,)}
+# One process on one device, which writes checkpoints on SIGTERM: these say what holds anyway.
+HARMLESS = {
+    "nproc_per_node": (1, "auto", "gpu"),
+    "nnodes": (1,),
+    "node_rank": (0,),
+    "use_processed_dataset": (False,),
+    "enable_jit_checkpoint": (True,),
+    "on_demand_checkpointing": (True,),  # training_hub says it again under this name
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,8 +80,18 @@ class TrainingResult:
     loss_tokens_per_epoch: int
     factored_matrices: int
     trainable_parameters: int
-    decomposition_seconds: float
+    resumed_at: int
+    """The step after which a checkpoint was gone on from; 0 for a training in one piece."""
+    loading_seconds: float
+    """Reading and decomposing the base model."""
     training_seconds: float
+    """Of the last piece, when the training was resumed."""
+    saving_seconds: float
+    checkpoint_pause_seconds: float
+    """The longest time that a checkpoint held up the training."""
+    peak_memory_gib: float
+    """Most GPU memory allocated; 0 on the CPU."""
+    train_dtype: str
     device: str
 
 
@@ -59,10 +99,12 @@ class SingleDeviceBackend(Backend):
     """The project's OSFT backend; see the module's text."""
 
     def execute_training(self, algorithm_params: dict[str, Any]) -> TrainingResult:
-        """Train as `training_hub.osft` was asked to.
+        """Train as `training_hub.osft` was asked to; go on where a killed training of the same stopped.
 
         Raises:
-            Problems: for unknown or unsupported options, and data that does not fit them.
+            Problems: for unknown or unsupported options, data that does not fit them, a model that cannot be trained,
+                a folder that holds another training, and a loss that is no number or diverges.
+            SystemExit: with code 143 after SIGTERM, when a checkpoint is written.
         """
         options, paths, honoured = split_options(algorithm_params)
         from transformers import AutoTokenizer
@@ -70,13 +112,13 @@ class SingleDeviceBackend(Backend):
         tokenizer = AutoTokenizer.from_pretrained(paths["model_path"])
         with Path(paths["data_path"]).open(encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
-        samples = tokenize_rows(
-            rows, tokenizer, options.max_seq_len, paths["data_path"], bool(honoured.get("unmask_messages"))
-        )
+        unmask = bool(honoured.get("unmask_messages"))
+        samples = tokenize_rows(rows, tokenizer, options.max_seq_len, paths["data_path"], unmask)
         return run(
             Path(paths["model_path"]),
-            tokenizer,
             samples,
+            # Of the rows: tokens change from day to day where a chat template states the date.
+            sha256_of_json([rows, unmask])[:16],
             options,
             Path(paths["ckpt_output_dir"]),
             honoured.get("callbacks") or [],
@@ -129,83 +171,158 @@ def split_options(params: dict[str, Any]) -> tuple[TrainingOptions, dict[str, st
 
 def run(
     model_path: Path,
-    tokenizer: "PreTrainedTokenizerBase",
     samples: list[Sample],
+    data_digest: str,
     options: TrainingOptions,
     output: Path,
-    callbacks: Iterable["TrainingHubCallback"] = (),
+    callbacks: "Iterable[TrainingHubCallback] | TrainingHubCallback" = (),
 ) -> TrainingResult:
     """Load, decompose, train and save; says what it does."""
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(options.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    progress.say(f"loading {model_path} on {device_name(device)}")
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32, device_map=device)
-    names = target_names(model, target_patterns(model, options))
-    started = time.monotonic()
-    for _ in progress.track(factorize(model, names, options.unfreeze_rank_ratio), len(names), "decomposing matrices"):
-        pass
-    decomposition_seconds = time.monotonic() - started
-    factors = factored_layers(model)
-    progress.say(f"decomposed {len(factors)} matrices in {progress.duration(decomposition_seconds)}")
-
-    output.mkdir(parents=True, exist_ok=True)
-    hooks = CallbackCaller(callbacks, output)
-    hooks.begin()
-    started = time.monotonic()
-    with (output / "metrics.jsonl").open("w", encoding="utf-8") as log:
-
-        def on_step(metrics: loop.StepMetrics) -> None:
-            log.write(json.dumps(dataclasses.asdict(metrics)) + "\n")
-            log.flush()
-            left = (time.monotonic() - started) / metrics.step * (metrics.steps - metrics.step)
-            progress.say(step_line(metrics, left))
-            hooks.step(metrics)
-
-        steps = loop.train(model, samples, options, on_step)
-    training_seconds = time.monotonic() - started
-    final = output / "hf_format" / f"samples_{len(samples) * options.num_epochs}"
-    progress.say(f"saving the adapted model to {final}")
-    save(model, tokenizer, saved_dtype(model_path), final)
-    hooks.end()
-    return TrainingResult(
-        model_path=final,
-        steps=steps,
-        samples=len(samples),
-        loss_tokens_per_epoch=sum(sample.loss_tokens for sample in samples),
-        factored_matrices=len(factors),
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        decomposition_seconds=decomposition_seconds,
-        training_seconds=training_seconds,
-        device=device_name(device),
-    )
-
-
-def target_patterns(model: "PreTrainedModel", options: TrainingOptions) -> tuple[str, ...]:
-    """Which weights to decompose: the user's patterns, or mini_trainer's for the model's class."""
-    from mini_trainer.osft_utils import get_model_patterns
-
-    return options.target_patterns or tuple(get_model_patterns(type(model)))
-
-
-def saved_dtype(model_path: Path) -> torch.dtype:
-    """The number format of the base model's files; the adapted model is saved in the same one."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(model_path).dtype or torch.float32
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    options = options.on(device.type)
+    dtype = getattr(torch, options.train_dtype)
+    identity = _in_background(training_identity, model_path, data_digest, options)
+    final = output / "hf_format" / f"samples_{len(samples) * options.num_epochs}"
+    if final.exists():
+        return _saved_result(final, identity.result())
+    for unfinished in output.glob("*/.tmp-*"):  # what a killed training was writing; this folder has one at a time
+        shutil.rmtree(unfinished, ignore_errors=True)
+    checkpoints = Checkpoints(output / "checkpoints", identity.result, options.checkpoint_minutes)
+    checkpoint = checkpoints.latest()
+
+    started = time.monotonic()
+    torch.manual_seed(options.seed)
+    progress.say(f"loading {model_path} on {device_name(device)} in {options.train_dtype}")
+    config = AutoConfig.from_pretrained(model_path)
+    longest = max(len(sample.tokens) for sample in samples)
+    model = load(model_path, options, device, dtype, attention_for(config, device, dtype, longest))
+    layers = factored_layers(model)
+    optimizer = Optimizer(model, options, dtype)
+    if device.type == "cuda":
+        if dtype == torch.bfloat16:
+            fuse_norms(model)
+        model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": False})  # fewer hooks
+        torch.cuda.empty_cache()  # what decomposing needed, in sizes that training does not
+        checkpoints.reserve(optimizer.state())
+    pack_loss = PackLoss(model)
+    gc.freeze()  # what is there by now stays: collections during the training need not walk it
+    loading_seconds = time.monotonic() - started
+    progress.say(f"read the model and decomposed {len(layers)} matrices in {progress.duration(loading_seconds)}")
+
+    history: list[loop.StepMetrics] = []
+    if checkpoint is not None:
+        optimizer.load(checkpoint.state)
+        history = [loop.StepMetrics(**line) for line in checkpoint.history]
+        progress.say(f"going on after step {checkpoint.step}, from its checkpoint")
+    resumed_at = len(history)
+    batches = (batch for _, batch in loop.batches(samples, options))
+    progress.say(packing_line(packing(batches, options.max_tokens_per_gpu)))
+    output.mkdir(parents=True, exist_ok=True)
+    hooks = CallbackCaller(callbacks, output)
+    hooks.begin(history[-1] if history else None)
+    started = time.monotonic()
+    with (output / METRICS).open("w", encoding="utf-8") as log, _termination() as terminated:
+        log.writelines(metrics_line(metrics) for metrics in history)
+
+        def on_step(metrics: loop.StepMetrics) -> bool:
+            log.write(metrics_line(metrics))
+            log.flush()
+            pace = (time.monotonic() - started) / (metrics.step - resumed_at)
+            progress.say(step_line(metrics, pace * (metrics.steps - metrics.step)))
+            hooks.step(metrics)
+            if metrics.step < metrics.steps and (checkpoints.due() or hooks.control.should_save or terminated.is_set()):
+                hooks.control.should_save = False
+                checkpoints.write(metrics.step, optimizer.state(), [dataclasses.asdict(line) for line in history])
+            return not (terminated.is_set() or hooks.control.should_training_stop)
+
+        loop.train(pack_loss, optimizer, samples, options, history, hooks.step_begins, on_step)
+        checkpoints.close()
+        if terminated.is_set() and len(history) < history[-1].steps:
+            progress.say(f"terminated after step {history[-1].step}; the same training goes on from there")
+            raise SystemExit(TERMINATED)
+    training_seconds = time.monotonic() - started
+    started = time.monotonic()
+    progress.say(f"saving the adapted model to {final}")
+    result = TrainingResult(
+        model_path=final,
+        steps=history,
+        samples=len(samples),
+        loss_tokens_per_epoch=sum(sample.loss_tokens for sample in samples),
+        factored_matrices=len(layers),
+        trainable_parameters=sum(weight.shape.numel() for weight in optimizer.weights.values()),
+        resumed_at=resumed_at,
+        loading_seconds=loading_seconds,
+        training_seconds=training_seconds,
+        saving_seconds=0.0,
+        checkpoint_pause_seconds=checkpoints.longest_pause_seconds,
+        peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0,
+        train_dtype=options.train_dtype,
+        device=device_name(device),
+    )
+    saved = {"identity": identity.result(), **dataclasses.asdict(result), "model_path": str(final)}
+    save(model, optimizer, model_path, final, options.seed, {RESULT: saved})
+    checkpoints.remove()
+    hooks.end()
+    return dataclasses.replace(result, saving_seconds=time.monotonic() - started)
 
 
-def save(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", dtype: torch.dtype, final: Path) -> None:
-    """Write the model as a plain Hugging Face folder, complete or not at all."""
-    state = plain_state_dict(model, dtype)
-    if model.config.tie_word_embeddings:
-        state.pop("lm_head.weight", None)  # the same tensor as the embedding
-    with publish_folder(final) as folder:
-        model.save_pretrained(folder, state_dict=state)
-        model.config.dtype = dtype  # save_pretrained states the format of the model in memory
-        model.config.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+def _in_background(function: Callable[..., dict[str, Any]], *args: Any) -> "Future[dict[str, Any]]":
+    """Hashing a large model's files takes as long as reading them."""
+    worker = ThreadPoolExecutor(1)
+    future = worker.submit(function, *args)
+    worker.shutdown(wait=False)
+    return future
+
+
+def training_identity(model_path: Path, data_digest: str, options: TrainingOptions) -> dict[str, Any]:
+    """What makes two trainings the same: JSON values by name."""
+    manifest = model_path / SNAPSHOT_MANIFEST
+    if manifest.exists():
+        model = read_json(manifest)["files"]
+    else:
+        model = {path.name: sha256_of_file(path) for path in [*weight_files(model_path), model_path / "config.json"]}
+    identity = {
+        "trainer": TRAINER_VERSION,
+        "model": sha256_of_json(model)[:16],
+        "data": data_digest,
+        **options.determining(),
+    }
+    return json.loads(json.dumps(identity))
+
+
+def _saved_result(final: Path, identity: dict[str, Any]) -> TrainingResult:
+    saved = read_json(final / RESULT) if (final / RESULT).exists() else {"identity": {}}
+    if saved.pop("identity") != identity:
+        raise problem(
+            f"there is a model of another training in {final}",
+            where="ckpt_output_dir",
+            rule="a finished training is neither repeated nor overwritten",
+            remedy="name another ckpt_output_dir, or remove that folder",
+        )
+    progress.say(f"already trained: {final}")
+    steps = [loop.StepMetrics(**line) for line in saved.pop("steps")]
+    return TrainingResult(**{**saved, "model_path": final, "steps": steps})
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets instead of ending the process; only a main thread can have it."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def metrics_line(metrics: loop.StepMetrics) -> str:
+    """A line of metrics.jsonl."""
+    return json.dumps(dataclasses.asdict(metrics)) + "\n"
 
 
 def device_name(device: torch.device) -> str:
@@ -213,6 +330,14 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def packing_line(made: Packing) -> str:
+    """How full the packs are, as a line of text."""
+    return (
+        f"{made.tokens:,} tokens to compute in {made.packs:,} packs, which fill {made.fill:.0%} of "
+        f"max_tokens_per_gpu = {made.max_tokens:,}; none is padding (padded samples: {made.padding_avoided:,} more)"
+    )
 
 
 def step_line(metrics: loop.StepMetrics, seconds_left: float) -> str:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from training_hub import TrainingHubCallback, TrainingHubContext
+from training_hub import TrainingHubCallback, TrainingHubContext, TrainingHubControl
 
 from components import progress
 from components.train_osft.loop import StepMetrics
@@ -17,18 +17,30 @@ from components.train_osft.loop import StepMetrics
 class CallbackCaller:
     """Turns the loop's events into the hooks of `TrainingHubCallback`."""
 
-    def __init__(self, callbacks: Iterable[TrainingHubCallback], output: Path) -> None:
-        self.callbacks = list(callbacks)
+    def __init__(self, callbacks: Iterable[TrainingHubCallback] | TrainingHubCallback, output: Path) -> None:
+        self.callbacks = [callbacks] if isinstance(callbacks, TrainingHubCallback) else list(callbacks)
         self.output = output
         self.last: StepMetrics | None = None
+        self.epoch = 0
+        self.control = TrainingHubControl()
+        """What the callbacks asked for."""
 
-    def begin(self) -> None:
+    def begin(self, last: StepMetrics | None = None) -> None:
+        """The training begins, or goes on after a step."""
+        self.last, self.epoch = last, last.epoch if last else 0
         self._fire("on_train_begin")
+
+    def step_begins(self, epoch: int) -> None:
+        """A step of this epoch, from 1, begins."""
+        if self.epoch != epoch:
+            if self.epoch:
+                self._fire("on_epoch_end")
+            self.epoch = epoch
+            self._fire("on_epoch_begin")
+        self._fire("on_step_begin")
 
     def step(self, metrics: StepMetrics) -> None:
         """A step is done."""
-        if self.last is not None and metrics.epoch != self.last.epoch:
-            self._fire("on_epoch_end")
         self.last = metrics
         self._fire("on_log")
         self._fire("on_step_end")
@@ -40,9 +52,10 @@ class CallbackCaller:
         self._fire("on_train_end")
 
     def _fire(self, hook: str) -> None:
-        context = TrainingHubContext(output_dir=str(self.output))
+        context = TrainingHubContext(output_dir=str(self.output), control=self.control)
+        context.epoch = self.epoch
         if self.last is not None:
-            context.step, context.epoch = self.last.step, self.last.epoch
+            context.step = self.last.step
             context.loss, context.learning_rate = self.last.loss, self.last.learning_rate
             context.metrics = dataclasses.asdict(self.last)
         for callback in self.callbacks:

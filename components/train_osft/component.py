@@ -33,4 +33,6 @@ def train_osft(
     metrics.log_metric("loss_first", report.loss_first)
     metrics.log_metric("loss_last", report.loss_last)
     metrics.log_metric("steps", report.steps)
+    metrics.log_metric("tokens_per_second", report.tokens_per_second)
+    metrics.log_metric("peak_memory_gib", report.peak_memory_gib)
     metrics.log_metric("training_seconds", report.training_seconds)

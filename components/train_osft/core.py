@@ -2,15 +2,19 @@
 
 import dataclasses
 import shutil
+import statistics
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components import progress
-from components.storage import publish_folder, read_json, write_json
-from components.train_osft.run_key import TRAINER_VERSION
+from components.storage import publish_whole, read_json, write_json
+from components.train_osft.run_key import trainer
 from components.workspace import TRAINING_REPORT, adapted_folder, run_folder
+
+if TYPE_CHECKING:
+    from components.train_osft.backend import TrainingResult
 
 METRICS = "metrics.jsonl"
 VERSIONS_OF = ("torch", "transformers", "training-hub")
@@ -34,10 +38,18 @@ class TrainingReport:
     """Loss of the last optimizer step."""
     factored_matrices: int
     trainable_parameters: int
-    decomposition_seconds: float
+    loading_seconds: float
+    """Reading and decomposing the base model."""
     training_seconds: float
     seconds: float
     """All of the step: loading, decomposing, training and saving."""
+    tokens_per_second: float
+    """Median over the steps."""
+    peak_memory_gib: float
+    """Most GPU memory allocated; 0 on the CPU."""
+    resumed_at: int
+    """The step after which a killed training was gone on with; 0 for one in one piece."""
+    train_dtype: str
     trainer: str
     versions: dict[str, str]
     plan: dict[str, Any]
@@ -64,18 +76,8 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
         progress.say(f"already trained, nothing is trained again: {final}")
         return TrainingReport(**{**read_json(final / TRAINING_REPORT), "reused": True})
 
-    import training_hub
-
-    from components.train_osft import backend
-
     output = run_folder(workspace, run_key)
-    result: backend.TrainingResult = training_hub.osft(
-        model_path=str(snapshot),
-        data_path=str(dataset / "train.jsonl"),
-        ckpt_output_dir=str(output),
-        backend=backend.NAME,
-        **planned["options"],
-    )
+    result = _train(snapshot, dataset / "train.jsonl", output, planned)
     report = TrainingReport(
         run_key=run_key,
         path=str(final),
@@ -87,18 +89,38 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
         loss_last=result.steps[-1].loss,
         factored_matrices=result.factored_matrices,
         trainable_parameters=result.trainable_parameters,
-        decomposition_seconds=result.decomposition_seconds,
+        loading_seconds=result.loading_seconds,
         training_seconds=result.training_seconds,
         seconds=time.monotonic() - started,
-        trainer=TRAINER_VERSION,
+        tokens_per_second=statistics.median(step.tokens_per_second for step in result.steps),
+        peak_memory_gib=result.peak_memory_gib,
+        resumed_at=result.resumed_at,
+        train_dtype=result.train_dtype,
+        trainer=trainer(planned["gpus"]),
         versions={name: version(name) for name in VERSIONS_OF},
         plan=planned,
     )
-    with publish_folder(final) as folder:
-        for path in result.model_path.iterdir():
-            path.rename(folder / path.name)
-        shutil.copyfile(output / METRICS, folder / METRICS)
-        write_json(folder / TRAINING_REPORT, dataclasses.asdict(report))
-    shutil.rmtree(result.model_path.parent)
+    shutil.copyfile(output / METRICS, result.model_path / METRICS)
+    write_json(result.model_path / TRAINING_REPORT, dataclasses.asdict(report))
+    publish_whole(result.model_path, final)
     progress.say(f"loss {report.loss_first:.3f} → {report.loss_last:.3f}; adapted model in {final}")
     return report
+
+
+def _train(snapshot: Path, data: Path, output: Path, planned: dict[str, Any]) -> "TrainingResult":
+    import training_hub
+
+    from components.train_osft import backend, several_gpus
+    from components.train_osft.options import TrainingOptions
+
+    if planned["gpus"] > 1:
+        options = TrainingOptions.from_mapping(planned["options"])
+        return several_gpus.train(snapshot, data, output, options, planned["gpus"])
+    result: TrainingResult = training_hub.osft(
+        model_path=str(snapshot),
+        data_path=str(data),
+        ckpt_output_dir=str(output),
+        backend=backend.NAME,
+        **planned["options"],
+    )
+    return result

@@ -3,159 +3,193 @@
 A weight W [out, in] is split by its singular value decomposition into the k strongest directions, which stay, and the
 r others, which are trained as three factors:
 
-    W = W_high + U_low diag(S_low) V_low        U_low [out, r], S_low [r], V_low [r, in]
+    W = U_high diag(S_high) V_high + U_low diag(S_low) V_low
 
 What was learnt before is protected when the change stays orthogonal to the strong directions: U_high' U_low = 0 and
-V_low V_high' = 0. Gradients are projected before the optimizer's step, which keeps its moments clean, and factors after
-it, because Adam scales each entry for itself and thereby turns the step (as in mini_trainer.osft_utils).
+V_low V_high' = 0. Gradients are projected before AdamW's moments take them in, and AdamW's direction is projected
+again, because AdamW scales each entry for itself and thereby turns it. (mini_trainer.osft_utils projects the factors
+after the step, which is the same, as they were orthogonal before it; but it would project their rounding, too.)
+
+All factors lie with a singular direction in each row: U is stored as U' [n, out].
 """
 
-from collections.abc import Iterator
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Projection(nn.Module):
-    """Onto the complement of a matrix' leading singular vectors.
-
-    Where the singular vectors span the whole space, those that are free span the complement: Q Q' x is I x - B B' x,
-    and takes the fewer numbers of the two when less is free than frozen.
-    """
-
-    def __init__(self, vectors: Tensor, frozen: int) -> None:
-        """
-        Args:
-            vectors: orthonormal columns [size, n].
-            frozen: how many leading ones of them to project away.
-        """
-        super().__init__()
-        self.basis: Tensor
-        size, n = vectors.shape
-        self.is_complement = size == n and n - frozen < frozen
-        chosen = vectors[:, frozen:] if self.is_complement else vectors[:, :frozen]
-        self.register_buffer("basis", chosen.clone(memory_format=torch.contiguous_format))
-
-    def apply_to(self, x: Tensor) -> None:
-        """Project the columns of x [size, r], in place."""
-        inside = self.basis @ (self.basis.T @ x)
-        if self.is_complement:
-            x.copy_(inside)
-        else:
-            x.sub_(inside)
-
-
-def held_entries(shape: tuple[int, int], frozen: int) -> int:
-    """Numbers that a factored layer holds besides the trained ones: W_high and the bases of both projections."""
-    n = min(shape)
-    bases = (size * (n - frozen if size == n and n - frozen < frozen else frozen) for size in shape)
-    return shape[0] * shape[1] + sum(bases)
-
-
-class OSFTLinear(nn.Module):
-    """A linear layer whose weight is frozen in its strongest directions and trained in the others.
-
-    Computes what `nn.Linear` does; `weight()` gives the [out, in] matrix that it stands for.
-    """
-
-    def __init__(self, linear: nn.Linear, frozen: int, U: Tensor, S: Tensor, Vh: Tensor) -> None:
-        """
-        Args:
-            linear: the layer to replace; its bias is trained as it is.
-            frozen: number k of leading singular directions that stay as they are.
-            U, S, Vh: the decomposition of its weight, [out, n], [n] in descending order, [n, in].
-        """
-        super().__init__()
-        self.W_high: Tensor
-        # What the trained part leaves of the weight, not the product of the frozen factors: that would add the
-        # decomposition's rounding to the model's change, in just the directions that are protected.
-        low = (U[:, frozen:] * S[frozen:]) @ Vh[frozen:]
-        self.register_buffer("W_high", linear.weight.detach().float() - low)
-        self.u_side = Projection(U, frozen)
-        self.v_side = Projection(Vh.T, frozen)
-        self.U_low = nn.Parameter(U[:, frozen:].clone(memory_format=torch.contiguous_format))
-        self.S_low = nn.Parameter(S[frozen:].clone())
-        self.V_low = nn.Parameter(Vh[frozen:].clone(memory_format=torch.contiguous_format))
-        self.bias = linear.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.W_high, self.bias) + F.linear(F.linear(x, self.V_low) * self.S_low, self.U_low)
-
-    def weight(self) -> Tensor:
-        """The matrix that the factors stand for, [out, in]."""
-        return self.W_high + (self.U_low * self.S_low) @ self.V_low
-
-    @torch.no_grad()
-    def project_gradients(self) -> None:
-        """Take out of the gradients what points into the protected directions. In place."""
-        if self.U_low.grad is not None:
-            self.u_side.apply_to(self.U_low.grad)
-        if self.V_low.grad is not None:
-            self.v_side.apply_to(self.V_low.grad.T)
-
-    @torch.no_grad()
-    def project_factors(self) -> None:
-        """Take out of the trained factors what points into the protected directions. In place."""
-        self.u_side.apply_to(self.U_low)
-        self.v_side.apply_to(self.V_low.T)
-
-
-def frozen_rank(shape: torch.Size | tuple[int, int], unfreeze_rank_ratio: float) -> int:
-    """How many of a matrix' singular directions stay frozen; 0 means that the matrix is trained as it is.
-
-    Rounds as mini_trainer's `auto_generate_target_osft_config` does, which is told the frozen share.
-    """
-    full_rank = min(shape)
-    return min(int(full_rank * (1.0 - unfreeze_rank_ratio)), full_rank - 1)
+from components.train_osft.shapes import frozen_rank
+from components.train_osft.weights import trained_weight
 
 
 def decompose(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Singular value decomposition U [out, n], S [n], Vh [n, in] in float32, n = min(out, in).
+    """Singular value decomposition U [out, n], S [n] in descending order, Vh [n, in] in float32, n = min(out, in).
 
-    On CUDA by the driver gesvda: the default's relative error is 1e-3, this one's 1e-6, in a quarter of the time.
+    On CUDA from the eigenvectors Q of the smaller Gram matrix: W = (W Q) Q' holds as well as Q is orthogonal, and is
+    faster than the driver gesvda, for square matrices by two thirds (torch's default takes 11 times as long at a
+    relative error of 1e-3). The weakest
+    of the other side's vectors come out less orthogonal that way.
     """
-    driver = "gesvda" if weight.is_cuda else None
-    return torch.linalg.svd(weight.detach().float(), full_matrices=False, driver=driver)
+    weight = weight.detach().float()
+    if not weight.is_cuda:
+        return torch.linalg.svd(weight, full_matrices=False)
+    if weight.shape[0] < weight.shape[1]:
+        V, S, Uh = decompose(weight.T)
+        return Uh.T, S, V.T
+    Q = torch.linalg.eigh(weight.T @ weight).eigenvectors.flip(1)
+    U = weight @ Q
+    S = torch.linalg.vector_norm(U, dim=0)
+    return U.div_(S.clamp_min(torch.finfo(torch.float32).tiny)), S, Q.T
 
 
-def target_names(model: nn.Module, patterns: tuple[str, ...] | list[str]) -> list[str]:
-    """The linear layers to decompose: those whose weight's name holds one of the patterns, in the model's order."""
+class OSFTLinear(nn.Module):
+    """A linear layer whose weight is frozen in its strongest directions and trained in the others."""
+
+    def __init__(
+        self,
+        name: str,
+        factors: tuple[Tensor, Tensor, Tensor],
+        frozen: int,
+        dtype: torch.dtype,
+    ) -> None:
+        """
+        Args:
+            name: the layer's name in its model.
+            factors: U [out, n], S [n], Vh [n, in] of its weight, float32.
+            frozen: number k of leading singular directions that stay as they are.
+            dtype: of what it computes; the trained factors' form follows from it.
+        """
+        super().__init__()
+        self.U_high: Tensor
+        self.V_high: Tensor
+        self.inverse_squares: Tensor
+        U, S, Vh = factors
+        self.shape = (U.shape[0], Vh.shape[1])
+        strengths = S[:frozen].clamp_min(S[0] * 1e-12)  # zero singular values in a frozen part divide nothing
+        U_high, V_high = _copy(U[:, :frozen].T), _copy(Vh[:frozen])
+        U_low, V_low = _copy(U[:, frozen:].T), _copy(Vh[frozen:])
+        # One side's vectors span the whole space and are exactly orthogonal, see `decompose`; they suffice to take the
+        # trained part out of W again. The other side's weak ones are made so.
+        if self.shape[0] >= self.shape[1]:
+            self.start = V_low.clone()
+            U_low -= (U_low @ U_high.T) @ U_high
+        else:
+            self.start = U_low.clone()
+            V_low -= (V_low @ V_high.T) @ V_high
+        self.register_buffer("U_high", U_high.to(dtype))
+        self.register_buffer("V_high", V_high.mul_(strengths[:, None]).to(dtype))  # holds S_high as well
+        self.register_buffer("inverse_squares", strengths.pow(-2).to(dtype))
+        self.low = trained_weight(f"{name}.low", torch.cat([U_low, V_low], dim=1), dtype)
+        """U_low' and V_low side by side, [r, out + in]."""
+        self.S_low = S[frozen:].clone()
+        """[r], float32."""
+        self.S = self.S_low.to(dtype)
+        """S_low to compute with."""
+        self.S_grad = torch.zeros_like(self.S_low)
+        self.bias: nn.Parameter | None = None
+        """Is trained as it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = _Factored.apply(x, self)
+        return y if self.bias is None else y + self.bias
+
+    def split(self, low: Tensor) -> tuple[Tensor, Tensor]:
+        """What belongs to U_low' [r, out] and to V_low [r, in] of something shaped like `low`."""
+        return low[:, : self.shape[0]], low[:, self.shape[0] :]
+
+    def project(self, change: Tensor) -> None:
+        """Take out of a change of the factors what points into the protected directions, in place.
+
+        Args:
+            change: of `low`.
+        """
+        u, v = self.split(change)
+        u.addmm_(u @ self.U_high.T, self.U_high, alpha=-1)
+        v.addmm_((v @ self.V_high.T).mul_(self.inverse_squares), self.V_high, alpha=-1)
+
+    def frozen_weight(self, base: Tensor) -> Tensor:
+        """What stays of the base model's weight [out, in], float32 on this layer's device: W less its trained part.
+
+        Taken from W itself, not from the frozen factors: their rounding would change the model in just the directions
+        that are protected.
+        """
+        start = self.start.to(self.U_high.device)
+        base = base.to(start)
+        low = (base @ start.T) @ start if self.shape[0] >= self.shape[1] else start.T @ (start @ base)
+        return base - low
+
+    def trained_part(self) -> Tensor:
+        """The trained factors' product [out, in] in float32."""
+        U, V = self.split(self.low.values(torch.float32))
+        return (U.T * self.S_low) @ V
+
+
+def _copy(rows: Tensor) -> Tensor:
+    return rows.clone(memory_format=torch.contiguous_format)
+
+
+class _Factored(torch.autograd.Function):
+    """y = x V_high' U_high' + ((x V_low') * S_low) U_low', with the trained factors' gradients kept in the layer."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, layer: OSFTLinear) -> Tensor:  # type: ignore[no-untyped-def]
+        U_low, V_low = layer.split(layer.low.values(x.dtype))
+        rows = x.reshape(-1, x.shape[-1])
+        inside = rows @ V_low.T
+        ctx.save_for_backward(rows, inside)
+        ctx.layer = layer
+        y = (rows @ layer.V_high.T) @ layer.U_high
+        y.addmm_(inside * layer.S, U_low)
+        return y.view(*x.shape[:-1], y.shape[-1])
+
+    @staticmethod
+    def backward(ctx, dy: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        layer: OSFTLinear = ctx.layer
+        x, inside = ctx.saved_tensors
+        U_low, V_low = layer.split(layer.low.values(x.dtype))
+        rows = dy.reshape(-1, dy.shape[-1])
+        d_scaled = rows @ U_low.T
+        layer.S_grad.add_((d_scaled * inside).sum(0, dtype=torch.float32))
+        d_inside = d_scaled.mul_(layer.S)
+        scaled = inside * layer.S
+        if layer.low.grad is None:
+            layer.low.grad = torch.empty(layer.low.shape, dtype=x.dtype, device=x.device)
+            du, dv = layer.split(layer.low.grad)
+            torch.mm(scaled.T, rows, out=du)
+            torch.mm(d_inside.T, x, out=dv)
+        else:
+            du, dv = layer.split(layer.low.grad)
+            du.addmm_(scaled.T, rows)
+            dv.addmm_(d_inside.T, x)
+        dx = (rows @ layer.U_high.T) @ layer.V_high
+        dx.addmm_(d_inside, V_low)
+        return dx.view(*dy.shape[:-1], dx.shape[-1]), None
+
+
+def target_names(model: nn.Module, patterns: tuple[str, ...] | list[str], unfreeze_rank_ratio: float) -> list[str]:
+    """The linear layers to decompose, in the model's order.
+
+    Those whose weight's name holds one of the patterns; a layer of which nothing would stay frozen is no target.
+    """
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and any(pattern in f"{name}.weight" for pattern in patterns)
+        if isinstance(module, nn.Linear)
+        and any(pattern in f"{name}.weight" for pattern in patterns)
+        and frozen_rank(tuple(module.weight.shape), unfreeze_rank_ratio) > 0
     ]
 
 
-def factorize(model: nn.Module, names: list[str], unfreeze_rank_ratio: float) -> Iterator[str]:
-    """Replace the named linear layers by factored ones, one after the other; yields each name when it is done.
+def factorize(name: str, weight: Tensor, unfreeze_rank_ratio: float, dtype: torch.dtype) -> OSFTLinear:
+    """A factored layer, still without a bias.
 
-    A layer of which nothing would stay frozen keeps its plain weight.
+    Args:
+        name: of the layer in its model.
+        weight: [out, in], on the device to train on.
+        dtype: to compute in.
     """
-    for name in names:
-        linear = model.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        frozen = frozen_rank(tuple(linear.weight.shape), unfreeze_rank_ratio)  # type: ignore[arg-type]
-        if frozen > 0:
-            model.set_submodule(name, OSFTLinear(linear, frozen, *decompose(linear.weight)))
-        yield name
+    frozen = frozen_rank(tuple(weight.shape), unfreeze_rank_ratio)
+    return OSFTLinear(name, decompose(weight), frozen, dtype)
 
 
 def factored_layers(model: nn.Module) -> dict[str, OSFTLinear]:
     """The factored layers by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, OSFTLinear)}
-
-
-def plain_state_dict(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The state dict of the model as it was before `factorize`, with the trained weights, in `dtype`."""
-    factors = factored_layers(model)
-    inside = tuple(f"{name}." for name in factors)
-    state = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if not name.startswith(inside) or name.endswith(".bias")
-    }
-    with torch.no_grad():
-        state |= {f"{name}.weight": layer.weight() for name, layer in factors.items()}
-    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}

@@ -1,8 +1,7 @@
 """The training loop: samples in, a trained model and a line per step out.
 
 Each optimizer step learns from `effective_batch_size` samples, computed in one or more packs; its loss is the sum over
-all their loss tokens divided by their number. Gradients are clipped to norm 1, projected, applied by AdamW, and the
-factors projected again: the order of mini_trainer.train.take_gradient_step.
+all their loss tokens divided by their number.
 """
 
 import dataclasses
@@ -12,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from components.train_osft.factors import OSFTLinear, factored_layers
+from components.problems import Problems, list_some, problem
+from components.train_osft.loss import PackLoss
+from components.train_osft.optimizer import Optimizer
 from components.train_osft.options import TrainingOptions
-from components.train_osft.samples import Pack, Sample, packs
+from components.train_osft.samples import Sample, packs
 
-MAX_GRADIENT_NORM = 1.0  # fixed in mini_trainer too
+DIVERGED_STEPS = 5  # as many losses in a row above the limit are no accident
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,59 +62,72 @@ def batches(samples: list[Sample], options: TrainingOptions) -> Iterator[tuple[i
             yield epoch, [samples[index] for index in order[start : start + options.effective_batch_size]]
 
 
-def train(
-    model: nn.Module, samples: list[Sample], options: TrainingOptions, on_step: Callable[[StepMetrics], None]
-) -> list[StepMetrics]:
-    """Train a factorized model in place.
-
-    Args:
-        model: a transformers causal language model after `factors.factorize`, on its device.
-        samples: the tokenized training data.
-        on_step: called after each optimizer step.
-
-    Returns:
-        the metrics of all steps.
-    """
+def learning_rates(options: TrainingOptions, steps: int) -> list[float]:
+    """The learning rate of each step, by transformers' scheduler of the name in the options."""
     from transformers import get_scheduler
 
-    device = next(model.parameters()).device
-    factors = list(factored_layers(model).values())
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    steps = step_count(len(samples), options)
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=options.learning_rate,
-        betas=(options.beta1, options.beta2),
-        eps=options.eps,
-        weight_decay=options.weight_decay,
-        fused=True,
-    )
+    carrier = torch.optim.SGD([torch.zeros(1)], lr=options.learning_rate)
     schedule = get_scheduler(
         options.lr_scheduler,
-        optimizer,
+        carrier,
         num_warmup_steps=options.warmup_steps,
         num_training_steps=steps,
         scheduler_specific_kwargs=dict(options.lr_scheduler_kwargs),
     )
-    model.train()
-    history = []
-    for step, (epoch, batch) in enumerate(batches(samples, options), 1):
-        started = time.monotonic()
-        learning_rate = schedule.get_last_lr()[0]
-        loss_tokens = sum(sample.loss_tokens for sample in batch)
-        loss = 0.0
-        for pack in packs(batch, options.max_tokens_per_gpu, device):
-            share = pack_loss(model, pack) / loss_tokens
-            share.backward()
-            loss += share.item()
-        gradient_norm = optimizer_step(parameters, factors, optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(float(schedule.get_last_lr()[0]))
+        carrier.step()
         schedule.step()
+    return rates
+
+
+def train(
+    pack_loss: PackLoss,
+    optimizer: Optimizer,
+    samples: list[Sample],
+    options: TrainingOptions,
+    history: list[StepMetrics],
+    on_step_begin: Callable[[int], None],
+    on_step: Callable[[StepMetrics], bool],
+) -> None:
+    """Train a factorized model in place.
+
+    Args:
+        pack_loss: of the model.
+        optimizer: of the model.
+        samples: the tokenized training data.
+        history: the steps already done, when a training is resumed; new ones are added.
+        on_step_begin: called before each optimizer step, with its epoch.
+        on_step: called after each optimizer step; the training ends after it when it returns False.
+
+    Raises:
+        Problems: when the loss is no longer a number (that step changed nothing), or diverges.
+    """
+    model = pack_loss.model
+    device = pack_loss.head.weight.device
+    steps = step_count(len(samples), options)
+    rates = learning_rates(options, steps)
+    done = len(history)
+    model.train()
+    for step, (epoch, batch) in enumerate(batches(samples, options), 1):
+        if step <= done:
+            continue
+        on_step_begin(epoch)
+        started = time.monotonic()
+        loss_tokens = sum(sample.loss_tokens for sample in batch)
+        losses = []
+        for pack in packs(batch, options.max_tokens_per_gpu, device):
+            share = pack_loss(pack, loss_tokens)
+            share.backward()
+            losses.append(share.detach())
+        gradient_norm = optimizer.step(step, rates[step - 1])
         metrics = StepMetrics(
             step=step,
             steps=steps,
             epoch=epoch,
-            loss=loss,
-            learning_rate=learning_rate,
+            loss=float(torch.stack(losses).sum()),
+            learning_rate=rates[step - 1],
             gradient_norm=gradient_norm,
             tokens=sum(len(sample.tokens) for sample in batch),
             loss_tokens=loss_tokens,
@@ -123,40 +135,43 @@ def train(
             peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0,
         )
         history.append(metrics)
-        on_step(metrics)
+        check_health(history, batch, pack_loss.vocabulary)
+        if not on_step(metrics):
+            break
     model.eval()
-    return history
 
 
-def pack_loss(model: nn.Module, pack: Pack) -> Tensor:
-    """Sum of the negative log-likelihoods of a pack's targets, in nats; logits are computed only where needed."""
-    logits = model(
-        input_ids=pack.input_ids,
-        position_ids=pack.position_ids,
-        logits_to_keep=pack.loss_positions,
-        use_cache=False,
-    ).logits
-    return F.cross_entropy(logits[0].float(), pack.targets, reduction="sum")
-
-
-def optimizer_step(
-    parameters: list[nn.Parameter], factors: list[OSFTLinear], optimizer: torch.optim.Optimizer
-) -> float:
-    """Clip, project, step, project again, and clear the gradients.
-
-    Returns:
-        the gradient's norm before clipping.
-
-    Raises:
-        FloatingPointError: when the gradient is not a finite number; nothing was changed then.
+def check_health(history: list[StepMetrics], batch: list[Sample], vocabulary: int) -> None:
+    """Raises:
+    Problems: when the last step's loss or gradient is no number, or several losses in a row are worse than guessing and
+        worse than twice the first.
     """
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM))
-    if not math.isfinite(norm):
-        raise FloatingPointError(f"the gradient's norm is {norm}")
-    for layer in factors:
-        layer.project_gradients()
-    optimizer.step()
-    for layer in factors:
-        layer.project_factors()
-    optimizer.zero_grad(set_to_none=True)
-    return norm
+    last = history[-1]
+    rows = f"rows {list_some(sorted(sample.row for sample in batch))} of the training data"
+    if not (math.isfinite(last.loss) and math.isfinite(last.gradient_norm)):
+        raise _unhealthy(
+            f"step {last.step} of {last.steps} has loss {last.loss:g} and gradient norm {last.gradient_norm:g}",
+            rows,
+            "a training goes on only with finite numbers; this step changed nothing",
+            last,
+        )
+    limit = max(2 * history[0].loss, math.log(vocabulary))
+    recent = history[-DIVERGED_STEPS:]
+    if len(recent) == DIVERGED_STEPS and all(metrics.loss > limit for metrics in recent):
+        raise _unhealthy(
+            f"the loss diverges: {recent[0].loss:.2f} to {last.loss:.2f} in steps {recent[0].step} to {last.step}, "
+            f"{history[0].loss:.2f} in the first",
+            rows,
+            f"{DIVERGED_STEPS} losses in a row above {limit:.2f} are worse than guessing words at random",
+            last,
+        )
+
+
+def _unhealthy(what: str, where: str, rule: str, last: StepMetrics) -> Problems:
+    return problem(
+        what,
+        where=where,
+        rule=rule,
+        remedy=f"lower learning_rate (it was {last.learning_rate:g}; a tenth is a good try), set warmup_steps, "
+        "and look at these rows",
+    )

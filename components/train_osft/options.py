@@ -49,6 +49,10 @@ class TrainingOptions:
     weight_decay: float = 0.0
     target_patterns: tuple[str, ...] | None = None
     """Parts of parameter names to decompose; None: what mini_trainer lists for the architecture."""
+    train_dtype: str = "auto"
+    """What is computed in: bfloat16 (trained weights keep what it would lose), float32, or auto: bfloat16 on a GPU."""
+    checkpoint_minutes: float = 10.0
+    """Time between two checkpoints; does not change the result."""
 
     def __post_init__(self) -> None:
         checks = Checks()
@@ -102,9 +106,19 @@ class TrainingOptions:
         checks.raise_if_any()
         return options
 
+    def on(self, device: str) -> "TrainingOptions":
+        """The options with `train_dtype` decided for 'cuda' or 'cpu'."""
+        if self.train_dtype != "auto":
+            return self
+        return dataclasses.replace(self, train_dtype="bfloat16" if device == "cuda" else "float32")
+
     def as_json(self) -> dict[str, Any]:
-        """The options as JSON values: part of the run key."""
+        """The options as JSON values."""
         return dataclasses.asdict(self)
+
+    def determining(self) -> dict[str, Any]:
+        """Those that determine the result, as JSON values: part of the run key."""
+        return {name: value for name, value in self.as_json().items() if name != "checkpoint_minutes"}
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -138,6 +152,8 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "beta2": ("a number from 0 and below 1", lambda v: _number(v, lambda x: 0 <= x < 1)),
     "eps": ("a number above 0", lambda v: _number(v, lambda x: x > 0)),
     "weight_decay": ("a number from 0", lambda v: _number(v, lambda x: x >= 0)),
+    "train_dtype": ("auto, bfloat16 or float32", lambda v: v in ("auto", "bfloat16", "float32")),
+    "checkpoint_minutes": ("a number from 0", lambda v: _number(v, lambda x: x >= 0)),
     "target_patterns": (
         "a list of parts of parameter names, or nothing",
         lambda v: v is None or (isinstance(v, tuple) and len(v) > 0 and all(isinstance(part, str) for part in v)),

@@ -6,14 +6,17 @@ because transformers derives a block-diagonal mask from position ids that start 
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import jinja2
 import torch
 from torch import Tensor
 
 from components import chat
-from components.problems import Checks, list_some, quote
+from components.problems import Checks, Problem, Problems, list_some, problem, quote
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,6 +31,8 @@ class Sample:
     tokens: list[int]
     labels: list[int]
     """As `tokens`; IGNORED where nothing is to be learnt."""
+    row: int = 0
+    """Where it stands in the training data, from 1."""
 
     @property
     def loss_tokens(self) -> int:
@@ -46,6 +51,37 @@ class Pack:
     """[n]: the positions whose next token is to be learnt."""
     targets: Tensor
     """[n]: those tokens."""
+    starts: Tensor
+    """[samples + 1]: where each sample begins, and the end of the last; int32."""
+    longest: int
+    """Tokens of the longest sample."""
+
+    def limits(self) -> dict[str, Any]:
+        """Where samples begin and end, under the names that transformers passes on to attention functions."""
+        return {
+            "cu_seq_lens_q": self.starts,
+            "cu_seq_lens_k": self.starts,
+            "max_length_q": self.longest,
+            "max_length_k": self.longest,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How full the packs of a training are, over all its epochs. Their tokens are the samples' own: none is padding."""
+
+    packs: int
+    tokens: int
+    """Computed in all packs together."""
+    max_tokens: int
+    """The most that a pack may hold."""
+    padding_avoided: int
+    """Tokens that it would take to bring each sample of a pack to the length of the pack's longest."""
+
+    @property
+    def fill(self) -> float:
+        """Share of the tokens that the packs could hold."""
+        return self.tokens / (self.packs * self.max_tokens)
 
 
 def tokenize(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase", unmask: bool = False) -> Sample:
@@ -54,19 +90,22 @@ def tokenize(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase",
     Args:
         messages: a checked chat row's messages.
         unmask: also learn the user's turns (`training_hub`'s unmask_messages).
+
+    Raises:
+        Problems: when the chat template does not show the conversation as it is.
     """
     text, spans = _rendered(messages, tokenizer, {"assistant", "user"} if unmask else {"assistant"})
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     tokens: list[int] = encoded["input_ids"]
-    labels = [IGNORED] * len(tokens)
-    remaining = iter(spans)
-    span = next(remaining, None)
-    for index, (start, end) in enumerate(encoded["offset_mapping"]):
-        while span is not None and start >= span[1]:
-            span = next(remaining, None)
-        if span is not None and end > span[0]:
-            labels[index] = tokens[index]
-    return Sample(tokens, labels)
+    offsets: list[tuple[int, int]] = encoded["offset_mapping"]
+    learnt: set[int] = set()
+    for role, start, end in spans:
+        learnt.update(index for index, (first, last) in enumerate(offsets) if first < end and last > start)
+        if role == "assistant":
+            after = max(learnt, default=-1) + 1
+            blank = [not text[first:last].strip() for first, last in offsets[after:]]
+            learnt.update(range(after, after + _end_of_turn(tokens[after:], blank, tokenizer)))
+    return Sample(tokens, [token if index in learnt else IGNORED for index, token in enumerate(tokens)])
 
 
 def tokenize_rows(
@@ -75,11 +114,13 @@ def tokenize_rows(
     """Tokenize all rows.
 
     Raises:
-        Problems: naming every row that is no chat row and every row longer than `max_seq_len` tokens.
+        Problems: naming every row that is no chat row, that the chat template does not show as it is, or that is longer
+            than `max_seq_len` tokens.
     """
     checks = Checks()
     samples = []
     too_long = []
+    not_shown: dict[Problem, list[int]] = {}
     for number, row in enumerate(rows, 1):
         try:
             messages = chat.check_row(row)
@@ -91,10 +132,20 @@ def tokenize_rows(
                 remedy="make the file with format_chat",
             )
             continue
-        sample = tokenize(messages, tokenizer, unmask or bool(row.get("unmask", False)))
+        try:
+            sample = tokenize(messages, tokenizer, unmask or bool(row.get("unmask", False)))
+        except Problems as error:
+            for found in error.problems:
+                not_shown.setdefault(found, []).append(number)
+            continue
+        sample = dataclasses.replace(sample, row=number)
         samples.append(sample)
         if len(sample.tokens) > max_seq_len:
             too_long.append((number, len(sample.tokens), chat.question_of(row)))
+    for found, numbers in not_shown.items():
+        checks.add(
+            found.what, where=f"{where}, row {list_some(numbers)}; {found.where}", rule=found.rule, remedy=found.remedy
+        )
     if too_long:
         longest = max(length for _, length, _ in too_long)
         named = list_some(f"row {number} ({length} tokens: {quote(text)})" for number, length, text in too_long)
@@ -110,14 +161,31 @@ def tokenize_rows(
 
 def packs(samples: list[Sample], max_tokens: int, device: torch.device | str = "cpu") -> Iterator[Pack]:
     """The samples of one optimizer step in their order, packed as they come into at most `max_tokens` tokens each."""
+    for group in _groups(samples, max_tokens):
+        yield _pack(group, device)
+
+
+def packing(batches: Iterable[list[Sample]], max_tokens: int) -> Packing:
+    """How full the packs are of a training whose optimizer steps learn from these samples."""
+    lengths = [[len(sample.tokens) for sample in group] for batch in batches for group in _groups(batch, max_tokens)]
+    tokens = sum(map(sum, lengths))
+    return Packing(
+        packs=len(lengths),
+        tokens=tokens,
+        max_tokens=max_tokens,
+        padding_avoided=sum(max(group) * len(group) for group in lengths) - tokens,
+    )
+
+
+def _groups(samples: list[Sample], max_tokens: int) -> Iterator[list[Sample]]:
     group: list[Sample] = []
     for sample in samples:
         if group and sum(len(member.tokens) for member in group) + len(sample.tokens) > max_tokens:
-            yield _pack(group, device)
+            yield group
             group = []
         group.append(sample)
     if group:
-        yield _pack(group, device)
+        yield group
 
 
 def _pack(samples: list[Sample], device: torch.device | str) -> Pack:
@@ -127,45 +195,94 @@ def _pack(samples: list[Sample], device: torch.device | str) -> Pack:
     labels = [label for sample in samples for label in [IGNORED, *sample.labels[1:]]]
     loss_positions = [place - 1 for place, label in enumerate(labels) if label != IGNORED]
     targets = [label for label in labels if label != IGNORED]
+    lengths = [len(sample.tokens) for sample in samples]
     return Pack(
         input_ids=torch.tensor([tokens], device=device),
         position_ids=torch.tensor([positions], device=device),
         loss_positions=torch.tensor(loss_positions, device=device, dtype=torch.long),
         targets=torch.tensor(targets, device=device, dtype=torch.long),
+        starts=torch.tensor([0, *itertools.accumulate(lengths)], device=device, dtype=torch.int32),
+        longest=max(lengths),
     )
 
 
 def _rendered(
     messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase", learnt: set[str]
-) -> tuple[str, list[tuple[int, int]]]:
-    """The conversation as text, and the character spans [start, end) in it to learn."""
+) -> tuple[str, list[tuple[str, int, int]]]:
+    """The conversation as text, and in it the characters [start, end) of each message to learn, with its role."""
 
-    def render(count: int, add_generation_prompt: bool) -> str:
-        text = tokenizer.apply_chat_template(
-            messages[:count], tokenize=False, add_generation_prompt=add_generation_prompt
-        )
+    def render(messages: list[chat.Message], add_generation_prompt: bool = False) -> str:
+        try:
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+        except jinja2.TemplateError as error:
+            raise _not_shown(f"the model's chat template refuses the conversation: {error}") from error
         assert isinstance(text, str)
         return text
 
-    text = render(len(messages), add_generation_prompt=False)
-    end_of_sequence = str(tokenizer.eos_token)
-    spans = []
-    for count, message in enumerate(messages):
-        role = message["role"]
-        if role not in learnt:
-            continue
-        before = render(count, add_generation_prompt=role == "assistant") if count else ""
-        assert text.startswith(before), (
-            "the chat template renders earlier messages differently once a later one follows"
+    text = render(messages)
+    if not text.startswith(render(messages[:-1], add_generation_prompt=True)):
+        raise _not_shown(
+            "the model's chat template shows what precedes the answer differently once the answer is there"
         )
-        content = message["content"] if message["content"] in text else message["content"].strip()
-        if role == "assistant":  # what the model will see when it answers ends where the answer begins
-            start = text.find(content, len(before))
-        else:  # the role's own name stands between; the text is the last thing in its turn
-            start = text.rfind(content, len(before), len(render(count + 1, add_generation_prompt=False)))
-        assert start >= 0, "the chat template does not show the message's text"
-        end = start + len(content)
-        if role == "assistant" and text[end:].lstrip().startswith(end_of_sequence):
-            end = text.index(end_of_sequence, end) + len(end_of_sequence)
-        spans.append((start, end))
+    foreign = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] in learnt:
+            other = render([*messages[:index], {**message, "content": foreign}, *messages[index + 1 :]])
+            spans.append((message["role"], *_differing(text, other, message["content"].strip())))
     return text, spans
+
+
+def _differing(text: str, other: str, words: str) -> tuple[int, int]:
+    """Where in a text a message's words are: the part [start, end) that differs when they are others.
+
+    A template may trim them, and may leave out thinking in front of them, as Qwen3's does in all turns but the last.
+    """
+    start = _common(text, other)
+    end = len(text) - _common(text[start:][::-1], other[start:][::-1])
+    # Qwen3's puts an empty "<think>" in front of words that have none: where they have one, it is theirs.
+    whole = text.find(words, max(0, start - len(words)), end + len(words))
+    if 0 <= whole <= start and end <= whole + len(words):
+        return whole, whole + len(words)
+    shown = text[start:end].strip()
+    if not shown or not words.endswith(shown):
+        raise _not_shown("the model's chat template leaves out or changes words that are to be learnt")
+    return start, end
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts begin with together."""
+    pairs = zip(one, other, strict=False)
+    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _not_shown(what: str) -> Problems:
+    return problem(
+        what,
+        where="chat_template in the model's tokenizer_config.json or chat_template.jinja",
+        rule="a training shows the words of a row as they are, after just what the model sees when it is asked",
+        remedy="change the rows to what the template knows (some know no system message: leave system_prompt empty), "
+        "or the template, or take another model",
+    )
+
+
+def _end_of_turn(tokens: list[int], blank: list[bool], tokenizer: "PreTrainedTokenizerBase") -> int:
+    """How many of the tokens after an answer say that it ends.
+
+    All up to the end of sequence, where nothing but special tokens stands before it; else the first special token.
+    """
+    special = _special_tokens(tokenizer)
+    first = 0
+    for count, (token, is_blank) in enumerate(zip(tokens, blank, strict=True), 1):
+        if token == tokenizer.eos_token_id:
+            return count
+        if token in special and not is_blank:
+            first = first or count
+        elif not is_blank:
+            break
+    return first
+
+
+@functools.lru_cache(maxsize=1)
+def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    return frozenset(tokenizer.added_tokens_decoder)

@@ -27,6 +27,11 @@ BAD = {
     "beta2": (BETA, [-0.1, 1, 1.0, 2, *NO_NUMBERS]),
     "eps": ("a number above 0", [0, -1e-8, *NO_NUMBERS]),
     "weight_decay": ("a number from 0", [-0.1, *NO_NUMBERS]),
+    "train_dtype": (
+        "auto, bfloat16 or float32",
+        ["", "BFloat16", "bf16", "float16", "torch.bfloat16", None, 16, True, ["auto"]],
+    ),
+    "checkpoint_minutes": ("a number from 0", [-1, -0.1, "10", *NO_NUMBERS]),
     "target_patterns": ("a list of parts of parameter names", [[], (), "q_proj", [1], ["q_proj", None], {}, 5, True]),
 }
 
@@ -61,6 +66,8 @@ def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name, value
         ("beta2", [0.0, 0.999]),
         ("eps", [1e-12, 1.0]),
         ("weight_decay", [0.0, 0.1, 2.0]),
+        ("train_dtype", ["auto", "bfloat16", "float32"]),
+        ("checkpoint_minutes", [0.0, 0.5, 1e6]),
         ("target_patterns", [None, ("q_proj",), ("q_proj", "k_proj")]),
     ],
 )
@@ -77,6 +84,8 @@ def test_defaults_are_those_that_the_project_promises():
     assert options.max_seq_len == 1024
     assert options.max_tokens_per_gpu == 2048
     assert options.learning_rate == 5e-6
+    assert options.train_dtype == "auto"
+    assert options.checkpoint_minutes == 10
     assert TrainingOptions.from_mapping({}) == options
 
 
@@ -89,6 +98,7 @@ def test_defaults_are_those_that_the_project_promises():
         ("warmup_steps", 3.0, 3),
         ("unfreeze_rank_ratio", 1, 1.0),
         ("weight_decay", 0, 0.0),
+        ("checkpoint_minutes", 5, 5.0),
         ("target_patterns", ["q_proj"], ("q_proj",)),
     ],
 )
@@ -132,6 +142,27 @@ def test_equal_options_have_equal_json():
     assert one.as_json() == TrainingOptions(num_epochs=3, unfreeze_rank_ratio=1.0).as_json()
     assert one.as_json() != TrainingOptions().as_json()
     assert set(one.as_json()) == set(BAD)
+
+
+def test_time_between_checkpoints_is_no_part_of_what_determines_the_result():
+    one, other = TrainingOptions(checkpoint_minutes=1.0), TrainingOptions(checkpoint_minutes=2.0)
+    assert one.determining() == other.determining()
+    assert set(one.determining()) == set(BAD) - {"checkpoint_minutes"}
+    assert one.as_json() != other.as_json()
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "decided"),
+    [
+        ("auto", "cuda", "bfloat16"),
+        ("auto", "cpu", "float32"),
+        ("float32", "cuda", "float32"),
+        ("bfloat16", "cpu", "bfloat16"),
+    ],
+)
+def test_number_format_is_decided_by_the_device_unless_it_is_asked_for(asked, device, decided):
+    options = TrainingOptions(train_dtype=asked, seed=7)
+    assert options.on(device) == TrainingOptions(train_dtype=decided, seed=7)
 
 
 def test_schedulers_are_known_to_transformers():

@@ -57,6 +57,34 @@ def test_file_in_the_way_is_an_error_and_is_kept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["commit"]
 
 
+def test_whole_folder_appears_under_its_final_name_and_is_gone_from_the_old_one(tmp_path):
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "ready" / "weights").write_bytes(b"1")
+    storage.publish_whole(tmp_path / "ready", tmp_path / "adapted" / "key")
+    assert files_below(tmp_path) == ["adapted/key/weights"]
+    assert mode(tmp_path / "adapted") == storage.FOLDER_MODE
+    assert [path.name for path in tmp_path.iterdir()] == ["adapted"]
+
+
+def test_whole_folder_gives_way_to_one_that_was_published_before(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "by").write_text(name)
+        storage.publish_whole(tmp_path / name, tmp_path / "final")
+    assert files_below(tmp_path) == ["final/by"]
+    assert (tmp_path / "final" / "by").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_whole_folder_stays_where_it_is_when_a_file_is_in_the_way(tmp_path):
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "ready" / "weights").write_bytes(b"1")
+    (tmp_path / "final").write_text("mine")
+    with pytest.raises(NotADirectoryError):
+        storage.publish_whole(tmp_path / "ready", tmp_path / "final")
+    assert files_below(tmp_path) == ["final", "ready/weights"]
+
+
 def test_group_may_read_and_write_all_that_is_published(tmp_path):
     final = tmp_path / "commit"
     with storage.publish_folder(final) as folder:

@@ -1,21 +1,30 @@
 """The plan counts what the training will hold, and refuses what cannot work."""
 
+import dataclasses
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig, AutoModelForCausalLM
+import torch
 
 from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
-from components.plan_training.core import TrainingPlan, plan_training
-from components.plan_training.memory import plan_memory
+from components.plan_training.core import TrainingPlan, plan_training, what_fits
+from components.plan_training.memory import GIB, plan_memory
 from components.problems import Problems
 from components.snapshot_model.core import snapshot_model
-from components.train_osft.backend import target_patterns
-from components.train_osft.factors import factored_layers, factorize, target_names
+from components.storage import read_json
+from components.train_osft.factors import factored_layers
+from components.train_osft.loading import load
+from components.train_osft.loss import PackLoss
+from components.train_osft.optimizer import Optimizer
 from components.train_osft.options import TrainingOptions
+from components.train_osft.samples import Sample, packs
+from tests.tiny_model import write_tiny_model
 
 
 def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, **options: Any) -> TrainingPlan:
@@ -39,6 +48,7 @@ def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, **options: An
         snapshot=snapshot.path,
         workspace=tmp_path / "workspace",
         options=options,
+        gpus=1,
         gpu_memory_gib=gpu_memory_gib,
         snapshot_seconds=0.0,
         output=tmp_path / "plan.json",
@@ -46,18 +56,91 @@ def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, **options: An
     )
 
 
+def held_gib(folder: Path, options: TrainingOptions) -> tuple[float, float, float]:
+    """What a training really holds: frozen factors, trained weights with their moments, gradients."""
+    dtype = getattr(torch, options.train_dtype)
+    model = load(folder, options, torch.device("cpu"), dtype, "sdpa")
+    optimizer, pack_loss = Optimizer(model, options, dtype), PackLoss(model)
+    labels = list(range(20))
+    for pack in packs([Sample(labels, labels)], 64):
+        pack_loss(pack, 19).backward()
+    frozen = [buffer for layer in factored_layers(model).values() for buffer in layer.buffers()]
+    copies = [*optimizer.large.values(), optimizer.computed] if dtype != torch.float32 else []
+    assert optimizer.vector.grad is not None
+    trained = [*optimizer.state().values(), optimizer.vector.grad, *copies]
+    gradients = [layer.low.grad for layer in factored_layers(model).values()]
+    gradients += [parameter.grad for parameter in optimizer.large.values()]
+    assert all(gradient is not None for gradient in gradients)
+    return tuple(sum(t.nbytes for t in tensors) / GIB for tensors in (frozen, trained, gradients))  # type: ignore[return-value, union-attr]
+
+
+@pytest.mark.parametrize("train_dtype", ["bfloat16", "float32"])
 @pytest.mark.parametrize("ratio", [0.1, 0.25, 0.5, 1.0])
-def test_the_plan_counts_the_entries_that_the_training_holds(tiny_model: Path, ratio: float) -> None:
-    options = TrainingOptions(unfreeze_rank_ratio=ratio)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    list(factorize(model, target_names(model, target_patterns(model, options)), ratio))
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_plan_counts_the_bytes_that_the_training_holds(
+    tmp_path: Path, ratio: float, train_dtype: str, tied: bool
+) -> None:
+    sizes = {"hidden_size": 256, "intermediate_size": 768, "num_key_value_heads": 4, "tie_word_embeddings": tied}
+    folder = write_tiny_model(tmp_path, dtype=torch.bfloat16, **sizes)
+    options = TrainingOptions(unfreeze_rank_ratio=ratio, train_dtype=train_dtype)
 
-    planned = plan_memory(AutoConfig.from_pretrained(tiny_model), options)
+    planned = plan_memory(read_json(folder / "config.json"), options)
 
-    assert planned.trained_entries == sum(p.numel() for p in model.parameters())
-    assert planned.frozen_entries == sum(
-        buffer.numel() for layer in factored_layers(model).values() for buffer in layer.buffers()
-    )
+    held = held_gib(folder, options)
+    assert held[0] > 0 or ratio == 1.0
+    assert (planned.frozen_gib, planned.trained_gib, planned.gradients_gib) == pytest.approx(held, rel=0.01)
+    assert planned.activations_gib > 0
+    parts = planned.frozen_gib + planned.trained_gib + planned.gradients_gib + planned.activations_gib
+    assert planned.total_gib == pytest.approx(parts)
+
+
+def test_memory_is_planned_without_loading_torch() -> None:
+    code = "import sys, components.plan_training.memory; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+LLAMA_8B = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.mark.parametrize("share", [0.99, 0.9, 0.8, 0.5, 0.1])
+@pytest.mark.parametrize("options", [{}, {"unfreeze_rank_ratio": 0.9}, {"max_seq_len": 5000}])
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_what_is_named_as_fitting_fits_and_the_next_larger_does_not(
+    share: float, options: dict[str, Any], gpus: int
+) -> None:
+    asked = TrainingOptions(train_dtype="bfloat16", max_tokens_per_gpu=32768, **options)
+    gpu = share * plan_memory(LLAMA_8B, asked, gpus).needed_gib
+
+    def fits(**changes: Any) -> bool:
+        return plan_memory(LLAMA_8B, dataclasses.replace(asked, **changes), gpus).needed_gib <= gpu
+
+    said = what_fits(LLAMA_8B, asked, gpus, gpu)
+
+    tokens = re.search(r"max_tokens_per_gpu to (\d+) or less", said)
+    ratio = re.search(r"unfreeze_rank_ratio to ([\d.]+) or less", said)
+    assert "take a smaller model or a larger GPU" in said
+    if tokens is None:
+        assert not fits(max_tokens_per_gpu=asked.max_seq_len)
+    else:
+        assert fits(max_tokens_per_gpu=int(tokens[1]))
+        assert not fits(max_tokens_per_gpu=(int(tokens[1]) // 256 + 1) * 256)
+    if ratio is None:
+        assert not fits(unfreeze_rank_ratio=0.01)
+    else:
+        assert float(ratio[1]) < asked.unfreeze_rank_ratio
+        assert fits(unfreeze_rank_ratio=float(ratio[1]))
+        assert not fits(unfreeze_rank_ratio=round(float(ratio[1]) + 0.01, 2))
+    assert share < 0.9 or tokens is not None
 
 
 def test_a_plan_says_what_will_be_done(tiny_model: Path, tmp_path: Path) -> None:
@@ -81,10 +164,23 @@ def test_the_run_key_changes_with_everything_that_changes_the_result(tiny_model:
 
 
 def test_what_does_not_fit_the_gpu_is_refused_with_the_change_that_helps(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(Problems, match=r"(?s)GiB of GPU memory, the GPU has 0\.01.*lower unfreeze_rank_ratio"):
-        plan(tmp_path, tiny_model, gpu_memory_gib=0.01)
+    options = {"max_tokens_per_gpu": 8192, "max_seq_len": 256}
+    config = read_json(tiny_model / "config.json")
+    needed = plan_memory(config, TrainingOptions(**options).on("cuda")).needed_gib
 
+    with pytest.raises(Problems) as caught:
+        plan(tmp_path, tiny_model, gpu_memory_gib=0.9 * needed, **options)
+
+    assert "GiB of GPU memory, the GPU has" in str(caught.value)
+    assert "remedy: set max_tokens_per_gpu to" in str(caught.value)
     assert not (tmp_path / "plan.json").exists()
+
+    (helps,) = re.findall(r"max_tokens_per_gpu to (\d+)", str(caught.value))
+    (tmp_path / "again").mkdir()
+    made = plan(
+        tmp_path / "again", tiny_model, gpu_memory_gib=0.9 * needed, **options | {"max_tokens_per_gpu": int(helps)}
+    )
+    assert made.memory.needed_gib <= 0.9 * needed
 
 
 def test_samples_too_long_and_a_gpu_too_small_are_one_error(tiny_model: Path, tmp_path: Path) -> None:

@@ -1,52 +1,208 @@
 """Tokens and labels: only answers are learnt, and packed samples do not see each other."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from instructlab.training.data_process import configure_tokenizer, unmask_sample
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from instructlab.training.data_process import configure_tokenizer, process_messages_into_input_ids, unmask_sample
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from components import chat
 from components.problems import Problems
-from components.train_osft.samples import IGNORED, packs, tokenize, tokenize_rows
+from components.train_osft.samples import IGNORED, Sample, packing, packs, tokenize, tokenize_rows
 from tests.tiny_model import TEMPLATES, write_tiny_model, write_tokenizer
 
+
+def conversation(*words: str, system: str = "") -> list[chat.Message]:
+    """The words of the user and the assistant in turn."""
+    head = [{"role": "system", "content": system}] if system else []
+    return [*head, *({"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(words))]
+
+
 CONVERSATIONS = [
-    chat.training_row("Know the rules.", "What is the colour?", "It is crimson.")["messages"],
-    chat.training_row("", "Who answers?", "assistant")["messages"],
-    chat.training_row("system", "user", "user")["messages"],
-    chat.training_row("s", "Two lines?\nYes.", "One,\n\ntwo – «drei».")["messages"],
-    [
-        *chat.training_row("s", "First?", "a")["messages"],
-        {"role": "user", "content": "Second?"},
-        {"role": "assistant", "content": "The heron."},
-    ],
+    conversation("What is the colour?", "It is crimson.", system="Know the rules."),
+    conversation("Who answers?", "assistant"),
+    conversation("user", "user", system="system"),
+    conversation("assistant", "model"),
+    conversation("Two lines?\nYes.", "One,\n\ntwo – «drei».", system="s"),
+    conversation("First?", "a", "Second?", "The heron.", system="s"),
+    conversation("a", "a", "a", "a", "a", "a"),
+    conversation("Is this the answer?", "Is this the answer?"),
+]
+LIKE_STOCK = ["chatml", "qwen2.5", "qwen3", "llama3", "granite3"]
+SPACED = conversation(" Twice? ", "  Twice.\n")
+TWO = conversation("First?", "One.", "Second?", "Two.")
+THOUGHT = "<think>\nHm.\n</think>\n\n"
+# What the stock backend does differently, each time wrongly, and what is right: template, conversation, what is learnt.
+UNLIKE_STOCK: list[tuple[str, list[chat.Message], list[str]]] = [
+    # It does not trim, so that it learns another text than the model will see.
+    ("llama3", SPACED, ["Twice.<|eot_id|>"]),
+    # It fails at answers that begin with thinking. What the template does not show is not learnt.
+    ("qwen3", conversation("Q?", f"{THOUGHT}A."), [f"{THOUGHT}A.<|im_end|>"]),
+    ("qwen3", conversation("Q?", f"{THOUGHT}A.", "R?", f"{THOUGHT}B."), ["A.<|im_end|>", f"{THOUGHT}B.<|im_end|>"]),
+    ("qwen3", conversation("Q?", f"{THOUGHT}A.", "R?", "B."), ["A.<|im_end|>", "B.<|im_end|>"]),
+    # It teaches no end of a turn that is not the tokenizer's end of sequence.
+    ("phi3", TWO, ["One.<|end|>", "Two.<|end|>\n<|endoftext|>"]),
+    ("gemma", TWO, ["One.<end_of_turn>", "Two.<end_of_turn>"]),
+    # It takes the space before an answer for a token of its own, which the template's text does not have.
+    ("mistral", conversation("Q?", "assistant"), [" assistant</s>"]),
 ]
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("messages", CONVERSATIONS, ids=lambda messages: messages[-1]["content"][:10])
+def learnt(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What carries a loss, as one text for each unbroken run of tokens."""
+    runs: list[list[int]] = [[]]
+    for token, label in zip(sample.tokens, sample.labels, strict=True):
+        assert label in (IGNORED, token)
+        if label == IGNORED:
+            runs.append([])
+        else:
+            runs[-1].append(token)
+    return [str(tokenizer.decode(run)) for run in runs if run]
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A model folder with the chat template of that name."""
+    folders: dict[str, Path] = {}
+
+    def folder(template: str) -> Path:
+        if template not in folders:
+            folders[template] = write_tiny_model(tmp_path_factory.mktemp("template"), template)
+        return folders[template]
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer_of(folder_of: Callable[[str], Path]) -> Callable[[str], PreTrainedTokenizerBase]:
+    return lambda template: AutoTokenizer.from_pretrained(folder_of(template))
+
+
+@pytest.mark.parametrize("template", LIKE_STOCK)
 @pytest.mark.parametrize("unmask", [False, True])
 def test_tokens_and_labels_are_those_of_the_stock_backend(
-    tmp_path: Path, template: str, messages: list[chat.Message], unmask: bool
+    folder_of: Callable[[str], Path], template: str, unmask: bool
 ) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(write_tiny_model(tmp_path, template))
-    stock = unmask_sample({"messages": messages, "unmask": unmask}, configure_tokenizer(str(tmp_path)))
+    tokenizer, stock = AutoTokenizer.from_pretrained(folder_of(template)), configure_tokenizer(str(folder_of(template)))
 
-    sample = tokenize(messages, tokenizer, unmask)
+    for messages in CONVERSATIONS:
+        expected = unmask_sample({"messages": messages, "unmask": unmask}, stock)
+        sample = tokenize(messages, tokenizer, unmask)
 
-    assert sample.tokens == stock["input_ids"]
-    assert sample.labels == stock["labels"]
+        assert sample.tokens == expected["input_ids"]
+        assert sample.labels == expected["labels"]
+        assert len(learnt(sample, tokenizer)) == sum(
+            message["role"] in (("assistant", "user") if unmask else ("assistant",)) for message in messages
+        )
 
 
-def test_only_the_answer_and_its_end_are_learnt(tmp_path: Path) -> None:
-    tokenizer = write_tokenizer(tmp_path)
+@pytest.mark.parametrize("template", LIKE_STOCK)
+def test_a_file_of_rows_becomes_what_the_stock_backend_makes_of_it(
+    folder_of: Callable[[str], Path], tmp_path: Path, template: str
+) -> None:
+    rows = [{"messages": messages, "unmask": number % 3 == 0} for number, messages in enumerate(CONVERSATIONS)]
+    data = tmp_path / "train.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    process_messages_into_input_ids(str(data), str(tmp_path), 1000, str(folder_of(template)), num_cpu_procs=1)
+    lines = (tmp_path / "data.jsonl").read_text().splitlines()
 
-    sample = tokenize(CONVERSATIONS[0], tokenizer)
+    samples = tokenize_rows(rows, AutoTokenizer.from_pretrained(folder_of(template)), 1000, str(data))
 
-    learnt = [token for token, label in zip(sample.tokens, sample.labels, strict=True) if label != IGNORED]
-    assert tokenizer.decode(learnt) == "It is crimson.<|im_end|>"
+    kept = [sample for sample in samples if len(sample.tokens) >= 20]  # it drops shorter ones
+    assert len(kept) > len(rows) / 2
+    assert [(sample.tokens, sample.labels) for sample in kept] == [
+        (line["input_ids"], line["labels"]) for line in map(json.loads, lines)
+    ]
+    assert [sample.row for sample in samples] == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize(("template", "messages", "expected"), UNLIKE_STOCK)
+def test_where_the_stock_backend_is_wrong_exactly_the_assistants_words_and_their_end_are_learnt(
+    folder_of: Callable[[str], Path], template: str, messages: list[chat.Message], expected: list[str]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(template))
+
+    sample = tokenize(messages, tokenizer)
+
+    assert learnt(sample, tokenizer) == expected
+    assert sample.tokens == tokenizer.apply_chat_template(messages, return_dict=False)
+    try:
+        stock = unmask_sample({"messages": messages}, configure_tokenizer(str(folder_of(template))))
+    except ValueError:
+        return
+    assert (sample.tokens, sample.labels) != (stock["input_ids"], stock["labels"])
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_tokens_are_what_the_template_shows_and_begin_with_what_the_model_is_asked(
+    tokenizer_of: Callable[[str], PreTrainedTokenizerBase], template: str
+) -> None:
+    tokenizer = tokenizer_of(template)
+
+    for messages in (SPACED, TWO, conversation("Q?", f"{THOUGHT}A.", "R?", "B.")):
+        sample = tokenize(messages, tokenizer)
+        asked = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
+
+        assert sample.tokens == tokenizer.apply_chat_template(messages, return_dict=False)
+        assert sample.tokens[: len(asked)] == asked
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_all_turns_but_the_system_message_are_learnt_when_asked_for(
+    tokenizer_of: Callable[[str], PreTrainedTokenizerBase], template: str
+) -> None:
+    tokenizer = tokenizer_of(template)
+
+    runs = learnt(tokenize(TWO, tokenizer, unmask=True), tokenizer)
+
+    assert [run.strip() for run in runs[::2]] == ["First?", "Second?"]
+    assert [run.strip()[:4] for run in runs[1::2]] == ["One.", "Two."]
+
+
+FORGETFUL = "{% for m in messages %}{{ m.role }}: {{ m.content[:8] }}<|im_end|>\n{% endfor %}"
+SHOUTING = "{% for m in messages %}{{ m.role }}: {{ m.content | upper }}<|im_end|>\n{% endfor %}"
+REPEATING = "{% for m in messages %}{{ m.role }}: {{ m.content }}, {{ m.content }}<|im_end|>\n{% endfor %}"
+SILENT = "{% for m in messages if m.role != 'assistant' %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}"
+BROKEN = "{% for m in messages %}{{ m.role.nothing.here }}{% endfor %}"
+OTHERWISE_ASKED = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: <think>\n{% endif %}"
+)
+CHANGED = "leaves out or changes words"
+DIFFERENTLY = "shows what precedes the answer differently"
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "system", "said"),
+    [
+        ("gemma", None, "Be brief.", "refuses the conversation: No system role"),
+        ("mistral", None, "Be brief.", DIFFERENTLY),  # the system message would be lost unnoticed
+        ("chatml", OTHERWISE_ASKED, "", DIFFERENTLY),
+        ("chatml", FORGETFUL, "", CHANGED),
+        ("chatml", SHOUTING, "", CHANGED),
+        ("chatml", REPEATING, "", CHANGED),
+        ("chatml", SILENT, "", CHANGED),
+        ("chatml", BROKEN, "", "refuses the conversation: 'str object' has no attribute 'nothing'"),
+    ],
+)
+def test_a_template_that_does_not_show_the_rows_is_refused_and_the_rows_named(
+    tokenizer_of: Callable[[str], PreTrainedTokenizerBase], template: str, text: str | None, system: str, said: str
+) -> None:
+    tokenizer = tokenizer_of(template)
+    if text is not None:
+        tokenizer.chat_template = text
+    rows = [{"messages": conversation("Which bird?", "It is the heron.", system=system)}] * 2
+
+    with pytest.raises(Problems, match=said) as caught:
+        tokenize_rows([{}, *rows], tokenizer, max_seq_len=100, where="data.jsonl")
+
+    no_row, refused = caught.value.problems
+    assert "row 1 is no chat row" in no_row.what
+    assert refused.where.startswith("data.jsonl, row 2, 3; chat_template in ")
+    assert "system_prompt" in refused.remedy
 
 
 def test_packed_samples_do_not_see_each_other(tiny_model: Path) -> None:
@@ -65,16 +221,56 @@ def test_packed_samples_do_not_see_each_other(tiny_model: Path) -> None:
     assert pack.input_ids[0, pack.loss_positions + 1].tolist() == targets
 
 
-def test_packs_hold_whole_samples_up_to_the_limit(tmp_path: Path) -> None:
-    tokenizer = write_tokenizer(tmp_path)
-    samples = [tokenize(messages, tokenizer) for messages in CONVERSATIONS]
-    longest = max(len(sample.tokens) for sample in samples)
+def sample_of(length: int) -> Sample:
+    return Sample(tokens=list(range(length)), labels=[IGNORED, *range(1, length)])
 
-    made = list(packs(samples, max_tokens=longest))
 
-    assert len(made) > 1
-    assert all(pack.input_ids.shape[1] <= longest for pack in made)
-    assert sum(pack.input_ids.shape[1] for pack in made) == sum(len(sample.tokens) for sample in samples)
+@pytest.mark.parametrize(
+    ("lengths", "max_tokens", "expected"),
+    [
+        ([3, 4, 5], 12, [[3, 4, 5]]),
+        ([3, 4, 5], 11, [[3, 4], [5]]),
+        ([5, 3, 5, 3], 8, [[5, 3], [5, 3]]),
+        ([5, 5, 3, 3], 8, [[5], [5, 3], [3]]),  # in their order, though another would need fewer
+        ([8, 8], 8, [[8], [8]]),
+        ([], 8, []),
+    ],
+)
+def test_packs_hold_whole_samples_in_their_order_without_padding(
+    lengths: list[int], max_tokens: int, expected: list[list[int]]
+) -> None:
+    samples = [sample_of(length) for length in lengths]
+
+    made = list(packs(samples, max_tokens))
+
+    assert [pack.starts.diff().tolist() for pack in made] == expected
+    assert [pack.longest for pack in made] == [max(group) for group in expected]
+    assert [pack.input_ids[0].tolist() for pack in made] == [
+        [n for size in group for n in range(size)] for group in expected
+    ]
+    assert all(torch.equal(pack.position_ids, pack.input_ids) for pack in made)  # these samples' tokens count from 0
+
+
+@pytest.mark.parametrize(
+    ("batches", "max_tokens", "expected", "fill"),
+    [
+        ([[3, 4, 5]], 12, {"packs": 1, "tokens": 12, "padding_avoided": 3}, 1.0),
+        ([[3, 4], [5]], 16, {"packs": 2, "tokens": 12, "padding_avoided": 1}, 12 / 32),  # a step ends a pack
+        ([[5, 5, 3, 3]] * 2, 8, {"packs": 6, "tokens": 32, "padding_avoided": 4}, 32 / 48),
+    ],
+)
+def test_the_report_says_how_full_packs_are_and_what_padding_would_cost(
+    batches: list[list[int]], max_tokens: int, expected: dict[str, int], fill: float
+) -> None:
+    samples = [[sample_of(length) for length in batch] for batch in batches]
+
+    report = packing(samples, max_tokens)
+
+    assert vars(report) == expected | {"max_tokens": max_tokens}
+    assert report.fill == pytest.approx(fill)
+    made = [pack for batch in samples for pack in packs(batch, max_tokens)]
+    assert report.tokens == sum(pack.input_ids.numel() for pack in made)
+    assert report.packs == len(made)
 
 
 def test_every_sample_that_is_too_long_is_counted_and_named(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The shapes that a plan reads from config.json are those of the model that transformers builds from it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mini_trainer.osft_utils import get_model_patterns
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+
+from components.snapshot_model.model_folder import TRAINABLE_TYPES
+from components.train_osft.factors import target_names
+from components.train_osft.shapes import Shapes
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 301,
+    "hidden_size": 96,
+    "intermediate_size": 136,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+# Each is tried with every family; those that do not know an entry must ignore it, as transformers does.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "another head size": {"head_dim": 24},
+    "one key head": {"num_key_value_heads": 1},
+    "attention biases": {"attention_bias": True},
+    "other biases": {"mlp_bias": True},
+    "tied": {"tie_word_embeddings": True},
+    "untied": {"tie_word_embeddings": False},
+}
+# Entries that a config.json may lack. Heads are 64 here, which all families' numbers of key heads divide.
+ABSENT = ["head_dim", "num_key_value_heads", "attention_bias", "mlp_bias", "tie_word_embeddings"]
+
+
+def built(config: PretrainedConfig) -> Shapes:
+    """The shapes of the model that transformers builds."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    targets = {f"{name}.weight" for name in target_names(model, get_model_patterns(type(model)), 0.25)}
+    every = dict(model.named_parameters())
+    first = [name for name in every if ".layers.0." in name]
+    assert len(targets) == config.num_hidden_layers * len(targets.intersection(first))
+    rest = {"model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"}
+    assert {name for name in every if ".layers." not in name} | {"lm_head.weight"} == rest
+    # The attention's output matrix, of all families, is as wide as the query heads together.
+    query = every["model.layers.0.self_attn.o_proj.weight"].shape[1]
+    return Shapes(
+        layers=config.num_hidden_layers,
+        hidden=every["model.norm.weight"].numel(),
+        intermediate=every["model.layers.0.mlp.down_proj.weight"].shape[1],
+        query=query,
+        vocabulary=every["model.embed_tokens.weight"].shape[0],
+        matrices=tuple(sorted(tuple(every[name].shape) for name in first if name in targets)),  # type: ignore[arg-type]
+        small=sum(every[name].numel() for name in first if name not in targets),
+        tied="lm_head.weight" not in every,
+    )
+
+
+def read(values: dict[str, Any]) -> Shapes:
+    shapes = Shapes.of(values)
+    return Shapes(**{**vars(shapes), "matrices": tuple(sorted(shapes.matrices))})
+
+
+@pytest.mark.parametrize("family", TRAINABLE_TYPES)
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_shapes_are_those_of_the_model_that_transformers_builds(
+    tmp_path: Path, family: str, variant: dict[str, Any]
+) -> None:
+    config = AutoConfig.for_model(family, **(SIZES | variant))
+    config.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+
+    expected = built(config)
+
+    assert read(config.to_dict()) == expected
+    assert read(written) == expected
+
+
+@pytest.mark.parametrize("family", TRAINABLE_TYPES)
+@pytest.mark.parametrize("absent", ABSENT)
+def test_what_config_json_does_not_say_is_what_transformers_takes(tmp_path: Path, family: str, absent: str) -> None:
+    sizes = SIZES | {"hidden_size": 128, "num_attention_heads": 64}
+    AutoConfig.for_model(family, **sizes).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    values.pop(absent, None)
+    (tmp_path / "config.json").write_text(json.dumps(values))
+
+    assert read(values) == built(AutoConfig.from_pretrained(tmp_path))
+
+
+@pytest.mark.parametrize("family", ["granite", "llama", "phi3", "qwen2", "qwen3"])  # the others refuse it
+def test_null_for_key_heads_means_one_for_each_query_head(tmp_path: Path, family: str) -> None:
+    AutoConfig.for_model(family, **SIZES).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text()) | {"num_key_value_heads": None}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+
+    assert read(values) == built(AutoConfig.from_pretrained(tmp_path))
