@@ -29,11 +29,13 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/osft-pipeline compile --check
+	$(BIN)/python -m benchmarks.tables --check
 
 fix: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/osft-pipeline compile
+	$(BIN)/python -m benchmarks.tables
 
 # Resolve the dependencies anew.
 lock: .venv/installed

@@ -1,0 +1,192 @@
+"""The tables and the picture of docs/training.md, out of benchmarks/results.
+
+    python -m benchmarks.tables [--check]
+
+Each table stands between `<!-- name -->` and `<!-- /name -->`. With --check nothing is written: the exit code is 1 when
+the document says something else than the results.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import common
+from components.plan_training.memory import plan_memory
+from components.storage import read_json
+from components.train_osft.options import TrainingOptions
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "training.md"
+PICTURE = DOCUMENT.with_name("memory.svg")
+L40S_GIB = 44.4
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def result(name: str) -> dict[str, Any]:
+    return dict(read_json(common.RESULTS / f"{name}.json"))
+
+
+def training_8b() -> str:
+    found = result("training_8b")
+    small, large = found["at_2048_tokens"], found["at_8192_tokens"]
+
+    def row(name: str, key: str, form: str) -> list[str]:
+        return [name, form.format(small[key]), form.format(large[key])]
+
+    return table(
+        [f"Granite-3.2-8B's shape on {found['origin']['device']}, {found['cap_gib']:.0f} GiB", "2,048", "8,192"],
+        [
+            row("peak memory allocated, GiB", "peak_memory_gib", "{:.1f}"),
+            row("peak memory reserved, GiB", "peak_reserved_gib", "{:.1f}"),
+            row("tokens/s, median of the steps", "tokens_per_second_median", "{:,.0f}"),
+            row("reading and decomposing together, s", "loading_seconds", "{:.1f}"),
+            row("start to the end of the first step, s", "start_to_first_step_seconds", "{:.1f}"),
+            row("saving, s", "saving_seconds", "{:.1f}"),
+            row("host memory, GiB (files mapped into it not counted)", "peak_host_memory_gib", "{:.1f}"),
+            ["training stands still for a checkpoint, s", f"{small['checkpoint_pause_seconds']:.1f}", "none was due"],
+        ],
+    )
+
+
+def parts_8b() -> str:
+    found = result("training_8b")
+    alone, ceilings = found["decomposing_alone"], found["ceilings"]
+    rows = [
+        ["reading alone, from disk to GPU, s", f"{found['reading_alone_seconds']:.1f}"],
+        [f"decomposing {alone['matrices']} matrices alone, s", f"{alone['seconds']:.1f}"],
+        ["largest error of a decomposition, relative", f"{alone['largest_relative_error']:.0e}"],
+        ["a large bfloat16 matrix product, TFLOP/s", f"{ceilings['bfloat16_tflops']:.0f}"],
+        ["copying, TB/s read and written", f"{ceilings['copy_tb_per_second']:.1f}"],
+    ]
+    for tokens in ("2048", "8192"):
+        spent = found[f"at_{tokens}_tokens"]["gpu_seconds_of_a_step"]
+        rows += [[f"{kind}, GPU ms of a step of {int(tokens):,} tokens", f"{1e3 * spent[kind]:.0f}"] for kind in spent]
+    return table(["on the same machine", ""], rows)
+
+
+def stock() -> str:
+    found = result("stock")
+    theirs, ours = found["stock_float32"], found["single_device"]
+    return table(
+        ["two layers of it, the same data, the same process", "mini-trainer, float32", "single-device", "ratio"],
+        [
+            [
+                "tokens/s",
+                f"{theirs['tokens_per_second']:,.0f}",
+                f"{ours['tokens_per_second']:,.0f}",
+                f"{found['ratio']:.1f}",
+            ],
+            [
+                "peak memory, GiB",
+                f"{theirs['peak_memory_gb'] * 1e9 / common.GIB:.1f}",
+                f"{ours['peak_memory_gib']:.1f}",
+                f"{ours['peak_memory_gib'] * common.GIB / 1e9 / theirs['peak_memory_gb']:.2f}",
+            ],
+        ],
+    )
+
+
+def learning() -> str:
+    found = result("learning")
+    steps = len(found["float32"]["losses"])
+    rows = []
+    for key, name in (
+        ("float32", "float32"),
+        ("compact", "bfloat16 with compact weights"),
+        ("plain_bfloat16", "bfloat16 weights and moments"),
+    ):
+        one = found[key]
+        early = f"{100 * one['decrease_in_20_steps_against_float32']:.0f} %"
+        rows.append([name, f"{one['decrease']:.3f}", f"{100 * one['against_float32']:.0f} %", early])
+    return table(
+        [
+            f"learning rate {found['options']['learning_rate']:g}",
+            f"decrease of the loss in {steps} steps",
+            "of float32's",
+            "of float32's, in 20 steps",
+        ],
+        rows,
+    )
+
+
+def memory() -> str:
+    rows = []
+    for found in result("memory")["rows"]:
+        options = TrainingOptions(
+            unfreeze_rank_ratio=found["ratio"],
+            max_seq_len=found["sequence_length"],
+            max_tokens_per_gpu=found["max_tokens_per_gpu"],
+            train_dtype="bfloat16",
+        )
+        measured = found["peak_memory_gib"]
+        planned = plan_memory(common.config(found["shape"]).to_dict(), options).total_gib
+        names = [found["shape"], f"{found['ratio']:g}", f"{found['sequence_length']:,}"]
+        numbers = [f"{measured:.2f}", f"{planned:.2f}", f"{100 * (planned / measured - 1):+.1f} %"]
+        rows.append([*names, f"{found['max_tokens_per_gpu']:,}", *numbers])
+    return table(["shape", "ratio", "sequence", "tokens at once", "measured GiB", "planned GiB", "plan"], rows)
+
+
+def picture() -> None:
+    """Where an 8B model's memory goes, for several ratios."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "osft"
+    from matplotlib.figure import Figure
+
+    ratios = (0.1, 0.25, 0.4, 0.5)
+    config = common.config("granite-3.2-8b").to_dict()
+    plans = [plan_memory(config, TrainingOptions(unfreeze_rank_ratio=r, train_dtype="bfloat16")) for r in ratios]
+    parts = {
+        "frozen factors": [plan.frozen_gib for plan in plans],
+        "trained weights with their moments": [plan.trained_gib for plan in plans],
+        "gradients": [plan.gradients_gib for plan in plans],
+        "activations": [plan.activations_gib for plan in plans],
+        "unusable between them": [plan.needed_gib - plan.total_gib for plan in plans],
+    }
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    left = [0.0] * len(ratios)
+    for (name, values), colour in zip(
+        parts.items(), ("#355c7d", "#6c8ebf", "#f2a65a", "#c06c84", "#cccccc"), strict=True
+    ):
+        axes.barh([f"{ratio:g}" for ratio in ratios], values, left=left, label=name, color=colour)
+        left = [before + value for before, value in zip(left, values, strict=True)]
+    axes.axvline(L40S_GIB, color="black", linestyle="--")
+    axes.text(L40S_GIB + 0.4, -0.3, "L40S", va="bottom")
+    axes.set_xlabel("GiB, Granite-3.2-8B, 2,048 tokens at once")
+    axes.set_ylabel("unfreeze_rank_ratio")
+    axes.set_xlim(0, max(left) * 1.08)
+    axes.invert_yaxis()
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figure.savefig(PICTURE, format="svg", metadata={"Date": None})
+
+
+TABLES = {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning}
+
+
+def filled(text: str) -> str:
+    """The document with every table as the results have it."""
+    for name, make in TABLES.items():
+        found = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        content = make()
+        text, count = found.subn(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
+        assert count == 1, f"{DOCUMENT} must have a place for the table {name}"
+    return text
+
+
+def main() -> None:
+    before = DOCUMENT.read_text(encoding="utf-8")
+    after = filled(before)
+    if "--check" in sys.argv:
+        sys.exit(0 if before == after else f"{DOCUMENT} differs from benchmarks/results: run `make fix`")
+    picture()
+    DOCUMENT.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
