@@ -115,7 +115,7 @@ def plan_training(
             f"the training needs about {memory.needed_gib:.1f} GiB of GPU memory, the GPU has {gpu_memory_gib:g}",
             where="training options and cluster file",
             rule=f"it must hold {memory.frozen_gib:.1f} GiB of frozen factors, {memory.trained_gib:.1f} of trained "
-            f"weights and moments, {memory.gradients_gib:.1f} of gradients, {memory.activations_gib:.1f} of activations "
+            f"weights and moments, {memory.gradients_gib:.1f} of gradients, {memory.activations_gib:.1f} activations "
             "and what lies unusable between them",
             remedy=what_fits(config, parsed, gpus, gpu_memory_gib),
         )
