@@ -81,8 +81,6 @@ class OSFTLinear(nn.Module):
         """U_low' and V_low side by side, [r, out + in]."""
         self.S_low = S[frozen:].clone()
         """[r], float32."""
-        self.S = self.S_low.to(dtype)
-        """S_low to compute with."""
         self.S_grad = torch.zeros_like(self.S_low)
         self.bias: nn.Parameter | None = None
         """Is trained as it is."""
@@ -94,6 +92,11 @@ class OSFTLinear(nn.Module):
     def split(self, low: Tensor) -> tuple[Tensor, Tensor]:
         """What belongs to U_low' [r, out] and to V_low [r, in] of something shaped like `low`."""
         return low[:, : self.shape[0]], low[:, self.shape[0] :]
+
+    def finish_gradients(self) -> None:
+        """After the last backward pass of a step: the gradients of all three factors."""
+        if self.low.grad is not None:
+            self.low.scale_gradients(self.S_low, self.shape[0], self.S_grad)
 
     def project(self, change: Tensor) -> None:
         """Take out of a change of the factors what points into the protected directions, in place.
@@ -127,40 +130,40 @@ def _copy(rows: Tensor) -> Tensor:
 
 
 class _Factored(torch.autograd.Function):
-    """y = x V_high' U_high' + ((x V_low') * S_low) U_low', with the trained factors' gradients kept in the layer."""
+    """y = x V_high' U_high' + x (S_low V_low)' U_low', with the trained factors' gradients kept in the layer.
+
+    `low.grad` is that of U_low and of S_low V_low; `finish_gradients` makes those of S_low and V_low of it.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, layer: OSFTLinear) -> Tensor:  # type: ignore[no-untyped-def]
-        U_low, V_low = layer.split(layer.low.values(x.dtype))
+        U_low, V_scaled = layer.low.scaled_values(x.dtype, layer.S_low, layer.shape[0])
         rows = x.reshape(-1, x.shape[-1])
-        inside = rows @ V_low.T
+        inside = rows @ V_scaled.T
         ctx.save_for_backward(rows, inside)
         ctx.layer = layer
         y = (rows @ layer.V_high.T) @ layer.U_high
-        y.addmm_(inside * layer.S, U_low)
+        y.addmm_(inside, U_low)
         return y.view(*x.shape[:-1], y.shape[-1])
 
     @staticmethod
     def backward(ctx, dy: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         layer: OSFTLinear = ctx.layer
         x, inside = ctx.saved_tensors
-        U_low, V_low = layer.split(layer.low.values(x.dtype))
+        U_low, V_scaled = layer.low.scaled_values(x.dtype, layer.S_low, layer.shape[0])
         rows = dy.reshape(-1, dy.shape[-1])
-        d_scaled = rows @ U_low.T
-        layer.S_grad.add_((d_scaled * inside).sum(0, dtype=torch.float32))
-        d_inside = d_scaled.mul_(layer.S)
-        scaled = inside * layer.S
+        d_inside = rows @ U_low.T
         if layer.low.grad is None:
             layer.low.grad = torch.empty(layer.low.shape, dtype=x.dtype, device=x.device)
             du, dv = layer.split(layer.low.grad)
-            torch.mm(scaled.T, rows, out=du)
+            torch.mm(inside.T, rows, out=du)
             torch.mm(d_inside.T, x, out=dv)
         else:
             du, dv = layer.split(layer.low.grad)
-            du.addmm_(scaled.T, rows)
+            du.addmm_(inside.T, rows)
             dv.addmm_(d_inside.T, x)
         dx = (rows @ layer.U_high.T) @ layer.V_high
-        dx.addmm_(d_inside, V_low)
+        dx.addmm_(d_inside, V_scaled)
         return dx.view(*dy.shape[:-1], dx.shape[-1]), None
 
 

@@ -59,6 +59,45 @@ extern "C" __global__ void values(const u16* codes, const float* scales, u16* re
     store(result, halves, first, count);
 }
 
+// As values; columns from `first_column` on are multiplied by their row's scale.
+extern "C" __global__ void scaled_values(const u16* codes, const float* scales, u16* result, int count,
+                                         const float* row_scales, int columns, int first_column) {
+    int first = (blockIdx.x * blockDim.x + threadIdx.x) * PER_THREAD;
+    if (first >= count) return;
+    float scale = scales[first / 256] / LARGEST_CODE;
+    int row = first / columns, column = first % columns;
+    Halves halves = *reinterpret_cast<const Halves*>(codes + first);
+    for (int i = 0; i < PER_THREAD; i++) {
+        float value = (short)halves.at[i] * scale;
+        if (column >= first_column && first + i < count) value *= row_scales[row];
+        halves.at[i] = to_bfloat16(value);
+        if (++column == columns) { column = 0; row++; }
+    }
+    store(result, halves, first, count);
+}
+
+// A block for each row: the gradient of its scale is the product of the weight and the gradient of the scaled weight.
+extern "C" __global__ void scale_gradients(const u16* codes, const float* scales, u16* gradient,
+                                           const float* row_scales, float* scale_gradient, int columns,
+                                           int first_column) {
+    __shared__ float sums[32];
+    int row = blockIdx.x;
+    float row_scale = row_scales[row], sum = 0;
+    for (int column = first_column + threadIdx.x; column < columns; column += blockDim.x) {
+        int place = row * columns + column;
+        float g = from_bfloat16(gradient[place]);
+        sum += (short)codes[place] * (scales[place / 256] / LARGEST_CODE) * g;
+        gradient[place] = to_bfloat16(g * row_scale);
+    }
+    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int warp = 1; warp < blockDim.x / 32; warp++) sum += sums[warp];
+        scale_gradient[row] += sum;
+    }
+}
+
 extern "C" __global__ void direction(u16* gradient, u8* first_codes, float* first_scales, u8* second_codes,
                                      float* second_scales, int count, const float* numbers, int seed) {
     int first = (blockIdx.x * blockDim.x + threadIdx.x) * PER_THREAD;

@@ -59,7 +59,7 @@ class Optimizer:
         self.computed = self.vector.values(dtype)  # the same memory in float32
         for name, layer in self.layers.items():
             part = self.small[f"{name}.S_low"]
-            layer.S_low, layer.S = part.of(self.vector.value), part.of(self.computed)
+            layer.S_low = part.of(self.vector.value)
             layer.S_grad = part.of(self.vector.grad)
         for name, parameter in self.small_parameters.items():
             parameter.data = self.small[name].of(self.computed)
@@ -81,10 +81,17 @@ class Optimizer:
             the gradients' norm before clipping.
         """
         assert self.vector.grad is not None
-        for name, parameter in self.small_parameters.items():
-            if parameter.grad is not None:
-                self.small[name].of(self.vector.grad).add_(parameter.grad)
-                parameter.grad = None
+        for layer in self.layers.values():
+            layer.finish_gradients()
+        small = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in self.small_parameters.values()
+        ]
+        if small:  # they stand last in the vector
+            gathered = torch.cat([gradient.reshape(-1) for gradient in small])
+            self.vector.grad[-len(gathered) :].add_(gathered)
+        for parameter in self.small_parameters.values():
+            parameter.grad = None
         for name, parameter in self.large.items():
             self.weights[name].grad, parameter.grad = parameter.grad, None
         norm = gradient_norm([weight.grad for weight in self.weights.values() if weight.grad is not None])

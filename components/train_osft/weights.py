@@ -31,6 +31,7 @@ BLOCK = 256  # entries that share a scale
 LARGEST_CODE = 32767
 # A float's bits without the last 20 are its exponent and 3 bits of fraction; 1.0 is 1016. Codes count from these down.
 FIRST_MOMENT_OFFSET, SECOND_MOMENT_OFFSET = 1016 - 127, 1016 - 255
+KERNELS = ("values", "scaled_values", "scale_gradients", "direction", "step")
 THREADS = 256
 ENTRIES_PER_THREAD = 8
 
@@ -77,6 +78,23 @@ class TrainedWeight(abc.ABC):
     @abc.abstractmethod
     def values(self, dtype: torch.dtype) -> Tensor:
         """The weight as a tensor to compute with; not to be changed."""
+
+    def scaled_values(self, dtype: torch.dtype, scale: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """The columns of a weight [rows, columns] before `first`, and the others times their row's scale [rows]."""
+        values = self.values(dtype)
+        return values[:, :first], values[:, first:] * scale[:, None].to(dtype)
+
+    def scale_gradients(self, scale: Tensor, first: int, scale_gradient: Tensor) -> None:
+        """From the gradient of the scaled weight to those of the weight, in place, and of the scale, added up.
+
+        Args:
+            scale, first: of `scaled_values`.
+            scale_gradient: [rows], float32.
+        """
+        assert self.grad is not None
+        gradient = self.grad[:, first:]
+        scale_gradient += (self.values(torch.float32)[:, first:] * gradient).sum(1)
+        gradient *= scale[:, None].to(gradient.dtype)
 
     @abc.abstractmethod
     def direction(self, gradient: Tensor, update: Update) -> Tensor:
@@ -145,16 +163,30 @@ class CompactWeight(TrainedWeight):
     def values(self, dtype: torch.dtype) -> Tensor:
         if self.codes.is_cuda and dtype == torch.bfloat16:
             values = torch.empty(self.shape, dtype=dtype, device=self.codes.device)
-            launch("values", self.entries, self.codes, self.scales, values, self.entries)
+            launch("values", _blocks(self.entries), self.codes, self.scales, values, self.entries)
             return values
         values = self.codes * (self.scales / LARGEST_CODE)[:, None]
         return values.view(-1)[: self.entries].view(self.shape).to(dtype)
+
+    def scaled_values(self, dtype: torch.dtype, scale: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        if not self.codes.is_cuda or dtype != torch.bfloat16:
+            return super().scaled_values(dtype, scale, first)
+        values = torch.empty(self.shape, dtype=dtype, device=self.codes.device)
+        arguments = (self.codes, self.scales, values, self.entries, scale, self.shape[1], first)
+        launch("scaled_values", _blocks(self.entries), *arguments)
+        return values[:, :first], values[:, first:]
+
+    def scale_gradients(self, scale: Tensor, first: int, scale_gradient: Tensor) -> None:
+        if self.grad is None or not self.codes.is_cuda or self.grad.dtype != torch.bfloat16:
+            return super().scale_gradients(scale, first, scale_gradient)
+        arguments = (self.codes, self.scales, self.grad, scale, scale_gradient, self.shape[1], first)
+        launch("scale_gradients", self.shape[0], *arguments)
 
     def direction(self, gradient: Tensor, update: Update) -> Tensor:
         seed = update.noise_seed(self.name, "moments")
         if self.codes.is_cuda and gradient.dtype == torch.bfloat16:
             moments = (self.first, self.first_scales, self.second, self.second_scales)
-            launch("direction", self.entries, gradient, *moments, self.entries, update.on_gpu, seed)
+            launch("direction", _blocks(self.entries), gradient, *moments, self.entries, update.on_gpu, seed)
             return gradient
         first_correction, second_correction = update.corrections
         padded = gradient.new_zeros(self.codes.numel(), dtype=torch.float32)
@@ -174,7 +206,7 @@ class CompactWeight(TrainedWeight):
     def step(self, direction: Tensor, update: Update) -> None:
         seed = update.noise_seed(self.name, "value")
         if self.codes.is_cuda and direction.dtype == torch.bfloat16:
-            launch("step", self.entries, self.codes, self.scales, direction, self.entries, update.on_gpu, seed)
+            launch("step", _blocks(self.entries), self.codes, self.scales, direction, self.entries, update.on_gpu, seed)
             return
         padded = direction.new_zeros(self.codes.numel(), dtype=torch.float32)
         padded[: self.entries] = direction.reshape(-1)
@@ -211,8 +243,8 @@ def trained_weight(name: str, value: Tensor, dtype: torch.dtype) -> TrainedWeigh
     return CompactWeight(name, value)
 
 
-def launch(kernel: str, entries: int, *arguments: Tensor | int) -> None:
-    """Run a kernel of `kernels.cu` over `entries` entries, on torch's current stream.
+def launch(kernel: str, blocks: int, *arguments: Tensor | int) -> None:
+    """Run a kernel of `kernels.cu` in so many blocks of threads, on torch's current stream.
 
     By the driver itself: torch's own call of a compiled kernel takes several times as long, and an 8B model makes
     1,500 of them in a step.
@@ -223,7 +255,6 @@ def launch(kernel: str, entries: int, *arguments: Tensor | int) -> None:
     ]
     pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-    blocks = -(-entries // (THREADS * ENTRIES_PER_THREAD))
     driver, functions = kernels()
     code = driver.cuLaunchKernel(functions[kernel], blocks, 1, 1, THREADS, 1, 1, 0, stream, pointers, None)
     assert code == 0, f"CUDA error {code} in kernel {kernel}"
@@ -234,7 +265,7 @@ def kernels() -> tuple[ctypes.CDLL, dict[str, ctypes.c_void_p]]:
     """The CUDA driver, and the kernels by name, compiled by the NVRTC that torch brings: no compiler is needed."""
     os.environ.setdefault("CUDA_HOME", "/usr/local/cuda")  # torch asks for headers, which the kernels do without
     source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
-    functions = {name: torch.cuda._compile_kernel(source, name).func for name in ("values", "direction", "step")}
+    functions = {name: torch.cuda._compile_kernel(source, name).func for name in KERNELS}
     return ctypes.CDLL("libcuda.so.1"), functions
 
 
@@ -272,6 +303,10 @@ def encode_second(value: Tensor, noise: Tensor) -> Tensor:
     """Codes of numbers from 0 to 1, rounded up or down as 16 bits of noise decide; the smallest code is not 0."""
     codes = ((value.view(torch.int32) + (noise.to(torch.int32) << 4)) >> 20) - SECOND_MOMENT_OFFSET
     return codes.clamp_min(0).to(torch.uint8)
+
+
+def _blocks(entries: int) -> int:
+    return -(-entries // (THREADS * ENTRIES_PER_THREAD))
 
 
 def _inverse(scales: Tensor) -> Tensor:

@@ -86,6 +86,7 @@ def test_gradients_of_the_trained_factors_are_those_of_the_formula_added_up_over
         dense.backward(dy.float())
 
     assert isinstance(layer.low, CompactWeight if (rows, columns) == LARGE else Float32Weight)
+    layer.finish_gradients()
     assert layer.low.grad is not None
     du, dv = layer.split(layer.low.grad)
     for ours, theirs in ((du, u.grad), (dv, v.grad), (layer.S_grad, s.grad)):
