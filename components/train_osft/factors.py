@@ -105,8 +105,16 @@ class OSFTLinear(nn.Module):
             change: of `low`.
         """
         u, v = self.split(change)
-        u.addmm_(u @ self.U_high.T, self.U_high, alpha=-1)
-        v.addmm_((v @ self.V_high.T).mul_(self.inverse_squares), self.V_high, alpha=-1)
+        spanning = None
+        at_hand = (self.start.device, self.start.dtype) == (change.device, change.dtype)
+        if at_hand and len(self.start) < len(self.U_high):
+            # On the side that W's directions span, those that are free are the complement, and here fewer.
+            spanning = v if self.shape[0] >= self.shape[1] else u
+            spanning.copy_((spanning @ self.start.T) @ self.start)
+        if spanning is not u:
+            u.addmm_(u @ self.U_high.T, self.U_high, alpha=-1)
+        if spanning is not v:
+            v.addmm_((v @ self.V_high.T).mul_(self.inverse_squares), self.V_high, alpha=-1)
 
     def frozen_weight(self, base: Tensor) -> Tensor:
         """What stays of the base model's weight [out, in], float32 on this layer's device: W less its trained part.
