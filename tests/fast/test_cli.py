@@ -35,6 +35,53 @@ def flat(options: dict[str, str]) -> list[str]:
     return [part for option in options.items() for part in option]
 
 
+GRANITE_8B = {
+    "model_type": "granite",
+    "vocab_size": 49155,
+    "hidden_size": 4096,
+    "intermediate_size": 12800,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 0, "It fits."),
+        (["--gpu-memory-gib", "30"], 1, "It does not fit."),
+        (["--gpu-memory-gib", "34", "--unfreeze-rank-ratio", "0.3"], 1, "largest unfreeze_rank_ratio 0.2"),
+        (["--max-tokens-per-gpu", "8192"], 0, "at max_tokens_per_gpu 8192"),
+        (["--unfreeze-rank-ratio", "0"], 1, "a number above 0 and up to 1"),
+    ],
+)
+def test_plan_says_from_config_json_what_fits(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(GRANITE_8B), encoding="utf-8")
+
+    done = osft_pipeline("plan", tmp_path, *arguments)
+
+    assert said in done.stdout + done.stderr
+    assert done.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("config", "said"), [({"model_type": "gpt2"}, "models of type 'gpt2' are not supported"), (None, "cannot be read")]
+)
+def test_plan_refuses_what_is_no_model_that_can_be_trained(
+    tmp_path: Path, config: dict[str, str] | None, said: str
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    done = osft_pipeline("plan", tmp_path)
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['osft-pipeline', '--help']\n"

@@ -27,7 +27,8 @@ from components.train_osft.samples import Sample, packs
 from tests.tiny_model import write_tiny_model
 
 
-def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, **options: Any) -> TrainingPlan:
+def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, gpus: int = 1, **options: Any) -> TrainingPlan:
+    tmp_path.mkdir(exist_ok=True)
     data = tmp_path / "data.csv"
     data.write_text(
         "question,response,faithfulness_judgment\nWho?,The heron.,YES\nWhat?,A sash.,YES\n", encoding="utf-8"
@@ -48,7 +49,7 @@ def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, **options: An
         snapshot=snapshot.path,
         workspace=tmp_path / "workspace",
         options=options,
-        gpus=1,
+        gpus=gpus,
         gpu_memory_gib=gpu_memory_gib,
         snapshot_seconds=0.0,
         output=tmp_path / "plan.json",
@@ -189,3 +190,24 @@ def test_samples_too_long_and_a_gpu_too_small_are_one_error(tiny_model: Path, tm
 
     assert "2 problems" in str(caught.value)
     assert "2 of 2 samples are longer" in str(caught.value)
+
+
+def test_with_several_gpus_what_mini_trainer_would_drop_or_ignore_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    longest = plan(tmp_path / "one", tiny_model).longest_sample
+
+    with pytest.raises(Problems) as caught:
+        plan(tmp_path / "two", tiny_model, 44.0, gpus=2, max_seq_len=longest, train_dtype="bfloat16")
+
+    said = str(caught.value)
+    assert "1 of 2 samples would be dropped" in said or "2 of 2 samples would be dropped" in said
+    assert "train_dtype is 'bfloat16'" in said
+    assert "gpu.count = 1" in said
+
+
+def test_another_trainer_is_another_run(tiny_model: Path, tmp_path: Path) -> None:
+    one = plan(tmp_path / "one", tiny_model, 44.0)
+    two = plan(tmp_path / "two", tiny_model, 44.0, gpus=2)
+
+    assert one.run_key != two.run_key
+    assert (one.gpus, two.gpus) == (1, 2)
+    assert one.options["train_dtype"] == "bfloat16"
