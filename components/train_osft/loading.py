@@ -59,8 +59,7 @@ def load(
 
     def weights() -> Iterator[tuple[str, OSFTLinear]]:
         decomposing: deque[Future[tuple[str, OSFTLinear]]] = deque()
-        count = WORKERS if device.type == "cuda" else 1
-        with ThreadPoolExecutor(count, initializer=_own_stream, initargs=(device,)) as workers:
+        with ThreadPoolExecutor(WORKERS, initializer=_own_stream, initargs=(device,)) as workers:
             for name, weight in _read_ahead(model_path, device):
                 if name not in wanted:
                     continue  # a tied weight's second copy, or a buffer that older files carry
@@ -73,7 +72,9 @@ def load(
                         remedy="take the model from its origin again",
                     )
                 module, _, kind = name.rpartition(".")
-                if kind == "weight" and module in targets:
+                if kind == "weight" and module in targets and device.type == "cpu":
+                    yield factor(module, weight)  # here: in another thread a decomposition has one core to itself
+                elif kind == "weight" and module in targets:
                     decomposing.append(workers.submit(factor, module, weight))
                 else:
                     model.get_submodule(module).register_parameter(kind, nn.Parameter(weight.to(dtype)))
