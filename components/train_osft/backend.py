@@ -216,6 +216,7 @@ def run(
         optimizer.load(checkpoint.state)
         history = [loop.StepMetrics(**line) for line in checkpoint.history]
         progress.say(f"going on after step {checkpoint.step}, from its checkpoint")
+        checkpoint = None  # as large as the next one's copy
     resumed_at = len(history)
     batches = (batch for _, batch in loop.batches(samples, options))
     progress.say(packing_line(packing(batches, options.max_tokens_per_gpu)))

@@ -78,6 +78,7 @@ def load(
                     decomposing.append(workers.submit(factor, module, weight))
                 else:
                     model.get_submodule(module).register_parameter(kind, nn.Parameter(weight.to(dtype)))
+                    _finish_stream(device)  # the memory of what was converted goes back to the reading thread
                 del weight
                 while len(decomposing) > WORKERS:
                     yield decomposing.popleft().result()
