@@ -16,8 +16,6 @@ import torch
 from transformers import AutoConfig
 
 from benchmarks import common
-from components.plan_training.memory import plan_memory
-from components.storage import read_json
 from components.train_osft.attention import attention_for
 from components.train_osft.loading import load
 from components.train_osft.loss import PackLoss
@@ -69,9 +67,8 @@ def measure(model_path: Path, ratio: float) -> list[dict[str, Any]]:
             loss.backward()
             peaks.append(torch.cuda.max_memory_allocated())
             torch.cuda.reset_peak_memory_stats()
-            optimizer.step(step, 1e-6)
+            optimizer.step(step, 1e-6, float(optimizer.finish_gradients()))
             peaks.append(torch.cuda.max_memory_allocated())
-        plan = plan_memory(read_json(model_path / "config.json"), options)
         rows.append(
             {
                 "ratio": ratio,
@@ -84,8 +81,6 @@ def measure(model_path: Path, ratio: float) -> list[dict[str, Any]]:
                 "peak_of_optimizer_gib": max(peaks[2::3]) / common.GIB,
                 "lasting_gib": lasting / common.GIB,
                 "loading_seconds": loading_seconds,
-                "planned_gib": plan.total_gib,
-                "plan": dataclasses.asdict(plan),
             }
         )
     return rows

@@ -8,6 +8,7 @@ the document says something else than the results.
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,20 +114,30 @@ def learning() -> str:
     )
 
 
-def memory() -> str:
-    rows = []
-    for found in result("memory")["rows"]:
+def measured_memory() -> Iterator[tuple[str, TrainingOptions, float]]:
+    """Every measured peak: the model's shape, the training's options, GiB."""
+    whole = result("training_8b")
+    cases = [(row["shape"], row["ratio"], row["sequence_length"], row) for row in result("memory")["rows"]]
+    for row in (whole["at_2048_tokens"], whole["at_8192_tokens"]):
+        given = row["options"]
+        cases.append((whole["shape"], given["unfreeze_rank_ratio"], given["max_seq_len"], given | row))
+    for shape, ratio, length, row in cases:
         options = TrainingOptions(
-            unfreeze_rank_ratio=found["ratio"],
-            max_seq_len=found["sequence_length"],
-            max_tokens_per_gpu=found["max_tokens_per_gpu"],
+            unfreeze_rank_ratio=ratio,
+            max_seq_len=length,
+            max_tokens_per_gpu=row["max_tokens_per_gpu"],
             train_dtype="bfloat16",
         )
-        measured = found["peak_memory_gib"]
-        planned = plan_memory(common.config(found["shape"]).to_dict(), options).total_gib
-        names = [found["shape"], f"{found['ratio']:g}", f"{found['sequence_length']:,}"]
+        yield shape, options, row["peak_memory_gib"]
+
+
+def memory() -> str:
+    rows = []
+    for shape, options, measured in measured_memory():
+        planned = plan_memory(common.config(shape).to_dict(), options).total_gib
+        names = [shape, f"{options.unfreeze_rank_ratio:g}", f"{options.max_seq_len:,}"]
         numbers = [f"{measured:.2f}", f"{planned:.2f}", f"{100 * (planned / measured - 1):+.1f} %"]
-        rows.append([*names, f"{found['max_tokens_per_gpu']:,}", *numbers])
+        rows.append([*names, f"{options.max_tokens_per_gpu:,}", *numbers])
     return table(["shape", "ratio", "sequence", "tokens at once", "measured GiB", "planned GiB", "plan"], rows)
 
 
@@ -166,7 +177,7 @@ def picture() -> None:
     figure.savefig(PICTURE, format="svg", metadata={"Date": None})
 
 
-TABLES = {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning}
+TABLES = {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory}
 
 
 def filled(text: str) -> str:

@@ -6,6 +6,7 @@ Reading alone, decomposing alone, then whole trainings at 2,048 and 8,192 tokens
 resumed. The weights are random: what is measured does not depend on them.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -90,17 +91,20 @@ def ceilings() -> dict[str, float]:
 
 
 class HostMemory:
-    """The most memory that this process had to itself on the host (files mapped into it do not count)."""
+    """The most memory that this process has to itself on the host (files mapped into it do not count)."""
 
     def __init__(self) -> None:
-        self.peak_gib, self.stopped = 0.0, threading.Event()
+        self.before_gib = self.peak_gib = self.now_gib()
+        self.stopped = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
+
+    def now_gib(self) -> float:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 2**20
 
     def _watch(self) -> None:
         while not self.stopped.wait(0.2):
-            lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-            anonymous = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-            self.peak_gib = max(self.peak_gib, anonymous / 2**20)
+            self.peak_gib = max(self.peak_gib, self.now_gib())
 
 
 def forget_files(folder: Path) -> None:
@@ -152,6 +156,7 @@ def decomposing(model: Path) -> dict[str, Any]:
 
 
 def training(name: str, model: Path, data: Path, work: Path, clock: Clock, **options: Any) -> dict[str, Any]:
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     host = HostMemory()
@@ -178,6 +183,7 @@ def training(name: str, model: Path, data: Path, work: Path, clock: Clock, **opt
         "peak_memory_gib": result.peak_memory_gib,
         "peak_reserved_gib": torch.cuda.max_memory_reserved() / common.GIB,
         "peak_host_memory_gib": host.peak_gib,
+        "host_memory_before_gib": host.before_gib,
         "resumed_at": result.resumed_at,
         "losses": [step.loss for step in result.steps],
     }

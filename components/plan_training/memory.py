@@ -21,7 +21,9 @@ MOST_TOKENS = 1 << 16
 HIDDEN, INTERMEDIATE, LOW, LOGIT, DECOMPOSED, EMBEDDED = 16.7, 11.6, 1.8, 22.5, 36, 10.8
 UNUSABLE = 0.05  # of what is allocated, measured as what torch reserves beyond it
 STOCK_LOGIT = 18  # bytes for each token and word of the vocabulary in mini-trainer
-WORKSPACES = 3 * 32 * 2**20  # of the matrix library, one for each thread that used it
+WORKSPACES = 4 * 32 * 2**20  # of the matrix library, one for each thread that used it
+ODD = 80_000  # bytes at the end of a tensor above 1 MiB that torch gives to no other, on average
+TENSORS = 5  # of a factored matrix that lasts, above 1 MiB in a large model
 SMALL_BYTES = 4 * 4 + 2  # value, two moments and gradient in float32, and a copy to compute with
 
 
@@ -78,6 +80,8 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
             continue
         free = min(rows, columns) - rank
         frozen += shapes.layers * rank * (rows + columns + 1) * wide
+        if rank * min(rows, columns) * wide > 2**20:
+            frozen += shapes.layers * TENSORS * ODD
         train(free * (rows + columns), shapes.layers)
         trained += shapes.layers * free * SMALL_BYTES
     trained += (shapes.layers * shapes.small + shapes.hidden) * SMALL_BYTES
@@ -140,9 +144,11 @@ def largest_ratio(
 def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients: float) -> float:
     """The most bytes that are there beside the frozen and trained weights, at whichever moment that is."""
     tokens = options.max_tokens_per_gpu
-    free = sum(min(shape) - frozen_rank(shape, options.unfreeze_rank_ratio) for shape in shapes.matrices)
+    ends = 3 * tokens * shapes.hidden * wide  # what comes out, the part with a loss, and its gradient
+    ranks = [min(shape) - frozen_rank(shape, options.unfreeze_rank_ratio) for shape in shapes.matrices]
     inputs = shapes.layers * tokens * shapes.hidden * wide  # of all layers, kept for their second computation
-    layer = tokens * (HIDDEN * shapes.hidden + INTERMEDIATE * shapes.intermediate + LOW * free) * wide / 2
+    layer = tokens * (HIDDEN * shapes.hidden + INTERMEDIATE * shapes.intermediate + LOW * sum(ranks)) * wide / 2
+    layer += sum(rank * sum(shape) for rank, shape in zip(ranks, shapes.matrices, strict=True)) * wide
     embedding = shapes.vocabulary * shapes.hidden * wide
     padded = embedding if shapes.vocabulary % MATRIX_UNIT and wide == 2 else 0
     logits = LOGIT * min(tokens * shapes.vocabulary, LOGITS_AT_ONCE)
@@ -150,7 +156,7 @@ def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients:
     moments = {
         "two matrices are decomposed": 2 * DECOMPOSED * matrix,
         "the embedding is taken over": EMBEDDED * shapes.vocabulary * shapes.hidden,
-        "the loss is computed": inputs + embedding + padded + logits,
+        "the loss is computed": inputs + ends + embedding + padded + logits,
         "the last layer is computed again": inputs + embedding + layer,
         "the first layer is computed again": gradients + layer,
         "the embedding's two gradients are added": gradients + (2 if shapes.tied else 1) * embedding,

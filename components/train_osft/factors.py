@@ -148,7 +148,7 @@ class _Factored(torch.autograd.Function):
         U_low, V_scaled = layer.low.scaled_values(x.dtype, layer.S_low, layer.shape[0])
         rows = x.reshape(-1, x.shape[-1])
         inside = rows @ V_scaled.T
-        ctx.save_for_backward(rows, inside)
+        ctx.save_for_backward(rows, inside, U_low, V_scaled)
         ctx.layer = layer
         y = (rows @ layer.V_high.T) @ layer.U_high
         y.addmm_(inside, U_low)
@@ -157,8 +157,7 @@ class _Factored(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         layer: OSFTLinear = ctx.layer
-        x, inside = ctx.saved_tensors
-        U_low, V_scaled = layer.low.scaled_values(x.dtype, layer.S_low, layer.shape[0])
+        x, inside, U_low, V_scaled = ctx.saved_tensors
         rows = dy.reshape(-1, dy.shape[-1])
         d_inside = rows @ U_low.T
         if layer.low.grad is None:

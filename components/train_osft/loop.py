@@ -121,12 +121,14 @@ def train(
             share = pack_loss(pack, loss_tokens)
             share.backward()
             losses.append(share.detach())
-        gradient_norm = optimizer.step(step, rates[step - 1])
+        # Read before the weights move, so that a GPU is busy with that while the next step is prepared here.
+        loss, gradient_norm = torch.stack([torch.stack(losses).sum(), optimizer.finish_gradients()]).tolist()
+        optimizer.step(step, rates[step - 1], gradient_norm)
         metrics = StepMetrics(
             step=step,
             steps=steps,
             epoch=epoch,
-            loss=float(torch.stack(losses).sum()),
+            loss=loss,
             learning_rate=rates[step - 1],
             gradient_norm=gradient_norm,
             tokens=sum(len(sample.tokens) for sample in batch),

@@ -33,7 +33,10 @@ class PackLoss:
         return self.head.weight.shape[0]
 
     def __call__(self, pack: Pack, divisor: int) -> Tensor:
-        """Sum of the negative log-likelihoods of the pack's targets, in nats, over `divisor`."""
+        """Sum of the negative log-likelihoods of the pack's targets, in nats, over `divisor`.
+
+        Gradients are those of this very number: call its own `backward`, nothing else's that it went into.
+        """
         return _HeadLoss.apply(self.hidden(pack)[pack.loss_positions], self.head.weight, self, pack.targets, divisor)
 
     def hidden(self, pack: Pack) -> Tensor:
@@ -104,5 +107,8 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, scale: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # type: ignore[no-untyped-def]
+        assert scale.is_cuda or float(scale) == 1, (
+            "the loss is scaled by its divisor"
+        )  # a GPU would have to be waited for
         d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden.mul_(scale), d_weight.mul_(scale), None, None, None
+        return d_hidden, d_weight, None, None, None

@@ -71,14 +71,11 @@ class Optimizer:
         return self.weights[name].values(torch.float32) if name in self.large else None
 
     @torch.no_grad()
-    def step(self, number: int, learning_rate: float) -> float:
-        """Learn from the gradients that are there; nothing is changed when they are not finite.
-
-        Args:
-            number: of the step, from 1.
+    def finish_gradients(self) -> Tensor:
+        """After the last backward pass of a step.
 
         Returns:
-            the gradients' norm before clipping.
+            the norm of all gradients together, float32.
         """
         assert self.vector.grad is not None
         for layer in self.layers.values():
@@ -94,13 +91,23 @@ class Optimizer:
             parameter.grad = None
         for name, parameter in self.large.items():
             self.weights[name].grad, parameter.grad = parameter.grad, None
-        norm = gradient_norm([weight.grad for weight in self.weights.values() if weight.grad is not None])
-        if math.isfinite(norm):
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        return torch.stack(torch._foreach_norm(gradients, 2, torch.float32)).norm()
+
+    @torch.no_grad()
+    def step(self, number: int, learning_rate: float, gradient_norm: float) -> None:
+        """Learn from the gradients that are there; nothing is changed when they are not finite.
+
+        Args:
+            number: of the step, from 1.
+            gradient_norm: what `finish_gradients` gave.
+        """
+        if math.isfinite(gradient_norm):
             self._move(
                 Update(
                     step=number,
                     learning_rate=learning_rate,
-                    gradient_scale=min(1.0, MAX_GRADIENT_NORM / (norm + 1e-6)),
+                    gradient_scale=min(1.0, MAX_GRADIENT_NORM / (gradient_norm + 1e-6)),
                     beta1=self.options.beta1,
                     beta2=self.options.beta2,
                     eps=self.options.eps,
@@ -111,8 +118,8 @@ class Optimizer:
         for weight in self.weights.values():
             if weight is not self.vector:
                 weight.grad = None
+        assert self.vector.grad is not None
         self.vector.grad.zero_()
-        return norm
 
     def _move(self, update: Update) -> None:
         for layer in self.layers.values():
@@ -147,8 +154,3 @@ class Optimizer:
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
         self._refresh()
-
-
-def gradient_norm(gradients: list[Tensor]) -> float:
-    """Norm of all gradients together, added up in float32."""
-    return float(torch.stack(torch._foreach_norm(gradients, 2, torch.float32)).norm())

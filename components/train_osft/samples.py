@@ -196,12 +196,19 @@ def _pack(samples: list[Sample], device: torch.device | str) -> Pack:
     loss_positions = [place - 1 for place, label in enumerate(labels) if label != IGNORED]
     targets = [label for label in labels if label != IGNORED]
     lengths = [len(sample.tokens) for sample in samples]
+
+    def tensor(values: list[Any], dtype: torch.dtype = torch.long) -> Tensor:
+        made = torch.tensor(values, dtype=dtype)
+        if torch.device(device).type == "cuda":
+            made = made.pin_memory()  # or copying would wait for all that the GPU has to do
+        return made.to(device, non_blocking=True)
+
     return Pack(
-        input_ids=torch.tensor([tokens], device=device),
-        position_ids=torch.tensor([positions], device=device),
-        loss_positions=torch.tensor(loss_positions, device=device, dtype=torch.long),
-        targets=torch.tensor(targets, device=device, dtype=torch.long),
-        starts=torch.tensor([0, *itertools.accumulate(lengths)], device=device, dtype=torch.int32),
+        input_ids=tensor([tokens]),
+        position_ids=tensor([positions]),
+        loss_positions=tensor(loss_positions),
+        targets=tensor(targets),
+        starts=tensor([0, *itertools.accumulate(lengths)], torch.int32),
         longest=max(lengths),
     )
 

@@ -254,7 +254,7 @@ def launch(kernel: str, blocks: int, *arguments: Tensor | int) -> None:
         for argument in arguments
     ]
     pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-    stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+    stream = ctypes.c_void_p(torch._C._cuda_getCurrentRawStream(torch.cuda.current_device()))
     driver, functions = kernels()
     code = driver.cuLaunchKernel(functions[kernel], blocks, 1, 1, THREADS, 1, 1, 0, stream, pointers, None)
     assert code == 0, f"CUDA error {code} in kernel {kernel}"

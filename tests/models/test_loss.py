@@ -149,7 +149,7 @@ def test_the_last_layers_loss_and_gradients_are_those_of_all_logits_at_once(
             if cap := shape.get("final_logit_softcapping"):
                 logits = cap * torch.tanh(logits / cap)
             loss = F.cross_entropy(logits, targets)
-        (loss * 0.5).backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert hidden.grad is not None
         assert pack_loss.head.weight.grad is not None
         return loss.detach(), hidden.grad, pack_loss.head.weight.grad
@@ -188,3 +188,10 @@ def test_large_logits_in_bfloat16_are_not_taken_for_something_else(tiny_model: P
         model.model.norm.weight.mul_(50)
 
     assert PackLoss(model).vocabulary == model.config.vocab_size
+
+
+def test_a_loss_cannot_be_scaled_behind_its_back() -> None:
+    (pack,) = packs(made_samples(), 4096)
+    loss = PackLoss(built("llama"))(pack, 1)
+    with pytest.raises(AssertionError, match="divisor"):
+        (loss * 0.5).backward()  # type: ignore[no-untyped-call]

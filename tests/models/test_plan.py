@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import common
+from benchmarks.tables import measured_memory
 from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
 from components.plan_training.core import TrainingPlan, plan_training, what_fits
@@ -93,6 +95,14 @@ def test_the_plan_counts_the_bytes_that_the_training_holds(
     assert planned.activations_gib > 0
     parts = planned.frozen_gib + planned.trained_gib + planned.gradients_gib + planned.activations_gib
     assert planned.total_gib == pytest.approx(parts)
+
+
+def test_the_plan_is_near_what_was_measured_on_a_gpu() -> None:
+    for shape, options, measured in measured_memory():
+        planned = plan_memory(common.config(shape).to_dict(), options)
+
+        assert 0.97 * measured < planned.total_gib < 1.08 * measured, (shape, options)
+        assert measured < planned.needed_gib
 
 
 def test_memory_is_planned_without_loading_torch() -> None:
