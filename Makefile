@@ -13,10 +13,11 @@ demo: .venv/installed
 	$(BIN)/osft-pipeline run \
 		--data $(DEMO)/sdg_output.csv \
 		--questions $(DEMO)/gap_questions.csv \
+		--retention-questions $(DEMO)/retention_questions.csv \
 		--model build/smollm2 \
 		--workspace workspace \
 		--system-prompt "$$(cat $(DEMO)/system_prompt.txt)" \
-		--num-epochs 3 --learning-rate 1e-4 --option warmup_steps=3 --max-seq-len 256 --max-tokens-per-gpu 512
+		--num-epochs 3 --learning-rate 1e-4 --option warmup_steps=3 --max-seq-len 256 --max-tokens-per-gpu 512 --max-answer-tokens 48
 
 # In tiers by cost: plain Python, small models, whole runs.
 test: .venv/installed
@@ -39,7 +40,7 @@ fix: .venv/installed
 
 # Resolve the dependencies anew.
 lock: .venv/installed
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra dev --universal --python-version 3.11 --upgrade \
 		--no-header --no-annotate --quiet | grep -v "== 'never'" > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 

@@ -92,11 +92,11 @@ def cap_memory(gib: float) -> None:
     torch.cuda.set_per_process_memory_fraction(gib * GIB / torch.cuda.get_device_properties(0).total_memory)
 
 
-def write_result(name: str, result: dict[str, Any]) -> None:
+def write_result(name: str, result: dict[str, Any], arguments: str = " TOKENIZER_FOLDER WORK_FOLDER") -> None:
     """Write a benchmark's result with the device, the versions and the command that gave it."""
     gpu = torch.cuda.is_available()
     origin = {
-        "command": f"python -m benchmarks.{name} TOKENIZER_FOLDER WORK_FOLDER",
+        "command": f"python -m benchmarks.{name}{arguments}",
         "device": torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
         "device_memory_gib": torch.cuda.get_device_properties(0).total_memory / GIB if gpu else None,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""The tables and the picture of docs/training.md, out of benchmarks/results.
+"""The tables of docs/training.md and docs/evaluation.md and the former's picture, out of benchmarks/results.
 
     python -m benchmarks.tables [--check]
 
@@ -8,7 +8,7 @@ the document says something else than the results.
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from components.plan_training.memory import plan_memory
 from components.storage import read_json
 from components.train_osft.options import TrainingOptions
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "training.md"
-PICTURE = DOCUMENT.with_name("memory.svg")
+DOCS = Path(__file__).parent.parent / "docs"
+PICTURE = DOCS / "memory.svg"
 L40S_GIB = 44.4
 
 
@@ -141,6 +141,43 @@ def memory() -> str:
     return table(["shape", "ratio", "sequence", "tokens at once", "measured GiB", "planned GiB", "plan"], rows)
 
 
+def answering() -> str:
+    found = result("answering")
+    return table(
+        [
+            f"Granite-3.2-8B's shape on {found['origin']['device']}",
+            "one by one",
+            f"{found['batch_size']} at once",
+            "ratio",
+        ],
+        [
+            [
+                f"seconds for an answer of {found['tokens']} tokens",
+                f"{found['seconds_an_answer_one_by_one']:.2f}",
+                f"{found['seconds_an_answer_in_batches']:.2f}",
+                f"{found['ratio']:.1f}",
+            ]
+        ],
+    )
+
+
+def verdicts() -> str:
+    found = result("verdicts")
+    rows = []
+    for rule, name in (("verdicts", "the rules"), ("key_terms_alone", "only looking for the reference's words")):
+        for part, asked in (("held_out", "questions not looked at"), ("all", "all questions")):
+            one = found[rule][part]
+            numbers = [f"{100 * one['accuracy']:.1f} %", f"{one['kappa']:.2f}", str(one["false_right"])]
+            rows.append([f"{name}, {asked}", str(one["answers"]), *numbers, str(one["false_wrong"])])
+    return table(["judged by", "answers", "accuracy", "Cohen's kappa", "falsely right", "falsely wrong"], rows)
+
+
+def kinds() -> str:
+    held_out = result("verdicts")["verdicts"]["held_out"]["kinds"]
+    rows = [[kind, str(one["answers"]), str(one["agreed"])] for kind, one in held_out.items()]
+    return table(["kind of answer: label, questions not looked at", "answers", "agreed"], rows)
+
+
 def picture() -> None:
     """Where an 8B model's memory goes, for several ratios."""
     import matplotlib
@@ -177,26 +214,31 @@ def picture() -> None:
     figure.savefig(PICTURE, format="svg", metadata={"Date": None})
 
 
-TABLES = {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory}
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "training.md": {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory},
+    "evaluation.md": {"answering": answering, "verdicts": verdicts, "kinds": kinds},
+}
 
 
-def filled(text: str) -> str:
-    """The document with every table as the results have it."""
-    for name, make in TABLES.items():
+def filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
+    """A document with every table as the results have it."""
+    for name, make in tables.items():
         found = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         content = make()
         text, count = found.subn(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
-        assert count == 1, f"{DOCUMENT} must have a place for the table {name}"
+        assert count == 1, f"there must be a place for the table {name}"
     return text
 
 
 def main() -> None:
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = filled(before)
+    before = {name: (DOCS / name).read_text(encoding="utf-8") for name in TABLES}
+    after = {name: filled(text, TABLES[name]) for name, text in before.items()}
     if "--check" in sys.argv:
-        sys.exit(0 if before == after else f"{DOCUMENT} differs from benchmarks/results: run `make fix`")
+        differ = [name for name in TABLES if before[name] != after[name]]
+        sys.exit(f"{', '.join(differ)}: not what benchmarks/results says, run `make fix`" if differ else 0)
     picture()
-    DOCUMENT.write_text(after, encoding="utf-8")
+    for name, text in after.items():
+        (DOCS / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

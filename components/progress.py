@@ -34,6 +34,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def printable_lines(text: str) -> str:
+    """The same, with its line breaks."""
+    return "\n".join(map(printable, text.splitlines()))
+
+
 def run_step(
     name: str, core: Callable[Parameters, Report], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Report:

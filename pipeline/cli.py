@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from components.evaluate.options import DESCRIPTIONS as EVALUATION_DESCRIPTIONS
+from components.evaluate.options import EvaluationOptions
 from components.problems import Problems, StepFailed, problem
 from components.train_osft.options import DESCRIPTIONS, TrainingOptions
 from pipeline import __version__
@@ -17,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DEFAULTS = TrainingOptions()
+EVALUATION = EvaluationOptions()
 Cluster = Annotated[Path | None, typer.Option(help="Cluster file (TOML) with what differs from the default cluster.")]
 
 
@@ -24,13 +27,32 @@ def training_option(name: str) -> Any:
     return typer.Option(help=f"{DESCRIPTIONS[name].capitalize()}.", rich_help_panel="Training")
 
 
+def evaluation_option(name: str) -> Any:
+    return typer.Option(help=f"{EVALUATION_DESCRIPTIONS[name].capitalize()}.", rich_help_panel="Evaluation")
+
+
+Questions = Annotated[
+    str, typer.Option(help="Gap questions: CSV or JSONL with question, reference and verdict columns.")
+]
+RetentionQuestions = Annotated[
+    str, typer.Option(help="General questions: CSV or JSONL with question, reference; the project's own when empty.")
+]
+JudgeUrl = Annotated[str, evaluation_option("judge_url")]
+JudgeModel = Annotated[str, evaluation_option("judge_model")]
+ClosedMin = Annotated[int, evaluation_option("closed_min")]
+RegressedMax = Annotated[int, evaluation_option("regressed_max")]
+RetentionDropMax = Annotated[float, evaluation_option("retention_drop_max")]
+MaxAnswerTokens = Annotated[int, evaluation_option("max_answer_tokens")]
+LmEvalTasks = Annotated[str, evaluation_option("lm_eval_tasks")]
+
+
 @app.command()
 def run(
     data: Annotated[str, typer.Option(help="SDG output: CSV with question, response and faithfulness_judgment.")],
-    questions: Annotated[str, typer.Option(help="Gap questions: CSV with question, reference and verdict columns.")],
+    questions: Questions,
     model: Annotated[str, typer.Option(help="Base model: a local folder, or org/name on the hub.")],
     workspace: Annotated[Path, typer.Option(help="Folder for models and results.")],
-    retention_questions: Annotated[str, typer.Option(help="General questions: CSV with question, reference.")] = "",
+    retention_questions: RetentionQuestions = "",
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of the model on the hub.")] = "main",
     system_prompt: Annotated[str | None, typer.Option(help="Said first in every conversation.")] = None,
     columns: Annotated[str, typer.Option(help="The data's column names: response=answer, judgment=verdict.")] = "",
@@ -48,6 +70,13 @@ def run(
             help="Further option of training_hub.osft, as name=value; repeatable.", rich_help_panel="Training"
         ),
     ] = None,
+    judge_url: JudgeUrl = EVALUATION.judge_url,
+    judge_model: JudgeModel = EVALUATION.judge_model,
+    closed_min: ClosedMin = EVALUATION.closed_min,
+    regressed_max: RegressedMax = EVALUATION.regressed_max,
+    retention_drop_max: RetentionDropMax = EVALUATION.retention_drop_max,
+    max_answer_tokens: MaxAnswerTokens = EVALUATION.max_answer_tokens,
+    lm_eval_tasks: LmEvalTasks = EVALUATION.lm_eval_tasks,
 ) -> None:
     """Run the whole pipeline on this machine."""
     from rich.console import Console
@@ -74,12 +103,76 @@ def run(
         "max_tokens_per_gpu": max_tokens_per_gpu,
         "seed": seed,
         "training_options": parse_options(option or []),
+        "judge_url": judge_url,
+        "judge_model": judge_model,
+        "closed_min": closed_min,
+        "regressed_max": regressed_max,
+        "retention_drop_max": retention_drop_max,
+        "evaluation_options": {"max_answer_tokens": max_answer_tokens, "lm_eval_tasks": lm_eval_tasks},
         "workspace": str(workspace),
     }
     local.check_before(parameters, workspace)
     console = Console(file=sys.stdout)  # the stream of now: local.run redirects it for the steps' output
     result = local.run(settings, parameters, workspace, console)
-    terminal.show(result, console)
+    terminal.show(result["summary"], console)
+    if result["trained"] and result["evaluated"]:
+        console.print(f"Nothing was trained: run {result['run_key']} was complete.", style="bold", highlight=False)
+
+
+@app.command()
+def evaluate(
+    base: Annotated[Path, typer.Option(help="Folder of the base model.")],
+    adapted: Annotated[Path, typer.Option(help="Folder of the adapted model.")],
+    questions: Questions,
+    output: Annotated[Path, typer.Option(help="Folder for report.html, report.md and summary.json.")],
+    retention_questions: RetentionQuestions = "",
+    training_data: Annotated[
+        str, typer.Option(help="What was learnt: chat JSONL, or CSV with question, response; for contamination.")
+    ] = "",
+    system_prompt: Annotated[
+        str | None, typer.Option(help="Said first in every conversation; what the model was trained with.")
+    ] = None,
+    unfreeze_rank_ratio: Annotated[
+        float | None, typer.Option(help="The training's, for the audit; what the model was trained with.")
+    ] = None,
+    judge_url: JudgeUrl = EVALUATION.judge_url,
+    judge_model: JudgeModel = EVALUATION.judge_model,
+    closed_min: ClosedMin = EVALUATION.closed_min,
+    regressed_max: RegressedMax = EVALUATION.regressed_max,
+    retention_drop_max: RetentionDropMax = EVALUATION.retention_drop_max,
+    max_answer_tokens: MaxAnswerTokens = EVALUATION.max_answer_tokens,
+    lm_eval_tasks: LmEvalTasks = EVALUATION.lm_eval_tasks,
+) -> None:
+    """Compare any base model with a model adapted from it, without the pipeline."""
+    import dataclasses
+
+    from rich.console import Console
+
+    from components.evaluate.core import evaluate_alone
+    from pipeline import graph, terminal
+
+    options = EvaluationOptions(
+        judge_url=judge_url,
+        judge_model=judge_model,
+        closed_min=closed_min,
+        regressed_max=regressed_max,
+        retention_drop_max=retention_drop_max,
+        max_answer_tokens=max_answer_tokens,
+        lm_eval_tasks=lm_eval_tasks,
+    )
+    summary = evaluate_alone(
+        base=base.expanduser().resolve(),
+        adapted=adapted.expanduser().resolve(),
+        questions=questions,
+        retention_questions=retention_questions,
+        training_data=training_data,
+        system_prompt=system_prompt,
+        default_system_prompt=graph.SYSTEM_PROMPT,
+        unfreeze_rank_ratio=unfreeze_rank_ratio,
+        options=options,
+        output=output.expanduser().resolve(),
+    )
+    terminal.show(dataclasses.asdict(summary), Console(file=sys.stdout))
 
 
 @app.command(name="compile")

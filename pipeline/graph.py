@@ -4,6 +4,7 @@ from kfp import dsl
 from kfp.dsl import base_component
 
 from components.evaluate.component import evaluate
+from components.evaluate.options import EvaluationOptions
 from components.format_chat.component import format_chat
 from components.ingest_sdg.component import ingest_sdg
 from components.ingest_sdg.core import ACCEPTED_JUDGMENTS
@@ -18,6 +19,7 @@ MODEL = "ibm-granite/granite-3.2-8b-instruct"
 REVISION = "main"
 SYSTEM_PROMPT = "You are an expert on our documents. Answer precisely and briefly."
 TRAINING = TrainingOptions()
+EVALUATION = EvaluationOptions()
 
 
 def build(settings: ClusterSettings) -> base_component.BaseComponent:
@@ -45,14 +47,20 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         max_tokens_per_gpu: int = TRAINING.max_tokens_per_gpu,
         seed: int = TRAINING.seed,
         training_options: dict = {},  # noqa: B006 - KFP compiles it, nobody changes it
+        judge_url: str = EVALUATION.judge_url,
+        judge_model: str = EVALUATION.judge_model,
+        closed_min: int = EVALUATION.closed_min,
+        regressed_max: int = EVALUATION.regressed_max,
+        retention_drop_max: float = EVALUATION.retention_drop_max,
+        evaluation_options: dict = {},  # noqa: B006
         workspace: str = settings.workspace.mount_path,
     ) -> None:
         """Teach a language model new domain knowledge with OSFT and evaluate what it achieved.
 
         Args:
             data: SDG output, a CSV with question, response, faithfulness_judgment: a path, file:// or https://
-            questions: gap questions, a CSV with question, reference and other approaches' verdicts (right/wrong)
-            retention_questions: general questions, a CSV with question and reference; empty for the project's own set
+            questions: gap questions, CSV or JSONL with question, reference, other approaches' verdicts (right/wrong)
+            retention_questions: general questions, CSV or JSONL with question, reference; empty for the project's own
             model: base model, org/name on the hub or a folder in the workspace
             revision: branch, tag or commit of the model on the hub
             system_prompt: said first in every conversation, in training and in evaluation
@@ -66,6 +74,12 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
             max_tokens_per_gpu: tokens computed at once, at least max_seq_len; bounds the memory of activations
             seed: decides the order of the samples
             training_options: further options of training_hub.osft by name, for instance {"warmup_steps": 10}
+            judge_url: OpenAI-compatible endpoint of a judge model, key from its secret; empty: by the references
+            judge_model: name of the judge model there
+            closed_min: good enough when at least so many gap questions are closed, from 0
+            regressed_max: good enough when at most so many gap questions are lost, from 0
+            retention_drop_max: good enough when general knowledge drops by at most so many percentage points, 0 to 100
+            evaluation_options: further options, for instance {"max_answer_tokens": 128, "lm_eval_tasks": "arc_easy"}
             workspace: folder for models and results, on the workspace volume
         """
         ingested = ingest_sdg(
@@ -89,6 +103,12 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
             max_tokens_per_gpu=max_tokens_per_gpu,
             seed=seed,
             training_options=training_options,
+            judge_url=judge_url,
+            judge_model=judge_model,
+            closed_min=closed_min,
+            regressed_max=regressed_max,
+            retention_drop_max=retention_drop_max,
+            evaluation_options=evaluation_options,
             gpus=int(settings.gpu.count),
             gpu_memory_gib=settings.gpu.memory_gib,
         )

@@ -142,15 +142,18 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
     Raises:
         Problems: with everything found.
     """
+    from components.evaluate.harness import check_installed
+    from components.evaluate.options import EvaluationOptions
     from components.ingest_sdg import core as ingest
     from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
     from components.snapshot_model.core import local_folder
     from components.snapshot_model.model_folder import check_model_folder
     from components.train_osft.options import TrainingOptions
     from components.workspace import check_workspace
-    from pipeline.graph import TRAINING
+    from pipeline.graph import EVALUATION, TRAINING
 
     names = [name for name in parameters if hasattr(TRAINING, name)]
+    asked = [name for name in parameters if hasattr(EVALUATION, name)]
     accepted = tuple(judgment.strip() for judgment in parameters["accepted_judgments"].split(","))
 
     def check_model() -> None:
@@ -165,6 +168,11 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
         check_model,
         lambda: TrainingOptions.from_mapping(
             parameters["training_options"] | {name: parameters[name] for name in names}
+        ),
+        lambda: check_installed(
+            EvaluationOptions.from_mapping(
+                parameters["evaluation_options"] | {name: parameters[name] for name in asked}
+            ).tasks
         ),
         lambda: check_workspace(workspace, 0),
     ):

@@ -7,51 +7,68 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.plan_training.memory import largest_ratio, largest_tokens, plan_memory
-from components.progress import duration
+from components.progress import duration, printable
 from components.train_osft.options import TrainingOptions
 
 
-def show(plan: dict[str, Any], console: Console) -> None:
-    """Print the gap table and where everything is; say so when nothing had to be done."""
-    summary = plan["summary"]
-    table = Table(title=f"Gap questions, judged by {summary['judged_by']}", title_justify="left", pad_edge=False)
+def show(summary: dict[str, Any], console: Console) -> None:
+    """Print the gap table, what changed in general, and where everything is; `summary` is that of summary.json."""
+    found = summary["evaluation"]
+    gap, answers = found["gap"], found["gap_answers"]
+    table = Table(title=f"Gap questions, judged by {escape(found['judged_by'])}", title_justify="left", pad_edge=False)
     table.add_column("question", max_width=60)
-    others = list(summary["gap"][0]["others"])
+    others = list(answers[0]["others"])
     for name in ("base", *others, "adapted"):
-        table.add_column(name, justify="center")
-    for entry in summary["gap"]:
-        verdicts = (entry["base_right"], *entry["others"].values(), entry["adapted_right"])
-        table.add_row(escape(entry["question"]), *map(_mark, verdicts))
+        table.add_column(escape(name), justify="center")
+    for entry in answers:
+        verdicts = (entry["base"]["right"], *entry["others"].values(), entry["adapted"]["right"])
+        table.add_row(escape(printable(entry["question"])), *map(_mark, verdicts))
     table.add_section()
     table.add_row(
         "right",
-        str(summary["base_correct"]),
-        *(str(sum(entry["others"][name] for entry in summary["gap"])) for name in others),
-        str(summary["adapted_correct"]),
+        str(gap["base_right"]),
+        *(str(sum(entry["others"][name] for entry in answers)) for name in others),
+        str(gap["adapted_right"]),
         style="bold",
     )
     console.print()
     console.print(table)
-    few = f"  McNemar p = {summary['mcnemar_p']:.3f}"
-    console.print(f"closed {summary['closed']}, regressed {summary['regressed']}{few}", highlight=False)
-    console.print(
-        f"retention {summary['retention_base']:.1f} % → {summary['retention_adapted']:.1f} % "
-        f"of {summary['retention_questions']} questions by {summary['retention_scored_by']}",
-        highlight=False,
-    )
-    before, after = summary["retention_answers_base"], summary["retention_answers_adapted"]
-    console.print(f"          {before:.1f} % → {after:.1f} % in free text", highlight=False)
-    console.print(
-        f"change in protected directions {100 * summary['protected_change_ratio']:.4f} %, "
-        f"loss {summary['train_loss_first']:.3f} → {summary['train_loss_last']:.3f}",
-        highlight=False,
-    )
-    spent = ", ".join(f"{step} {duration(seconds)}" for step, seconds in summary["seconds"].items())
-    console.print(f"time      {spent}", highlight=False)
-    console.print(f"model     {escape(summary['adapted_path'])}", highlight=False, soft_wrap=True)
-    console.print(f"report    {escape(summary['report_path'])}", highlight=False, soft_wrap=True)
-    if plan["trained"] and plan["evaluated"]:
-        console.print(f"Nothing was trained: run {plan['run_key']} was complete.", style="bold", highlight=False)
+
+    def line(name: str, text: str) -> None:
+        console.print(f"{name:<10}{escape(text)}", highlight=False, soft_wrap=True)
+
+    interval = f"{gap['difference']:+.0f} points, 95 % interval {gap['low']:+.0f} to {gap['high']:+.0f}"
+    line("gap", f"closed {gap['closed']}, lost {gap['regressed']}; {interval}; McNemar p = {gap['p_value']:.3f}")
+    for name, key, how in (
+        ("general", "choices", "multiple choice"),
+        ("", "choices_unprompted", "multiple choice, without the system prompt"),
+        ("", "open", "answered in full"),
+    ):
+        if general := found[key]:
+            before, after = (100 * general[side] / general["questions"] for side in ("base_right", "adapted_right"))
+            line(name, f"{before:.1f} % → {after:.1f} % of {general['questions']} questions, {how}")
+    line("", f"perplexity {found['base_perplexity']:.2f} → {found['adapted_perplexity']:.2f} on ordinary text")
+    for match in found["contamination"]:
+        line("learnt", f"row {match['row']} of the training data is the gap question {printable(match['question'])!r}")
+    line("audit", f"{100 * found['protected_change_ratio']:.4f} % of the change in protected directions")
+    training = summary["training"]
+    if training:
+        plan = training["plan"]
+        spent = {
+            "ingest_sdg": plan["data"]["ingest"]["seconds"],
+            "format_chat": plan["data"]["seconds"],
+            "snapshot_model": plan["snapshot_seconds"],
+            "plan_training": plan["seconds"],
+            "train_osft": training["seconds"],
+            "evaluate": summary["seconds"],
+        }
+        line("loss", f"{training['loss_first']:.3f} → {training['loss_last']:.3f}")
+        line("time", ", ".join(f"{step} {duration(seconds)}" for step, seconds in spent.items()))
+    line("model", summary["adapted"])
+    line("report", summary["report_path"])
+    gate = found["gate"]
+    verdict = "good enough" if gate["good_enough"] else f"not good enough: {'; '.join(gate['reasons'])}"
+    line("verdict", verdict)
 
 
 def show_memory(config: dict[str, Any], options: TrainingOptions, gpu_memory_gib: float, console: Console) -> bool:

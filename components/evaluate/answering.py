@@ -1,5 +1,6 @@
 """Questions to answers: the model's own chat template, the training's system prompt, greedy, in batches."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,16 @@ from components import chat, progress
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_NEW_TOKENS = 48
 BATCH_SIZE = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a model said."""
+
+    text: str
+    cut: bool
+    """It had not come to its end after the most tokens allowed."""
 
 
 def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
@@ -31,8 +40,13 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
 
 @torch.inference_mode()
 def answer(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", system_prompt: str, questions: list[str], who: str
-) -> list[str]:
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    system_prompt: str,
+    questions: list[str],
+    max_new_tokens: int,
+    who: str,
+) -> list[Answer]:
     """The answers of a model, in the order of the questions; `who` names it in the progress."""
     prompts = [
         tokenizer.apply_chat_template(chat.prompt(system_prompt, question), tokenize=False, add_generation_prompt=True)
@@ -41,21 +55,29 @@ def answer(
     # Like lengths together: a batch computes as many steps as its longest prompt needs.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
-    answers = [""] * len(prompts)
+    answers: dict[int, Answer] = {}
+    ends = _ends(model)
     for batch in progress.track(batches, math.ceil(len(prompts) / BATCH_SIZE), f"{who}: batches of answers"):
         inputs = tokenizer(
             [prompts[index] for index in batch], add_special_tokens=False, padding=True, return_tensors="pt"
         ).to(model.device)
         output = model.generate(  # type: ignore[operator]
             **inputs,
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=max_new_tokens,
             do_sample=False,
             temperature=None,
             top_p=None,
             top_k=None,
             pad_token_id=tokenizer.pad_token_id,
         )
-        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        for index, text in zip(batch, texts, strict=True):
-            answers[index] = text.strip()
-    return answers
+        said = output[:, inputs["input_ids"].shape[1] :]
+        texts = tokenizer.batch_decode(said, skip_special_tokens=True)
+        for index, tokens, text in zip(batch, said.tolist(), texts, strict=True):
+            answers[index] = Answer(text.strip(), cut=ends.isdisjoint(tokens))
+    return [answers[index] for index in range(len(prompts))]
+
+
+def _ends(model: "PreTrainedModel") -> set[int]:
+    """The tokens that end an answer."""
+    ends = model.generation_config.eos_token_id
+    return set(ends) if isinstance(ends, list) else {ends}

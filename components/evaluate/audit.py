@@ -9,12 +9,15 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from components import progress
+from components.problems import Checks, list_some
+from components.snapshot_model.model_folder import check_model_folder
 from components.storage import read_json
 from components.train_osft.factors import decompose, frozen_rank
+from components.train_osft.loading import weight_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,27 +28,83 @@ class MatrixAudit:
     protected: bool
     """OSFT protects directions of it; embeddings and norms are trained freely."""
     relative_change: float
-    """||D|| / ||W_base||"""
+    """||D|| / ||W_base||; 1 for a tensor of zeros that changed"""
     protected_change_ratio: float
     """Share of the change's norm in the protected directions; 0 for a tensor that has none or did not change."""
     change_norm: float
 
 
 class Weights:
-    """The tensors of a model folder by name, read one at a time."""
+    """The tensors of a model folder by name, read one at a time.
+
+    Without what some files hold beside them: the output layer when it is the embedding once more, and buffers.
+    """
 
     def __init__(self, folder: Path) -> None:
+        tied = read_json(folder / "config.json").get("tie_word_embeddings", False)
         self.files: dict[str, Path] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in weight_files(folder):
             with safe_open(path, framework="pt") as file:
                 self.files |= dict.fromkeys(file.keys(), path)
+        for name in [name for name in self.files if name.endswith("inv_freq") or (tied and name == "lm_head.weight")]:
+            del self.files[name]
 
     def names(self) -> list[str]:
         return sorted(self.files)
 
+    def shapes(self) -> dict[str, list[int]]:
+        """Of every tensor, by name."""
+        found: dict[str, list[int]] = {}
+        for path in set(self.files.values()):
+            with safe_open(path, framework="pt") as file:
+                found |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no dictionary
+        return found
+
     def read(self, name: str) -> Tensor:
         with safe_open(self.files[name], framework="pt") as file:
             return file.get_tensor(name).float()
+
+
+def check_pair(base: Path, adapted: Path) -> None:
+    """Make sure that two folders hold whole models whose tensors correspond.
+
+    Raises:
+        Problems: with everything that is wrong in either, or differs.
+    """
+    checks = Checks()
+    for folder in (base, adapted):
+        try:
+            check_model_folder(folder)
+        except ValueError as error:
+            checks.collect(error)  # type: ignore[arg-type]
+    checks.raise_if_any()
+    shapes = []
+    for folder in (base, adapted):
+        try:
+            shapes.append(Weights(folder).shapes())
+        except SafetensorError as error:
+            checks.add(
+                f"a weights file cannot be read: {error}",
+                where=f"model {folder}",
+                rule="whole safetensors files",
+                remedy="fetch or make the model again; a file that was cut short does this",
+            )
+    checks.raise_if_any()
+    before, after = shapes
+    differ = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
+    for names, what in (
+        (sorted(before.keys() - after.keys()), "only the base model has"),
+        (sorted(after.keys() - before.keys()), "only the adapted model has"),
+        ([f"{name} {before[name]} and {after[name]}" for name in differ], "both have in different shapes"),
+    ):
+        if names:
+            checks.add(
+                f"the models are no pair: {what} {list_some(names, 3)}",
+                where=f"{base} and {adapted}",
+                rule="an adapted model has its base model's tensors, changed",
+                remedy="name the model that the other one was trained from",
+            )
+    checks.raise_if_any()
 
 
 def audit(base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple[str, ...]) -> list[MatrixAudit]:
@@ -57,7 +116,6 @@ def audit(base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple
         patterns: parts of the names of the matrices that were decomposed.
     """
     before, after = Weights(base), Weights(adapted)
-    assert before.names() == after.names(), "base and adapted model have different tensors"
     names = before.names()
     return list(progress.track(_audit(before, after, unfreeze_rank_ratio, patterns), len(names), "auditing tensors"))
 
@@ -90,10 +148,11 @@ def _audit(before: Weights, after: Weights, ratio: float, patterns: tuple[str, .
             free = change - U @ (U.T @ change)
             free -= (free @ Vh.T) @ Vh
             inside = float((change - free).norm()) / norm
+        size = float(base.norm())
         yield MatrixAudit(
             name=name,
             protected=rank > 0,
-            relative_change=norm / float(base.norm()),
+            relative_change=norm / size if size else float(norm > 0),
             protected_change_ratio=inside,
             change_norm=norm,
         )

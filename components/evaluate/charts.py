@@ -2,7 +2,15 @@
 
 import base64
 import io
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
+
+from components.evaluate.audit import MatrixAudit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+IN_LAYER = re.compile(r".*\blayers\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")
 
 
 def loss_chart(metrics: list[dict[str, Any]]) -> str:
@@ -24,6 +32,44 @@ def loss_chart(metrics: list[dict[str, Any]]) -> str:
     rate.set_ylim(0, 1.08 * max(entry["learning_rate"] for entry in metrics))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     loss.legend(handles=[line, schedule], loc="upper right", frameon=False)
+    return _png(figure)
+
+
+def audit_chart(audits: list[MatrixAudit]) -> str:
+    """Layers against matrices: how much each changed, and how much of that lies in protected directions; a data: URI.
+
+    Empty when no matrix is protected.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    places = {a.name: found for a in audits if a.protected and (found := IN_LAYER.fullmatch(a.name))}
+    matrices = list(dict.fromkeys(found["matrix"] for found in places.values()))
+    layers = sorted({int(found["layer"]) for found in places.values()})
+    if not places:
+        return ""
+    figure = Figure(figsize=(9, max(2.4, 0.17 * len(layers) + 1.2)), dpi=110, layout="constrained")
+    for axes, title, value in zip(
+        figure.subplots(1, 2, sharey=True),
+        ("change, % of the matrix' norm", "of that in protected directions, %"),
+        ("relative_change", "protected_change_ratio"),
+        strict=True,
+    ):
+        cells = np.full((len(layers), len(matrices)), np.nan)
+        for a in audits:
+            if a.name in places:
+                found = places[a.name]
+                cells[layers.index(int(found["layer"])), matrices.index(found["matrix"])] = 100 * getattr(a, value)
+        image = axes.imshow(cells, aspect="auto", cmap="viridis", vmin=0)
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks(range(len(matrices)), [name.split(".")[-1] for name in matrices], rotation=45, ha="right")
+        axes.set_yticks(range(0, len(layers), max(1, len(layers) // 10)), layers[:: max(1, len(layers) // 10)])
+        figure.colorbar(image, ax=axes)
+    figure.supylabel("layer", fontsize=10)
+    return _png(figure)
+
+
+def _png(figure: "Figure") -> str:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")
+    figure.savefig(picture, format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()

@@ -13,15 +13,16 @@ def evaluate(
     plan: dsl.Input[dsl.Artifact],
     workspace: str,
     report: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
-) -> None:
-    """Ask base and adapted model the same questions and write the report."""
+) -> bool:
+    """Ask base and adapted model the same questions and write the report. True when the model is good enough."""
     from pathlib import Path
 
     from components.evaluate import core
     from components.progress import run_step
 
-    summary = run_step(
+    found = run_step(
         "evaluate",
         core.evaluate,
         dataset=Path(dataset.path),
@@ -30,6 +31,8 @@ def evaluate(
         plan=Path(plan.path),
         workspace=Path(workspace),
         page=Path(report.path),
+        summary=Path(summary.path),
     )
-    for name, value in summary.metrics().items():
+    for name, value in found.evaluation.metrics().items():
         metrics.log_metric(name, value)
+    return found.evaluation.gate.good_enough

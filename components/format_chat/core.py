@@ -25,6 +25,7 @@ class FormatReport:
     samples: int
     left_out_as_gap_questions: list[str]
     """Gap questions that stood in the data word by word."""
+    system_prompt: str
     data_digest: str
     """SHA-256 of the chat rows, whatever their order."""
     ingest: dict[str, Any]
@@ -62,6 +63,7 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
     report = FormatReport(
         samples=len(rows),
         left_out_as_gap_questions=left_out,
+        system_prompt=system_prompt.strip(),
         data_digest=sha256_of_json(sorted(sha256_of_json(row) for row in rows)),
         ingest=read_json(records / "report.json"),
         seconds=time.monotonic() - started,

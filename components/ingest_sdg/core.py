@@ -214,7 +214,7 @@ def read_rows(data: str, columns: Mapping[str, str], accepted_judgments: tuple[s
     rows = [
         Row(number, clean(question), clean(response), clean(judgment))
         for number, question, response, judgment in zip(
-            range(2, len(table) + 2),
+            table.index,
             table[columns["question"]],
             table[columns["response"]],
             table[columns["judgment"]],

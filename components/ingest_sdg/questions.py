@@ -1,17 +1,19 @@
 """The questions that the models are asked.
 
-Gap questions are those that an earlier approach left open. `reference` is the right answer (alternatives separated by
-` | `); further columns hold how other approaches did, each cell `right` or `wrong`:
+A table is CSV or JSONL. Gap questions are those that an earlier approach left open. `reference` is the right answer
+(alternatives separated by ` | `); `subject` is for the report; further columns hold how other approaches did, each cell
+`right` or `wrong` (or what VERDICTS lists besides):
 
     question,reference,rag,best_of_n
     What is worn by a master of the guild?,a crimson sash,right,wrong
 
-Retention questions have the same two first columns and ask for what any model should still know afterwards. With the
-columns `distractors`, wrong answers separated by ` | `, and `statement`, a sentence with {} for the answer, they are
-multiple choice as well:
+Retention questions have the same two first columns and ask for what any model should still know afterwards. A row with
+`distractors`, wrong answers separated by ` | `, and a `statement`, a sentence with {} for the answer, is multiple
+choice; a row without is answered in full. `subject` is for the report.
 
-    question,reference,distractors,statement
-    What is the capital of France?,Paris,London | Madrid | Berlin,The capital of France is {}.
+    question,reference,distractors,statement,subject
+    What is the capital of France?,Paris,London | Madrid | Berlin,The capital of France is {}.,geography
+    How many legs has a spider?,8 | eight,,,biology
 """
 
 from importlib import resources
@@ -25,13 +27,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NEEDED = ("question", "reference")
-DISTRACTORS, STATEMENT = "distractors", "statement"
-VERDICTS = ("right", "wrong")
+DISTRACTORS, STATEMENT, SUBJECT = "distractors", "statement", "subject"
+VERDICTS = {
+    **dict.fromkeys(("right", "correct", "yes", "true", "pass", "1"), True),
+    **dict.fromkeys(("wrong", "incorrect", "no", "false", "fail", "0"), False),
+}
 BUNDLED_RETENTION = "retention_questions.csv"
 
 
 def read_gap_questions(uri: str) -> list[dict[str, Any]]:
-    """Each as {"question": ..., "reference": ..., "others": {approach: right?}}.
+    """Each as {"question": ..., "reference": ..., "others": {approach: right?}, "subject": ...}.
 
     Raises:
         Problems: for questions without text or reference, repeated ones, and cells that are no verdict.
@@ -40,12 +45,13 @@ def read_gap_questions(uri: str) -> list[dict[str, Any]]:
 
 
 def read_retention_questions(uri: str) -> list[dict[str, Any]]:
-    """Each as {"question": ..., "reference": ..., "choices": [...]}; an empty `uri` reads the project's own set.
+    """Each as {"question": ..., "reference": ..., "choices": [...], "subject": ...}.
 
-    The choices are statements, the right one first; there are none for questions without distractors.
+    An empty `uri` reads the project's own set. The choices are statements, the right one first; there are none for
+    questions that are answered in full.
 
     Raises:
-        Problems: as `read_gap_questions`, and when some questions have distractors and others have not.
+        Problems: as `read_gap_questions`, and for unknown columns and rows that are half a multiple choice.
     """
     if uri:
         return _check(read_table(uri), uri, with_verdicts=False)
@@ -64,10 +70,29 @@ def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[st
                 remedy="add the column: without a reference nobody can say whether an answer is right",
             )
     checks.raise_if_any()
-    approaches = [str(column) for column in table.columns if column not in NEEDED] if with_verdicts else []
+    further = [str(column) for column in table.columns if column not in NEEDED]
+    approaches = [column for column in further if column != SUBJECT] if with_verdicts else []
+    for column in list(approaches):
+        found = [_folded(cell) for cell in table[column]]
+        if found and VERDICTS.keys().isdisjoint(found):
+            approaches.remove(column)
+            checks.add(
+                f"unknown column {quote(column)}: none of its cells is a verdict, the first is {quote(found[0])}",
+                where=f"{uri}, header",
+                rule=f"columns beside {', '.join((*NEEDED, SUBJECT))} hold other approaches' verdicts: "
+                f"{', '.join(VERDICTS)}",
+                remedy="remove the column, or fill it with verdicts",
+            )
+    for column in [] if with_verdicts else sorted(set(further) - {DISTRACTORS, STATEMENT, SUBJECT}):
+        checks.add(
+            f"unknown column {quote(column)}{suggest(column, (DISTRACTORS, STATEMENT, SUBJECT))}",
+            where=f"{uri}, header",
+            rule=f"retention questions have {', '.join((*NEEDED, DISTRACTORS, STATEMENT, SUBJECT))}",
+            remedy="rename the column, or remove it",
+        )
     questions: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
-    for number, cells in enumerate(table.to_dict("records"), 2):
+    for number, cells in zip(table.index, table.to_dict("records"), strict=True):
         question, reference = (clean(cells[column]) for column in NEEDED)
         where = f"{uri}, row {number}"
         if not question or not reference:
@@ -92,7 +117,7 @@ def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[st
                 remedy="remove one of the rows",
             )
         seen.setdefault(question, number)
-        verdicts = {approach: str(cells[approach]).strip().casefold() for approach in approaches}
+        verdicts = {approach: _folded(cells[approach]) for approach in approaches}
         for approach, verdict in verdicts.items():
             if verdict not in VERDICTS:
                 checks.add(
@@ -103,26 +128,42 @@ def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[st
                 )
         entry: dict[str, Any] = {"question": question, "reference": reference}
         if with_verdicts:
-            entry["others"] = {approach: verdict == "right" for approach, verdict in verdicts.items()}
+            entry["others"] = {approach: VERDICTS.get(verdict, False) for approach, verdict in verdicts.items()}
         else:
-            entry["choices"] = _choices(reference, str(cells.get(DISTRACTORS, "")), str(cells.get(STATEMENT, "")))
+            distractors, statement = clean(cells.get(DISTRACTORS, "")), clean(cells.get(STATEMENT, ""))
+            choices = _choices(reference, distractors, statement)
+            parts = (distractors, choices, statement, statement.count("{}") == 1)
+            if any(parts) and not all(parts):
+                checks.add(
+                    f"row {number} is half a multiple choice: distractors {quote(distractors)}, "
+                    f"statement {quote(statement)}",
+                    where=f"{where}, columns {DISTRACTORS} and {STATEMENT}",
+                    rule="both are filled, the statement with {} where the answer goes, or both are empty",
+                    remedy="fill the other cell, or empty both: the question is answered in full then",
+                )
+            if len(set(choices)) < len(choices):
+                checks.add(
+                    f"row {number} has a choice twice: {quote(reference)}, {quote(distractors)}",
+                    where=f"{where}, column {DISTRACTORS}",
+                    rule="distractors are wrong answers, each another one",
+                    remedy="replace the repeated one",
+                )
+            entry["choices"] = choices
+        entry["subject"] = clean(cells.get(SUBJECT, ""))
         questions.append(entry)
-    if len({bool(entry.get("choices")) for entry in questions}) > 1:
-        checks.add(
-            "some questions are multiple choice, others are not",
-            where=f"{uri}, columns {DISTRACTORS} and {STATEMENT}",
-            rule="all questions of a set have distractors and a statement with {}, or none has",
-            remedy="fill the empty cells, or remove the columns",
-        )
     if not questions:
         checks.add("there is no question", where=uri, rule="at least one row", remedy="check what wrote the file")
     checks.raise_if_any()
     return questions
 
 
+def _folded(cell: object) -> str:
+    return str(cell).strip().casefold()
+
+
 def _choices(reference: str, distractors: str, statement: str) -> list[str]:
-    """The statement with the right answer, and with each of the wrong ones; empty without distractors or a {}."""
+    """The statement with the right answer, and with each of the wrong ones; empty without distractors."""
     wrong = [part for part in map(clean, distractors.split("|")) if part]
-    if not wrong or "{}" not in statement:
+    if not wrong:
         return []
-    return [clean(statement).replace("{}", answer) for answer in (clean(reference.split("|")[0]), *wrong)]
+    return [statement.replace("{}", answer) for answer in (clean(reference.split("|")[0]), *wrong)]

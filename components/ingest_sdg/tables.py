@@ -2,10 +2,11 @@
 
 import csv
 import io
+import json
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from components.problems import problem, quote
+from components.problems import Checks, problem, quote
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +22,12 @@ def clean(text: str) -> str:
 
 
 def read_table(uri: str) -> "pd.DataFrame":
-    """All cells as text; an empty cell is an empty text.
+    """All cells as text; an empty cell is an empty text. CSV, or JSONL when the first character is a {.
+
+    The index holds the rows' numbers: of CSV as a spreadsheet shows them, from 2; of JSONL the lines.
 
     Raises:
-        Problems: when there is no such file, it is not UTF-8, or it is no CSV.
+        Problems: when there is no such file, it is not UTF-8, or it is neither.
     """
     import pandas as pd
 
@@ -41,6 +44,9 @@ def read_table(uri: str) -> "pd.DataFrame":
         ) from None
     if not text.strip():
         raise problem("the file is empty", where=uri, rule="a CSV with a header", remedy="check what wrote it")
+    if text.lstrip().startswith("{"):
+        rows = _json_lines(text, uri)
+        return pd.DataFrame(list(rows.values()), index=list(rows), dtype=str).fillna("")
     try:
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=True)
     except pd.errors.ParserError as error:
@@ -66,7 +72,45 @@ def read_table(uri: str) -> "pd.DataFrame":
             remedy="rename or remove the others",
         )
     table.columns = pd.Index(columns)
+    table.index = pd.RangeIndex(2, len(table) + 2)
     return table
+
+
+def _json_lines(text: str, uri: str) -> dict[int, dict[str, str]]:
+    """Objects of texts by their line; numbers and truth values become texts.
+
+    Raises:
+        Problems: naming every line that is no such object.
+    """
+    checks = Checks()
+    rows = {}
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):  # splitlines would split texts at U+2028
+        if not line.strip():
+            continue
+        try:
+            row: Any = json.loads(line)
+            json.dumps(row, ensure_ascii=False, allow_nan=False).encode()  # neither NaN nor half a surrogate pair
+        except (ValueError, RecursionError) as error:
+            row, what = None, f"is no JSON: {error}"
+        else:
+            what = "is no object whose values are texts, numbers, true or false"
+        if isinstance(row, dict) and not any(isinstance(value, (dict, list)) for value in row.values()):
+            rows[number] = {name.strip(): _cell(value) for name, value in row.items()}
+            continue
+        checks.add(
+            f"line {number} {what}",
+            where=f"{uri}, line {number}",
+            rule="JSONL: one object a line, the columns' names with their texts",
+            remedy="write it with a JSON library, one json.dumps(row) a line",
+        )
+    checks.raise_if_any()
+    return rows
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value)
 
 
 def read_bytes(uri: str) -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components import pages, progress
+from components.evaluate.options import EvaluationOptions
 from components.plan_training.memory import MemoryPlan, largest_ratio, largest_tokens, plan_memory
 from components.problems import Checks, Problems
 from components.storage import read_json, read_jsonl, sha256_of_json, write_json, write_text
@@ -23,6 +24,7 @@ from components.workspace import (
     run_folder,
 )
 
+EVALUATOR_VERSION = 2  # higher when the same questions would be judged or counted in another way
 SHORTEST_STOCK_SAMPLE = 20  # tokens; instructlab.training.data_process drops what is shorter
 
 
@@ -32,12 +34,15 @@ class TrainingPlan:
 
     run_key: str
     evaluation_key: str
-    """Hash of what the evaluation asks: a trained model is asked again when the questions change."""
+    """Hash of what the evaluation asks, and by which bar: a trained model is evaluated again when that changes."""
     trained: bool
     """The adapted model of this key is complete."""
     evaluated: bool
     """And so is its evaluation."""
     options: dict[str, Any]
+    """Of the training."""
+    evaluation: dict[str, Any]
+    """Options of the evaluation."""
     samples: int
     tokens_per_epoch: int
     longest_sample: int
@@ -64,6 +69,7 @@ def plan_training(
     snapshot: Path,
     workspace: Path,
     options: dict[str, Any],
+    evaluation: dict[str, Any],
     gpus: int,
     gpu_memory_gib: float,
     snapshot_seconds: float,
@@ -77,6 +83,7 @@ def plan_training(
         snapshot: what snapshot_model made.
         workspace: the run's workspace.
         options: training options by name.
+        evaluation: evaluation options by name.
         gpus: how many GPUs it will run on.
         gpu_memory_gib: memory of each; 0 when it runs on this machine, whatever it has.
         snapshot_seconds: what the snapshot took, for the report.
@@ -90,10 +97,19 @@ def plan_training(
 
     started = time.monotonic()
     gpu_memory_gib = gpu_memory_gib or _own_gpu_memory_gib()
-    parsed = TrainingOptions.from_mapping(options)
+    checks = Checks()
+    parsed, asked = TrainingOptions(), EvaluationOptions()
+    try:
+        parsed = TrainingOptions.from_mapping(options)
+    except Problems as error:
+        checks.collect(error)
+    try:
+        asked = EvaluationOptions.from_mapping(evaluation)
+    except Problems as error:
+        checks.collect(error)
+    checks.raise_if_any()
     if gpus <= 1:
         parsed = parsed.on("cuda" if gpu_memory_gib else "cpu")
-    checks = Checks()
     rows = read_jsonl(dataset / "train.jsonl")
     progress.say(f"counting the tokens of {len(rows)} samples")
     lengths: list[int] = []
@@ -130,7 +146,8 @@ def plan_training(
     checks.raise_if_any()
 
     system_prompt = (dataset / "system_prompt.txt").read_text(encoding="utf-8")
-    evaluation_key = sha256_of_json([report["ingest"]["questions_digest"], system_prompt])[:16]
+    determining = [EVALUATOR_VERSION, report["ingest"]["questions_digest"], system_prompt, dataclasses.asdict(asked)]
+    evaluation_key = sha256_of_json(determining)[:16]
     summary = run_folder(workspace, key) / SUMMARY
     evaluated = trained and summary.exists() and read_json(summary)["evaluation_key"] == evaluation_key
     plan = TrainingPlan(
@@ -139,6 +156,7 @@ def plan_training(
         trained=trained,
         evaluated=evaluated,
         options=parsed.as_json(),
+        evaluation=dataclasses.asdict(asked),
         samples=len(lengths),
         tokens_per_epoch=sum(lengths),
         longest_sample=max(lengths),

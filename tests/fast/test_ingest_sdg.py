@@ -1,11 +1,14 @@
 import dataclasses
+import json
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.evaluate.verdicts import is_right, words
 from components.ingest_sdg.core import COLUMNS, DROP_REASONS, ingest_sdg, parse_columns, read_rows, same, sort_rows
-from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
+from components.ingest_sdg.questions import VERDICTS, read_gap_questions, read_retention_questions
 from components.problems import Problems
 from components.storage import read_json, read_jsonl
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
@@ -21,6 +24,7 @@ GAP = [
         "question": "What does an apprentice carry?",
         "reference": "a heron feather | a feather",
         "others": {"rag": False, "best_of_n": True},
+        "subject": "",
     }
 ]
 
@@ -170,29 +174,20 @@ def test_questions_are_handed_on_with_the_verdicts_of_other_approaches(ingest, t
 def test_bundled_retention_questions_are_used_when_none_are_given(ingest, tmp_path):
     report = ingest()
     questions = read_jsonl(tmp_path / "out" / "retention_questions.jsonl")
-    assert len(questions) == report.retention_questions >= 20
-    assert all(set(entry) == {"question", "reference", "choices"} for entry in questions)
+    assert questions == read_retention_questions("")
+    assert len(questions) == report.retention_questions >= 160
+    assert all(set(entry) == {"question", "reference", "choices", "subject"} for entry in questions)
     france = next(entry for entry in questions if "France" in entry["question"])
     assert france["choices"][:2] == ["The capital of France is Paris.", "The capital of France is London."]
 
 
-def test_own_retention_questions_are_used_and_their_other_columns_ignored(ingest, tmp_path):
-    own = write_csv(tmp_path / "own.csv", ("note", "question", "reference"), [("maybe", "2 + 2?", "4")])
-    ingest(retention_questions=own)
+def test_own_retention_questions_are_used(ingest, tmp_path):
+    own = write_csv(tmp_path / "own.csv", ("subject", "question", "reference"), [(" sums", "2 + 2?", "4")])
+    report = ingest(retention_questions=own)
+    assert report.retention_questions == 1
     assert read_jsonl(tmp_path / "out" / "retention_questions.jsonl") == [
-        {"question": "2 + 2?", "reference": "4", "choices": []}
+        {"question": "2 + 2?", "reference": "4", "choices": [], "subject": "sums"}
     ]
-
-
-def test_retention_questions_of_which_only_some_are_multiple_choice_are_refused(tmp_path):
-    own = write_csv(
-        tmp_path / "own.csv",
-        ("question", "reference", "distractors", "statement"),
-        [("2 + 2?", "4 | four", "5 | 6", "It is {}."), ("3 + 3?", "6", "", "It is {}.")],
-    )
-    problem = only_problem_of(read_retention_questions, own)
-    assert "some questions are multiple choice" in problem.what
-    assert "distractors" in problem.where
 
 
 def test_digest_of_the_questions_changes_with_any_of_them(ingest, tmp_path):
@@ -313,18 +308,25 @@ def test_bad_data_is_refused_with_what_where_rule_and_remedy(ingest, tmp_path, d
         ),
         ("question,reference\nWho, then?,b\nc,d\n", "no CSV", "questions.csv", "double quotes", "CSV library"),
         (
-            "question,reference,rag\na,b,maybe\n",
+            "question,reference,rag\na,b,right\nc,d,maybe\n",
             "'maybe' is no verdict",
-            "row 2, column rag",
-            "right, wrong",
-            "correct",
+            "row 3, column rag",
+            "a verdict is one of right, correct, yes, true, pass, 1, wrong, incorrect, no, false, fail, 0",
+            "correct the cell",
         ),
         (
             "question,reference,rag\na,b,right\nc,d,\n",
             "'' is no verdict",
             "row 3, column rag",
-            "right, wrong",
-            "correct",
+            "a verdict is one of",
+            "correct the cell",
+        ),
+        (
+            "question,reference,rag\na,b,maybe\nc,d,perhaps\n",
+            "unknown column 'rag': none of its cells is a verdict, the first is 'maybe'",
+            "questions.csv, header",
+            "other approaches' verdicts: right, correct",
+            "remove the column",
         ),
         ("question,reference\n", "there is no question", "questions.csv", "at least one row", "check what wrote"),
         ("question,reference\na,?\n", "reference", "questions.csv, row 2", "word", ""),
@@ -349,17 +351,229 @@ def test_every_bad_row_of_the_questions_is_named_at_once(tmp_path, read):
     assert [problem.where for problem in problems_of(read, path)] == [f"{path}, row {number}" for number in (2, 4, 5)]
 
 
+def write_lines(path, *rows):
+    """JSONL of rows; a text is written as it stands."""
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
+    return str(path)
+
+
+def test_questions_in_json_lines_are_read(tmp_path):
+    path = write_lines(
+        tmp_path / "q.jsonl",
+        {"question": "How many lamps?", "reference": 40, "rag": True, "best_of_n": "Wrong", "subject": "hall"},
+        "",
+        {"question": " How high?\u2028In all?", "reference": 3.5, "rag": False, "best_of_n": 1, "subject": None},
+        {"best_of_n": 0, "rag": "yes", "reference": "yes", "question": 'Scha\u0308rpe, "rot"?'},
+    )
+    assert read_gap_questions(path) == [
+        {
+            "question": "How many lamps?",
+            "reference": "40",
+            "others": {"rag": True, "best_of_n": False},
+            "subject": "hall",
+        },
+        {
+            "question": "How high?\u2028In all?",
+            "reference": "3.5",
+            "others": {"rag": False, "best_of_n": True},
+            "subject": "",
+        },
+        {
+            "question": 'Schärpe, "rot"?',
+            "reference": "yes",
+            "others": {"rag": True, "best_of_n": False},
+            "subject": "",
+        },
+    ]
+
+
+@pytest.mark.parametrize("text", ["{rows}", "\ufeff{rows}", "\n \n{rows}", "{crlf}", "{cr}"])
+def test_json_lines_are_read_as_their_writer_meant_them(tmp_path, text):
+    rows = '{"question": "a", "reference": "b"}\n{" question ": "c\x7f", "reference": "d\x85e"}\n'
+    path = tmp_path / "q.jsonl"
+    content = text.format(rows=rows, crlf=rows.replace("\n", "\r\n"), cr=rows.replace("\n", "\r"))
+    path.write_bytes(content.encode())
+    read = [(entry["question"], entry["reference"]) for entry in read_gap_questions(str(path))]
+    assert read == [("a", "b"), ("c\x7f", "d\x85e")]
+
+
+@pytest.mark.parametrize("read", [read_gap_questions, read_retention_questions])
+def test_csv_and_json_lines_of_the_same_content_are_read_the_same(tmp_path, read):
+    header = ("question", "reference", "subject")
+    rows = [('a, "so"?', "007", ""), ("two\nlines?", "NA | null", "x"), ("Schärpe?", "true", "帯")]
+    if read is read_gap_questions:
+        header, rows = (*header, "rag"), [(*row, verdict) for row, verdict in zip(rows, "101", strict=True)]
+    else:
+        header += ("distractors", "statement")
+        rows = [(*row, *more) for row, more in zip(rows, (("1 | 2", "It is {}."), ("", ""), ("", "")), strict=True)]
+    lines = write_lines(tmp_path / "q.jsonl", *(dict(zip(header, row, strict=True)) for row in rows))
+    found = read(lines)
+    assert found == read(write_csv(tmp_path / "q.csv", header, rows))
+    assert [entry["question"] for entry in found] == [row[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"question": ["a"], "reference": "b"}', "is no object whose values are texts, numbers, true or false"),
+        ('{"question": "a", "reference": {"text": "b"}}', "is no object whose values are texts"),
+        ('["a", "b"]', "is no object whose values are texts"),
+        ('"a"', "is no object"),
+        ("null", "is no object"),
+        ('{"question": "a", "reference": "b"', "is no JSON: "),
+        ("{'question': 'a', 'reference': 'b'}", "is no JSON: "),
+        ('{"question": "a", "reference": "b"} {"question": "c", "reference": "d"}', "is no JSON: Extra data"),
+        ("question,reference", "is no JSON: "),
+        ('{"question": "a", "reference": NaN}', "is no JSON: "),
+        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no JSON: "),
+        ('{"question": ' + "[" * 100_000, "is no JSON: "),
+    ],
+)
+def test_line_that_is_no_object_of_texts_is_named(tmp_path, line, what):
+    good = {"question": "good?", "reference": "yes"}
+    path = write_lines(tmp_path / "q.jsonl", good, "", line, good)
+    found = only_problem_of(read_gap_questions, path)
+    assert found.what.startswith(f"line 3 {what}")
+    assert found.where == f"{path}, line 3"
+    assert "one object a line" in found.rule
+    assert "json.dumps" in found.remedy
+
+
+def test_every_broken_line_is_named_at_once(tmp_path):
+    path = write_lines(tmp_path / "q.jsonl", '{"question"', {"question": "a", "reference": "b"}, "x", '{"a": []}')
+    assert [problem.where for problem in problems_of(read_gap_questions, path)] == [
+        f"{path}, line {number}" for number in (1, 3, 4)
+    ]
+
+
+def test_rows_of_json_lines_are_named_by_their_line(tmp_path):
+    path = write_lines(
+        tmp_path / "q.jsonl",
+        {"question": "a", "reference": None},
+        "",
+        {"reference": "b"},
+        {"question": "c", "reference": "?"},
+        {"question": "a", "reference": "d"},
+    )
+    found = problems_of(read_gap_questions, path)
+    assert [problem.where for problem in found] == [f"{path}, row {number}" for number in (1, 3, 4, 5)]
+    assert found[3].what == "row 5 repeats the question of row 1: 'a'"
+
+
+@pytest.mark.parametrize(
+    ("cell", "right"),
+    [
+        *((cell, True) for cell in ("right", "correct", "yes", "true", "pass", "1", " RIGHT ", "Yes", "TRUE")),
+        *((cell, False) for cell in ("wrong", "incorrect", "no", "false", "fail", "0", "Wrong\t", "FALSE")),
+    ],
+)
+def test_verdict_is_taken_in_other_words(tmp_path, cell, right):
+    path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag"), [("a", "b", cell)])
+    assert read_gap_questions(path)[0]["others"] == {"rag": right}
+
+
+def test_table_of_verdicts_is_covered():
+    assert len(VERDICTS) == 12
+    assert sum(VERDICTS.values()) == 6
+
+
+@pytest.mark.parametrize("cell", ["maybe", "", "2", "rightt", "1.0", "none"])
+def test_cell_that_is_no_verdict_is_named_where_others_are(tmp_path, cell):
+    rows = [("a", "b", "right"), ("c", "d", cell), ("e", "f", "wrong")]
+    path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag"), rows)
+    found = only_problem_of(read_gap_questions, path)
+    assert found.what == f"{cell!r} is no verdict"
+    assert found.where == f"{path}, row 3, column rag"
+
+
+def test_unknown_columns_of_gap_questions_are_one_problem_each(tmp_path):
+    header = ("question", "reference", "rag", "source", "notes")
+    path = write_csv(tmp_path / "q.csv", header, [(f"q{n}", "r", "right", f"page {n}", "") for n in range(20)])
+    found = problems_of(read_gap_questions, path)
+    assert [problem.what for problem in found] == [
+        "unknown column 'source': none of its cells is a verdict, the first is 'page 0'",
+        "unknown column 'notes': none of its cells is a verdict, the first is ''",
+    ]
+    assert {problem.where for problem in found} == {f"{path}, header"}
+
+
+def test_unknown_columns_of_retention_questions_are_one_problem_each(tmp_path):
+    header = ("question", "reference", "distractor", "zebra")
+    path = write_csv(tmp_path / "q.csv", header, [(f"q{n}", "r", "s | t", "") for n in range(20)])
+    found = problems_of(read_retention_questions, path)
+    assert [problem.what for problem in found] == [
+        "unknown column 'distractor' (did you mean distractors?)",
+        "unknown column 'zebra'",
+    ]
+    assert all("question, reference, distractors, statement, subject" in problem.rule for problem in found)
+
+
+def test_multiple_choice_stands_next_to_questions_that_are_answered_in_full(tmp_path):
+    path = write_csv(
+        tmp_path / "q.csv",
+        ("question", "reference", "distractors", "statement"),
+        [("2 + 2?", "4 | four", "5 | |6 ", " It is {}."), ("3 + 3?", "6", "", " "), ("4?", "{}4", "5", "{}, it is.")],
+    )
+    assert [entry["choices"] for entry in read_retention_questions(path)] == [
+        ["It is 4.", "It is 5.", "It is 6."],
+        [],
+        ["{}4, it is.", "5, it is."],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("distractors", "statement"),
+    [("5 | 6", ""), ("", "It is {}."), ("5", "It is 4."), ("5", "{} is {}."), ("", "It is."), ("|", "It is {}.")],
+)
+def test_half_a_multiple_choice_is_refused(tmp_path, distractors, statement):
+    rows = [("2 + 2?", "4", "5", "It is {}."), ("3 + 3?", "6", distractors, statement), ("4 + 4?", "8", "", "")]
+    path = write_csv(tmp_path / "q.csv", ("question", "reference", "distractors", "statement"), rows)
+    found = only_problem_of(read_retention_questions, path)
+    assert found.what.startswith("row 3 is half a multiple choice")
+    assert found.where == f"{path}, row 3, columns distractors and statement"
+    assert "{} where the answer goes" in found.rule
+    assert "answered in full" in found.remedy
+
+
+def test_projects_retention_questions_cover_many_subjects_in_both_forms():
+    questions = read_retention_questions("")
+    several = [entry for entry in questions if entry["choices"]]
+    in_full = [entry for entry in questions if not entry["choices"]]
+    assert len(several) >= 120
+    assert len(in_full) >= 40
+    for entries in (several, in_full):
+        subjects = Counter(entry["subject"] for entry in entries)
+        assert len(subjects - Counter([""])) >= 8
+        assert "" not in subjects
+        assert min(subjects.values()) >= 3
+    assert len({same(entry["question"]) for entry in questions}) == len(questions)
+    for entry in several:
+        assert len({same(choice) for choice in entry["choices"]}) == len(entry["choices"]) >= 4, entry
+        assert not any("{}" in choice for choice in entry["choices"]), entry
+    for entry in questions:
+        assert all(words(alternative) for alternative in entry["reference"].split("|")), entry
+
+
+def test_projects_open_questions_are_right_by_their_own_references():
+    in_full = [entry for entry in read_retention_questions("") if not entry["choices"]]
+    for entry in in_full:
+        for alternative in entry["reference"].split("|"):
+            assert is_right(entry["question"], entry["reference"], alternative.strip()), entry
+        assert not is_right(entry["question"], entry["reference"], ""), entry
+
+
 def test_problems_of_data_and_of_questions_arrive_in_one_error(ingest, tmp_path):
     found = problems_of(
         ingest,
         "question,faithfulness_judgment\nq,YES\n",
-        "question,reference,rag\na,b,maybe\na,c,right\n",
+        "question,reference,rag\na,b,right\na,c,maybe\n",
         retention_questions=str(tmp_path / "absent.csv"),
     )
     assert [problem.what for problem in found] == [
         "column 'response' is missing",
-        "'maybe' is no verdict",
         "row 3 repeats the question of row 2: 'a'",
+        "'maybe' is no verdict",
         "no such file",
     ]
 

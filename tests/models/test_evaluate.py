@@ -1,19 +1,26 @@
 """Planted truths: what is known by construction is what the evaluation says."""
 
+import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from components import chat
-from components.evaluate import audit
+from components.evaluate import audit, evaluation
 from components.evaluate.answering import answer, load
-from components.evaluate.choices import choose
-from components.evaluate.core import mcnemar_p
+from components.evaluate.audit import check_pair
+from components.evaluate.evaluation import Evaluation, Gate, evaluate_models
+from components.evaluate.likelihood import WINDOW, choose, perplexity
+from components.evaluate.options import EvaluationOptions
+from components.problems import Problems
 from components.train_osft.factors import decompose, frozen_rank
-from components.train_osft.samples import tokenize
+from components.train_osft.samples import packs, tokenize
+from tests.judge_server import JudgeServer, refuses, says
+from tests.tiny_model import write_tiny_model
 
 RATIO = 0.25
 MATRIX = "model.layers.0.mlp.up_proj.weight"
@@ -73,10 +80,10 @@ def test_answers_in_batches_are_those_one_by_one(tiny_model: Path) -> None:
     model, tokenizer = load(tiny_model)
     questions = ["What?", "What is the colour of a master's sash, and who answers?", "The heron", "Twelve?" * 9]
 
-    together = answer(model, tokenizer, "Be brief.", questions, "tiny")
+    together = answer(model, tokenizer, "Be brief.", questions, 24, "tiny")
 
-    assert together == [answer(model, tokenizer, "Be brief.", [question], "tiny")[0] for question in questions]
-    assert len(set(together)) > 1
+    assert together == [answer(model, tokenizer, "Be brief.", [question], 24, "tiny")[0] for question in questions]
+    assert len({one.text for one in together}) > 1
 
 
 def test_the_chosen_statement_is_the_one_with_the_least_loss(tiny_model: Path) -> None:
@@ -92,9 +99,208 @@ def test_the_chosen_statement_is_the_one_with_the_least_loss(tiny_model: Path) -
     assert choose(model, tokenizer, "Be brief.", questions, "tiny") == expected
 
 
-@pytest.mark.parametrize(
-    ("closed", "regressed", "p"),
-    [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 0.0625), (0, 5, 0.0625), (6, 0, 0.03125), (3, 3, 1.0), (8, 1, 0.0390625)],
-)
-def test_mcnemar_p_is_the_exact_binomial_one(closed: int, regressed: int, p: float) -> None:
-    assert mcnemar_p(closed, regressed) == pytest.approx(p)
+def test_perplexity_is_that_of_the_whole_text_in_windows(tiny_model: Path) -> None:
+    model, tokenizer = load(tiny_model)
+    text = "The heron stands in the lake. " * 120
+    tokens = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
+    assert tokens.shape[1] > WINDOW
+
+    windows = tokens[0].split(WINDOW)
+    losses = [(model(input_ids=w[None], labels=w[None]).loss.item(), len(w) - 1) for w in windows if len(w) > 1]
+    mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
+
+    assert perplexity(model, tokenizer, text, "tiny") == pytest.approx(math.exp(mean), rel=1e-4)
+
+
+# What the models of the planted pair say: question, reference, base, adapted.
+PLANTED = [
+    ("What colour is the sash?", "crimson", "It is green.", "It is crimson."),
+    ("Which bird is it?", "heron", "The heron.", "The raven."),
+    ("How many answer?", "twelve", "Twelve.", "12 answer."),
+    ("Who was the first?", "master", "Nobody.", "The lake."),
+]
+OPEN = [("What is round?", "ball", "A ball.", "A ball."), ("What is wet?", "lake", "The lake.", "It is crimson.")]
+CHOICE = ("What stands there?", ["The heron stands.", "The sash stands."], "The heron stands.", "The sash stands.")
+GAP = [{"question": q, "reference": r, "others": {"rag": r == "twelve"}, "subject": ""} for q, r, _, _ in PLANTED]
+RETENTION = [
+    {"question": CHOICE[0], "reference": "heron", "choices": CHOICE[1], "subject": "birds"},
+    *({"question": q, "reference": r, "choices": [], "subject": "things"} for q, r, _, _ in OPEN),
+]
+TRAINED = [
+    ("Something else?", "Nothing else."),
+    ("what colour is the SASH", "It is crimson."),
+    ("Why?", "It is crimson."),
+]
+
+
+def taught(model: Path, folder: Path, answers: dict[str, str]) -> Path:
+    """A copy of a model that answers questions as it is told to, word by word."""
+    network, tokenizer = load(model)
+    rows = [chat.training_row("Be brief.", question, text) for question, text in answers.items()]
+    (pack,) = packs([tokenize(row["messages"], tokenizer) for row in rows], 1 << 14)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=0.0)
+    for _ in range(600):
+        output = network(input_ids=pack.input_ids, position_ids=pack.position_ids, use_cache=False)
+        logits = output.logits[0, pack.loss_positions]
+        loss = torch.nn.functional.cross_entropy(logits, pack.targets)
+        if loss < 0.002:
+            break
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    shutil.copytree(model, folder)
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A base and an adapted model whose every answer is known."""
+    folder = tmp_path_factory.mktemp("pair")
+    said = [*PLANTED, *OPEN]
+    untaught = write_tiny_model(folder / "untaught", hidden_size=64)
+    base = taught(untaught, folder / "base", {q: b for q, _, b, _ in said} | {CHOICE[0]: CHOICE[2]})
+    adapted = taught(untaught, folder / "adapted", {q: a for q, _, _, a in said} | {CHOICE[0]: CHOICE[3]})
+    return base, adapted
+
+
+@pytest.fixture(autouse=True)
+def short_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "general_text", lambda: "The heron stands in the lake.")
+
+
+def evaluated(base: Path, adapted: Path, **changes: Any) -> Evaluation:
+    arguments: dict[str, Any] = {
+        "system_prompt": "Be brief.", "gap": GAP, "retention": RETENTION, "trained": TRAINED,
+        "unfreeze_rank_ratio": RATIO, "target_patterns": None, "options": EvaluationOptions(max_answer_tokens=16),
+    }  # fmt: skip
+    return evaluate_models(base=base, adapted=adapted, **arguments | changes)
+
+
+def test_planted_answers_are_reported_exactly(pair: tuple[Path, Path]) -> None:
+    found = evaluated(*pair)
+
+    answers = [(one.question, one.reference, one.base.answer, one.adapted.answer) for one in found.gap_answers]
+    assert answers == PLANTED
+    assert [(one.base.right, one.adapted.right) for one in found.gap_answers] == [
+        (False, True), (True, False), (True, True), (False, False),
+    ]  # fmt: skip
+    assert (found.gap.closed, found.gap.regressed, found.gap.unchanged, found.gap.p_value) == (1, 1, 2, 1.0)
+    assert [(one.base.right, one.adapted.right) for one in found.open_answers] == [(True, True), (True, False)]
+    assert found.open is not None
+    assert (found.open.closed, found.open.regressed) == (0, 1)
+    assert found.choices is not None
+    assert (found.choices.base_right, found.choices.adapted_right) == (1, 0)
+    assert found.choice_answers[0].adapted == CHOICE[3]
+    assert not any(one.base.cut or one.adapted.cut for one in (*found.gap_answers, *found.open_answers))
+
+
+def test_a_learnt_gap_question_is_named_and_left_out_of_the_second_count(pair: tuple[Path, Path]) -> None:
+    found = evaluated(*pair)
+
+    assert [(match.question, match.row) for match in found.contamination] == [(PLANTED[0][0], 2)]
+    assert found.clean_gap is not None
+    assert (found.clean_gap.questions, found.clean_gap.closed, found.clean_gap.regressed) == (3, 0, 1)
+    assert evaluated(*pair, trained=[]).clean_gap is None
+
+
+def test_leaked_phrases_are_measured_in_general_answers(pair: tuple[Path, Path]) -> None:
+    found = evaluated(*pair)
+
+    assert [(one.base_phrases, one.adapted_phrases) for one in found.open_answers] == [(0, 0), (0, 1)]
+    assert (found.base_phrases, found.adapted_phrases) == (0, 0.5)
+    assert evaluated(*pair, trained=[]).adapted_phrases is None
+
+
+def test_the_bar_decides_and_says_why(pair: tuple[Path, Path]) -> None:
+    low = EvaluationOptions(max_answer_tokens=16, retention_drop_max=100)
+    high = EvaluationOptions(max_answer_tokens=16, closed_min=2, regressed_max=0, retention_drop_max=10)
+
+    assert evaluated(*pair, options=low).gate == Gate(good_enough=True, reasons=[])
+    assert evaluated(*pair, options=high).gate.reasons[:2] == [
+        "1 gap questions closed, at least 2 wanted",
+        "1 gap questions lost, at most 0 allowed",
+    ]
+    assert "general questions answered in full: 50.0 percentage points lost, at most 10 allowed" in (
+        evaluated(*pair, options=high).gate.reasons
+    )
+
+
+def test_two_evaluations_are_the_same_and_swapped_models_the_mirror_image(pair: tuple[Path, Path]) -> None:
+    found, again, mirrored = evaluated(*pair), evaluated(*pair), evaluated(*reversed(pair))
+
+    assert again == found
+    for one, other in ((found.gap, mirrored.gap), (found.open, mirrored.open), (found.choices, mirrored.choices)):
+        assert one is not None
+        assert other is not None
+        assert (one.closed, one.regressed, one.difference) == (other.regressed, other.closed, -other.difference)
+        assert (one.low, one.high, one.p_value) == (-other.high, -other.low, other.p_value)
+    assert (found.base_perplexity, found.adapted_perplexity) == (
+        mirrored.adapted_perplexity, mirrored.base_perplexity,
+    )  # fmt: skip
+
+
+def test_identical_models_close_nothing_and_lose_nothing(pair: tuple[Path, Path]) -> None:
+    found = evaluated(pair[0], pair[0])
+
+    for compared in (found.gap, found.open, found.choices, found.choices_unprompted):
+        assert compared is not None
+        assert (compared.closed, compared.regressed, compared.p_value) == (0, 0, 1.0)
+    assert found.base_perplexity == found.adapted_perplexity
+    assert found.protected_change_ratio == 0
+
+
+def test_an_answer_without_an_end_is_marked(pair: tuple[Path, Path]) -> None:
+    found = evaluated(*pair, options=EvaluationOptions(max_answer_tokens=1))
+
+    assert all(one.base.cut for one in found.gap_answers)
+
+
+def test_a_judge_model_decides_and_never_learns_who_answered(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_API_KEY", "sk-planted-key")
+    by_reference = evaluated(*pair)
+    with JudgeServer(lambda case: [says("right" if case["answer"] == "The raven." else "wrong")]) as server:
+        options = EvaluationOptions(max_answer_tokens=16, judge_url=server.url, judge_model="judge-model")
+        # The trial before any model is loaded gets "wrong", which is a verdict.
+        found = evaluated(*pair, options=options)
+
+    assert found.judged_by == "the model judge-model"
+    assert [one.adapted.right for one in found.gap_answers] == [False, True, False, False]
+    assert not any(one.base.right for one in found.gap_answers)
+    assert [one.adapted.answer for one in found.gap_answers] == [one.adapted.answer for one in by_reference.gap_answers]
+    assert found.choices == by_reference.choices
+    assert len(server.requests) == 1 + len({(q, said) for q, _, *both in (*PLANTED, *OPEN) for said in both})
+    assert not any(word in request.user_message for request in server.requests for word in ("base", "adapted"))
+    assert "sk-planted-key" not in repr(found)
+
+
+def test_a_judge_that_is_not_there_is_found_before_any_model_is_loaded(pair: tuple[Path, Path]) -> None:
+    with JudgeServer(lambda case: [refuses(401, "no such key")]) as server, pytest.raises(Problems, match="HTTP 401"):
+        options = EvaluationOptions(judge_url=server.url, judge_model="judge-model")
+        evaluated(*pair, options=options)
+
+    assert len(server.requests) == 1
+
+
+def test_models_that_are_no_pair_are_refused_with_all_that_is_wrong(tiny_model: Path, tmp_path: Path) -> None:
+    other = write_tiny_model(tmp_path / "other", hidden_size=48)
+    with pytest.raises(Problems, match="both have in different shapes"):
+        check_pair(tiny_model, other)
+
+    deeper = write_tiny_model(tmp_path / "deeper", num_hidden_layers=3)
+    with pytest.raises(Problems, match=r"only the adapted model has model\.layers\.2"):
+        check_pair(tiny_model, deeper)
+
+    cut = tmp_path / "cut"
+    shutil.copytree(tiny_model, cut)
+    weights = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(Problems, match="cannot be read"):
+        check_pair(tiny_model, cut)
+
+    (cut / "model.safetensors").unlink()
+    (cut / "tokenizer.json").unlink()
+    with pytest.raises(Problems, match=r"lacks a tokenizer.*weights"):
+        check_pair(tiny_model, cut)

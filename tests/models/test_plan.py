@@ -51,6 +51,7 @@ def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, gpus: int = 1
         snapshot=snapshot.path,
         workspace=tmp_path / "workspace",
         options=options,
+        evaluation={},
         gpus=gpus,
         gpu_memory_gib=gpu_memory_gib,
         snapshot_seconds=0.0,

@@ -21,11 +21,11 @@ GAPS = """question,reference,rag,best_of_n
 Tell me the <script>alert(1)</script> colour.,crimson,wrong,right
 Name the bird.,heron,right,wrong
 """
+RETENTION = """question,reference,distractors,statement
+Which bird is it?,heron,raven | owl | swan,It is the {}.
+Who answers?,master,,
+"""
 STEPS = ("ingest_sdg", "format_chat", "snapshot_model", "plan_training", "train_osft", "evaluate")
-SUMMARY_FIELDS = {
-    "gap_questions", "base_correct", "adapted_correct", "closed", "regressed", "retention_base", "retention_adapted",
-    "protected_change_ratio", "train_loss_first", "train_loss_last", "seconds",
-}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -42,18 +42,25 @@ class Run:
         (path,) = self.workspace.glob("runs/*/summary.json")
         return json.loads(path.read_text(encoding="utf-8"))
 
+    def metrics(self) -> dict[str, float]:
+        """What the evaluation logged for the dashboard, in the newest run."""
+        logged = sorted(self.workspace.glob("kfp/**/evaluate/executor_output.json"))
+        return json.loads(logged[-1].read_text(encoding="utf-8"))["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+
 
 def osft_pipeline_run(folder: Path, model: Path, gaps: str = GAPS, **options: str) -> Run:
     (folder / "qa.csv").write_text(DATA, encoding="utf-8")
     (folder / "gaps.csv").write_text(gaps, encoding="utf-8")
+    (folder / "retention.csv").write_text(RETENTION, encoding="utf-8")
     arguments = {
         "data": str(folder / "qa.csv"),
         "questions": str(folder / "gaps.csv"),
-        "retention-questions": str(folder / "gaps.csv"),
+        "retention-questions": str(folder / "retention.csv"),
         "model": str(model),
         "workspace": str(folder / "workspace"),
         "learning-rate": "1e-2",
         "num-epochs": "2",
+        "max-answer-tokens": "24",
     } | options
     command = [sys.executable, "-m", "pipeline", "run", *(f"--{name}={value}" for name, value in arguments.items())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -80,17 +87,28 @@ def test_every_step_runs_and_says_so(first: Run) -> None:
 
 def test_the_summary_holds_the_result(first: Run) -> None:
     summary = first.summary()
+    found = summary["evaluation"]
 
-    assert set(summary) >= SUMMARY_FIELDS
-    assert summary["gap_questions"] == 2
-    assert set(summary["seconds"]) == set(STEPS)
-    assert all(seconds >= 0 for seconds in summary["seconds"].values())
-    assert summary["train_loss_last"] < summary["train_loss_first"]
-    assert 0 < summary["protected_change_ratio"] < 1e-3
-    assert [entry["others"] for entry in summary["gap"]] == [
+    assert summary["schema"] == 2
+    assert summary["seconds"] > 0
+    assert summary["training"]["loss_last"] < summary["training"]["loss_first"]
+    assert found["gap"]["questions"] == 2
+    assert found["choices"]["questions"] == found["open"]["questions"] == 1
+    assert 0 < found["protected_change_ratio"] < 1e-3
+    assert [entry["others"] for entry in found["gap_answers"]] == [
         {"rag": False, "best_of_n": True},
         {"rag": True, "best_of_n": False},
     ]
+    assert found["gate"]["good_enough"] is (not found["gate"]["reasons"])
+
+
+def test_the_dashboard_gets_the_numbers_and_a_short_report(first: Run) -> None:
+    found = first.summary()["evaluation"]
+    (short,) = first.workspace.glob("kfp/**/evaluate/summary")
+
+    assert short.read_text(encoding="utf-8").startswith("# What the adaptation achieved")
+    assert first.metrics()["closed"] == found["gap"]["closed"]
+    assert first.metrics()["good_enough"] == found["gate"]["good_enough"]
 
 
 def test_the_terminal_ends_with_the_table_and_the_paths(first: Run) -> None:
@@ -101,7 +119,7 @@ def test_the_terminal_ends_with_the_table_and_the_paths(first: Run) -> None:
 
 
 def test_the_adapted_model_is_complete_and_beside_it_where_it_comes_from(first: Run) -> None:
-    adapted = Path(first.summary()["adapted_path"])
+    adapted = Path(first.summary()["adapted"])
     report = json.loads((adapted / "training_report.json").read_text(encoding="utf-8"))
 
     assert adapted.parent == first.workspace / "adapted"
@@ -131,23 +149,55 @@ def test_the_same_run_again_trains_nothing_and_says_so(first: Run, folder: Path,
     assert again.code == 0, again.out + again.err
     assert again.steps() == set(STEPS) - {"train_osft", "evaluate"}
     assert "nothing to do" in again.out
-    assert f"Nothing was trained: run {before['run_key']} was complete." in again.out
+    assert f"Nothing was trained: run {before['training']['run_key']} was complete." in again.out
     assert "Gap questions" in again.out
     assert again.summary() == before
 
 
 def test_other_questions_are_asked_without_training_again(first: Run, folder: Path, tiny_model: Path) -> None:
     before = first.summary()
-    weights = Path(before["adapted_path"]) / "model.safetensors"
+    weights = Path(before["adapted"]) / "model.safetensors"
     written = weights.stat().st_mtime_ns
 
     run = osft_pipeline_run(folder, tiny_model, gaps=GAPS + "Who is it?,Zoë,wrong,wrong\n")
 
     assert run.code == 0, run.out + run.err
     assert "already trained, nothing is trained again" in run.out
-    assert run.summary()["gap_questions"] == 3
+    assert run.summary()["evaluation"]["gap"]["questions"] == 3
     assert run.summary()["evaluation_key"] != before["evaluation_key"]
     assert weights.stat().st_mtime_ns == written
+
+
+def test_any_two_models_are_compared_without_the_pipeline(first: Run, folder: Path) -> None:
+    summary = first.summary()
+    arguments = {
+        "base": summary["base"],
+        "adapted": summary["adapted"],
+        "questions": folder / "gaps.csv",
+        "retention-questions": folder / "retention.csv",
+        "training-data": folder / "qa.csv",
+        "output": folder / "alone",
+        "max-answer-tokens": "24",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "evaluate",
+        *(f"--{name}={value}" for name, value in arguments.items()),
+    ]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone = json.loads((folder / "alone" / "summary.json").read_text(encoding="utf-8"))
+    assert (
+        alone["evaluation"]["gap_answers"]
+        == summary["evaluation"]["gap_answers"][: len(summary["evaluation"]["gap_answers"])]
+    )
+    assert alone["training"] == summary["training"]
+    assert "Gap questions" in done.stdout
+    assert (folder / "alone" / "report.html").exists()
 
 
 def test_a_step_that_refuses_ends_the_run_with_its_error_and_nothing_half_written(

@@ -1,0 +1,75 @@
+"""How often do the verdicts by reference agree with labels on answers? No GPU, no model.
+
+labelled_answers.csv: question,reference,answer,kind,right, with 54 questions and about six answers each:
+
+    What colour are ... ?,crimson,It isn't crimson but blue.,negated,no
+
+The rules of components.evaluate.verdicts were tuned on the half "tuned"; of the other half, "held_out", only a few
+summaries were looked at. A question's answers are all in one half. "key_terms_alone" is the rule before, in
+today's form of words and numbers: an answer is right when it holds all key terms of an alternative.
+
+python -m benchmarks.verdicts
+"""
+
+import csv
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.evaluate.verdicts import is_right, key_terms, words
+
+HALVES = ("tuned", "held_out")
+LABELLED = Path(__file__).parent / "labelled_answers.csv"
+Rule = Callable[[str, str, str], bool]
+
+
+def main() -> None:
+    from benchmarks import common  # imports torch, which the tests of the agreement do without
+
+    rows = labelled()
+    parts = {"all": rows} | {half: [row for row in rows if half_of(row["question"]) == half] for half in HALVES}
+    rules: dict[str, Rule] = {"verdicts": is_right, "key_terms_alone": holds_key_terms}
+    result = {rule: {part: agreement(decide, parts[part]) for part in parts} for rule, decide in rules.items()}
+    common.write_result("verdicts", result, arguments="")
+
+
+def labelled() -> list[dict[str, str]]:
+    with LABELLED.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def half_of(question: str) -> str:
+    """The half that a question belongs to, by its SHA-256."""
+    return HALVES[int(hashlib.sha256(question.encode()).hexdigest(), 16) % 2]
+
+
+def holds_key_terms(question: str, reference: str, answer: str) -> bool:
+    """The rule before: all key terms of an alternative are somewhere in the answer."""
+    said = set(words(answer))
+    return any(terms <= said for terms in key_terms(question, reference))
+
+
+def agreement(rule: Rule, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """How a rule agrees with the labels: accuracy, Cohen's kappa, false verdicts, and right ones by kind and label."""
+    pairs = [(rule(row["question"], row["reference"], row["answer"]), row["right"] == "yes") for row in rows]
+    accuracy = sum(verdict == label for verdict, label in pairs) / len(pairs)
+    said_right, is_labelled_right = (sum(pair[place] for pair in pairs) / len(pairs) for place in (0, 1))
+    by_chance = said_right * is_labelled_right + (1 - said_right) * (1 - is_labelled_right)
+    kinds: dict[str, dict[str, int]] = {}
+    for row, (verdict, label) in zip(rows, pairs, strict=True):
+        counts = kinds.setdefault(f"{row['kind']}: {'right' if label else 'wrong'}", {"answers": 0, "agreed": 0})
+        counts["answers"] += 1
+        counts["agreed"] += verdict == label
+    return {
+        "answers": len(pairs),
+        "accuracy": accuracy,
+        "kappa": (accuracy - by_chance) / (1 - by_chance),
+        "false_right": sum(verdict and not label for verdict, label in pairs),
+        "false_wrong": sum(label and not verdict for verdict, label in pairs),
+        "kinds": dict(sorted(kinds.items())),
+    }
+
+
+if __name__ == "__main__":
+    main()

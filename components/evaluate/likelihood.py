@@ -1,0 +1,84 @@
+"""What a model finds likely: the right one of several statements, and ordinary text. Nothing is generated.
+
+    What is the capital of France?    The capital of France is Paris. / ... London. / ... Madrid. / ... Berlin.
+
+Each statement is scored by its mean log-likelihood per token, with its end, as the assistant's turn of the model's own
+chat template; so the result does not depend on how the model would phrase an answer.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from components import chat, progress
+from components.problems import problem
+from components.train_osft.samples import Sample, packs, tokenize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MAX_TOKENS = 2048  # of one forward pass; the logits of the answers' tokens alone are computed
+WINDOW = 512  # tokens of ordinary text that are seen together
+
+
+def choose(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    system_prompt: str,
+    questions: list[tuple[str, list[str]]],
+    who: str,
+) -> list[int]:
+    """For each question with its choices the index of the choice that the model finds most likely."""
+    samples = [
+        tokenize(chat.training_row(system_prompt, question, choice)["messages"], tokenizer)
+        for question, choices in questions
+        for choice in choices
+    ]
+    per_token = iter(_losses(model, samples, f"{who}: batches of choices"))
+    scores = (sum(next(per_token) for _ in range(s.loss_tokens)) / s.loss_tokens for s in samples)
+    return [_least(scores, len(choices)) for _, choices in questions]
+
+
+def perplexity(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", text: str, who: str) -> float:
+    """exp of the mean negative log-likelihood per token of a text, in windows of 512 tokens without a chat template.
+
+    Raises:
+        Problems: when that is no number.
+    """
+    tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    windows = [tokens[start : start + WINDOW] for start in range(0, len(tokens), WINDOW)]
+    losses = _losses(model, [Sample(window, window) for window in windows], f"{who}: batches of text")
+    mean = sum(losses) / len(losses)
+    if not math.isfinite(mean):
+        raise problem(
+            f"the {who} model gives ordinary text a likelihood that is no number",
+            where=f"the {who} model's weights",
+            rule="a model whose weights are finite and not too large gives every text a likelihood",
+            remedy="look at the training's loss; train again with a lower learning_rate",
+        )
+    return math.exp(mean)
+
+
+@torch.inference_mode()
+def _losses(model: "PreTrainedModel", samples: list[Sample], what: str) -> list[float]:
+    """Negative log-likelihood in nats of every token of the samples that is to be learnt, one after the other."""
+    losses: list[float] = []
+    batches = list(packs(samples, MAX_TOKENS, model.device))
+    for pack in progress.track(batches, len(batches), what):
+        logits = model(
+            input_ids=pack.input_ids,
+            position_ids=pack.position_ids,
+            logits_to_keep=pack.loss_positions,
+            use_cache=False,
+        ).logits[0]
+        losses += F.cross_entropy(logits.float(), pack.targets, reduction="none").tolist()
+    return losses
+
+
+def _least(scores: Iterator[float], count: int) -> int:
+    """Index of the least of the next `count` scores; the first one of equals."""
+    group = [next(scores) for _ in range(count)]
+    return group.index(min(group))

@@ -1,0 +1,221 @@
+"""What was found, for people (HTML, Markdown) and for programs (JSON; docs/evaluation.md documents it)."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components import chat, pages, progress
+from components.evaluate import charts
+from components.evaluate.evaluation import Answered, Evaluation
+from components.evaluate.statistics import Comparison
+from components.storage import read_json, read_jsonl, write_json, write_text
+from components.workspace import SUMMARY, TRAINING_REPORT
+
+PAGE, MARKDOWN = "report.html", "report.md"
+METRICS = "metrics.jsonl"
+SCHEMA = 2  # of the JSON: higher when a field changes its meaning or goes
+CHANGED_IN_MARKDOWN = 10
+LONGEST_IN_MARKDOWN = 160
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary:
+    """`summary.json`."""
+
+    schema: int
+    verdict: str
+    """The result in a sentence."""
+    base: str
+    """Folder of the base model."""
+    adapted: str
+    report_path: str
+    evaluation_key: str
+    """Hash of what was asked; empty outside of a run."""
+    training: dict[str, Any]
+    """The adapted model's training_report.json; empty when it has none."""
+    seconds: float
+    evaluation: Evaluation
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        found = self.training.get("plan", {})
+        return dict(found)
+
+
+def write(
+    evaluation: Evaluation,
+    *,
+    base: Path,
+    adapted: Path,
+    evaluation_key: str,
+    seconds: float,
+    output: Path,
+    copies: Mapping[str, Path] | None = None,
+) -> Summary:
+    """Write summary.json, report.html and report.md.
+
+    Args:
+        output: folder to write to.
+        copies: where the report goes as well, by "html" and "markdown".
+    """
+    lineage, metrics = adapted / TRAINING_REPORT, adapted / METRICS
+    summary = Summary(
+        schema=SCHEMA,
+        verdict=verdict(evaluation),
+        base=str(base),
+        adapted=str(adapted),
+        report_path=str(output / PAGE),
+        evaluation_key=evaluation_key,
+        training=read_json(lineage) if lineage.exists() else {},
+        seconds=seconds,
+        evaluation=evaluation,
+    )
+    html = pages.render(
+        "components.evaluate",
+        "report.html.j2",
+        title="What the adaptation achieved",
+        summary=summary,
+        found=evaluation,
+        rows=comparison_rows(evaluation),
+        lineage=lineage_rows(summary),
+        loss_chart=charts.loss_chart(read_jsonl(metrics)) if summary.training and metrics.exists() else "",
+        audit_chart=charts.audit_chart(evaluation.audit),
+        approaches=approach_totals(evaluation.gap_answers),
+        contaminated={match.question for match in evaluation.contamination},
+        few_words=few_words(evaluation.gap) if evaluation.gap.few else "",
+        closed_by=closed_by,
+        clean=progress.printable_lines,
+    )
+    short = markdown(summary)
+    for path, text in (
+        *((folder / name, text) for folder in (output,) for name, text in ((PAGE, html), (MARKDOWN, short))),
+        *((path, {"html": html, "markdown": short}[kind]) for kind, path in (copies or {}).items()),
+    ):
+        write_text(path, text)
+    write_json(output / SUMMARY, dataclasses.asdict(summary))
+    return summary
+
+
+def questions_and_answers(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Of chat rows: the user's question and the assistant's answer."""
+    return [(chat.question_of(row), row["messages"][-1]["content"]) for row in rows]
+
+
+def verdict(found: Evaluation) -> str:
+    """The result in a sentence."""
+    gap = found.gap
+    failed = gap.questions - gap.base_right
+    changes = [
+        f"{name} {compared.difference:+.1f} points"
+        for name, compared in (("by choice", found.choices), ("in full answers", found.open))
+        if compared
+    ]
+    general = f"; general knowledge: {', '.join(changes)}" if changes else ""
+    bar = "good enough" if found.gate.good_enough else f"not good enough: {'; '.join(found.gate.reasons)}"
+    return (
+        f"closed {gap.closed} of the {failed} gap questions that the base model fails and lost {gap.regressed} "
+        f"(p = {gap.p_value:.3f}){general}; {bar}"
+    )
+
+
+def comparison_rows(found: Evaluation) -> list[tuple[str, Comparison]]:
+    """All comparisons that there are, by what a reader calls them."""
+    named = (
+        ("Gap questions", found.gap),
+        ("Gap questions that are not in the training data", found.clean_gap),
+        ("General questions, multiple choice", found.choices),
+        ("The same without the system prompt", found.choices_unprompted),
+        ("General questions, answered in full", found.open),
+    )
+    return [(name, compared) for name, compared in named if compared]
+
+
+def approach_totals(answers: list[Answered]) -> dict[str, int]:
+    """How many gap questions each other approach answered right."""
+    return {name: sum(one.others[name] for one in answers) for name in answers[0].others}
+
+
+def closed_by(answered: Answered) -> str:
+    """Who answers a gap question, in the order in which they were tried."""
+    names = [name for name, right in answered.others.items() if right]
+    before = ["base"] if answered.base.right else []
+    after = ["adapted"] if answered.adapted.right else []
+    return ", ".join([*before, *names, *after]) or "nobody"
+
+
+def lineage_rows(summary: Summary) -> list[tuple[str, str]]:
+    """What the result came from, as far as the adapted model says."""
+    training, plan = summary.training, summary.plan
+    rows = [("Base model", summary.base), ("Adapted model", summary.adapted)]
+    if plan:
+        model, data = plan["model"], plan["data"]
+        rows += [
+            ("Run", f"{plan['run_key']}, evaluation {summary.evaluation_key or 'of its own'}"),
+            ("Base model's origin", f"{model['source']} at {model['commit']}"),
+            ("Data", f"{data['ingest']['data']}: {plan['samples']} samples, digest {data['data_digest']}"),
+            ("Gap questions left out of the data", "; ".join(data["left_out_as_gap_questions"]) or "none"),
+            ("Options", ", ".join(f"{name} = {value}" for name, value in plan["options"].items())),
+            ("Trainer", ", ".join([training["trainer"], *(f"{n} {v}" for n, v in training["versions"].items())])),
+            ("Trained on", f"{training['device']}, {progress.duration(training['seconds'])}"),
+        ]
+    return [*rows, ("Answers judged by", summary.evaluation.judged_by)]
+
+
+def markdown(summary: Summary) -> str:
+    """Short enough for a run's page."""
+    found = summary.evaluation
+    lines = [
+        "# What the adaptation achieved",
+        "",
+        f"**The adapted model {summary.verdict}.** Judged by {_plain(found.judged_by)}.",
+        "",
+        "| | questions | base | adapted | closed | lost | p | difference, 95 % interval |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {name} | {c.questions} | {c.base_right} | {c.adapted_right} | {c.closed} | {c.regressed} | {c.p_value:.3f} "
+        f"| {c.difference:+.1f} ({c.low:+.1f} to {c.high:+.1f}) points |"
+        for name, c in comparison_rows(found)
+    ]
+    if found.gap.few:
+        lines += ["", few_words(found.gap)]
+    changed = [one for one in found.gap_answers if one.base.right != one.adapted.right]
+    if changed:
+        lines += ["", "| gap question that changed | base | adapted |", "| --- | --- | --- |"]
+        lines += [
+            f"| {_plain(one.question)} | {_mark(one.base.right)} "
+            f"| {_mark(one.adapted.right)} {_plain(one.adapted.answer)} |"
+            for one in changed[:CHANGED_IN_MARKDOWN]
+        ]
+    lines += ["", f"Change in protected directions: {100 * found.protected_change_ratio:.4f} % of its norm.", ""]
+    return "\n".join(lines)
+
+
+def few_words(compared: Comparison) -> str:
+    """What so few questions can show, in plain words."""
+    if compared.detectable is None:
+        asked = f"{compared.questions} questions are" if compared.questions > 1 else "One question is"
+        return (
+            f"{asked} too few for any statistical statement: even if everything changed for the better, that could be "
+            "chance."
+        )
+    return (
+        f"{compared.questions} questions are few: only a true improvement of {compared.detectable:.0f} percentage "
+        "points or more would be found with 80 % probability. A smaller one may be there and not be seen, and what is "
+        "seen may be larger or smaller than what is true, as the interval says."
+    )
+
+
+def _mark(right: bool) -> str:
+    return "✓" if right else "✗"
+
+
+def _plain(text: str) -> str:
+    """A user's or a model's text in a Markdown table: on one line, cut, and nothing in it is markup.
+
+    By backslashes: KFP's page shows numeric character references as they stand (markdown-to-jsx issue 674).
+    """
+    line = " ".join(progress.printable(text).split())
+    shown = line if len(line) <= LONGEST_IN_MARKDOWN else line[: LONGEST_IN_MARKDOWN - 1] + "…"
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>()#+!|&~:/@.$" else letter for letter in shown)
