@@ -15,10 +15,11 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bo
 th { font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .good, .bad { white-space: nowrap; }
 .good { color: var(--good); } .bad { color: var(--bad); } .verdict { font-size: 1.15rem; font-weight: 600; }
-th.number { text-align: right; } th.plain { font-weight: 400; min-width: 14rem; }
+td.number { white-space: nowrap; } th.number { text-align: right; } th.plain { font-weight: 400; min-width: 14rem; }
 @media (max-width: 40rem) { body { font-size: 15px; margin: 1rem auto; } th.plain { min-width: 9rem; } }
 details { white-space: pre-wrap; overflow-wrap: anywhere; } summary { white-space: nowrap; }
 figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; }
+bdi { overflow-wrap: anywhere; }
 code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; overflow-wrap: anywhere; }
 """
 
