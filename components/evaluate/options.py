@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.problems import Checks, quote, suggest
+from components.options import from_mapping
+from components.problems import Checks, quote
 
 DESCRIPTIONS = {
     "judge_url": "OpenAI-compatible endpoint of a judge model; empty: answers are judged by the references",
@@ -69,34 +70,8 @@ class EvaluationOptions:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "EvaluationOptions":
-        """Options by name; a whole number may come as a float (KFP makes one of every number in a dictionary), or the
-        reverse.
-
-        Raises:
-            Problems: naming unknown options with the nearest known one, and values that cannot be.
-        """
-        checks = Checks()
-        known: dict[str, Any] = {}
-        for name, value in values.items():
-            if name not in _DEFAULTS:
-                checks.add(
-                    f"unknown evaluation option {quote(name)}{suggest(name, _DEFAULTS)}",
-                    where="evaluation options",
-                    rule=f"known are {', '.join(_DEFAULTS)}",
-                    remedy="correct the name, or leave the option out",
-                )
-            elif type(_DEFAULTS[name]) is int and isinstance(value, float) and value.is_integer():
-                known[name] = int(value)
-            elif type(_DEFAULTS[name]) is float and type(value) is int:
-                known[name] = float(value)
-            else:
-                known[name] = value
-        try:
-            options = cls(**known)
-        except ValueError as error:
-            checks.collect(error)  # type: ignore[arg-type]
-        checks.raise_if_any()
-        return options
+        """Options by name; see components.options."""
+        return from_mapping(cls, "evaluation", values)
 
     @property
     def tasks(self) -> list[str]:

@@ -5,7 +5,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.problems import Checks, quote, suggest
+from components.options import from_mapping
+from components.problems import Checks, quote
 
 DESCRIPTIONS = {
     "unfreeze_rank_ratio": "share of each matrix' directions that may change, above 0 and up to 1",
@@ -76,35 +77,8 @@ class TrainingOptions:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "TrainingOptions":
-        """Options by name; a whole number may come as a float (KFP makes one of every number in a dictionary).
-
-        Raises:
-            Problems: naming unknown options with the nearest known one, and values out of range.
-        """
-        checks = Checks()
-        known: dict[str, Any] = {}
-        for name, value in values.items():
-            if name not in _DEFAULTS:
-                checks.add(
-                    f"unknown training option {quote(name)}{suggest(name, _DEFAULTS)}",
-                    where="training options",
-                    rule=f"the single-device backend knows {', '.join(_DEFAULTS)}",
-                    remedy="correct the name, or leave the option out",
-                )
-            elif name in _WHOLE_NUMBERS and isinstance(value, float) and value.is_integer():
-                known[name] = int(value)
-            elif name == "target_patterns" and isinstance(value, list):
-                known[name] = tuple(value)
-            elif isinstance(_DEFAULTS[name], float) and type(value) is int:
-                known[name] = float(value)
-            else:
-                known[name] = value
-        try:
-            options = cls(**known)
-        except ValueError as error:
-            checks.collect(error)  # type: ignore[arg-type]
-        checks.raise_if_any()
-        return options
+        """Options by name; see components.options."""
+        return from_mapping(cls, "training", values)
 
     def on(self, device: str) -> "TrainingOptions":
         """The options with `train_dtype` decided for 'cuda' or 'cpu'."""
@@ -164,4 +138,3 @@ _DEFAULTS: dict[str, Any] = {
     field.name: {} if field.default is dataclasses.MISSING else field.default
     for field in dataclasses.fields(TrainingOptions)
 }
-_WHOLE_NUMBERS = {name for name, default in _DEFAULTS.items() if type(default) is int}

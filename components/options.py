@@ -1,0 +1,50 @@
+"""Options as dataclasses: from names with values, as users and KFP give them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from components.problems import Checks, Problems, quote, suggest
+
+Options = TypeVar("Options")
+
+
+def from_mapping(kind: type[Options], what: str, values: Mapping[str, Any]) -> Options:
+    """A dataclass of options that checks itself when made.
+
+    A whole number may come as a float, because KFP makes one of every number in a dictionary, and the reverse; a tuple
+    comes as a list.
+
+    Args:
+        what: which options, for the errors: training, evaluation.
+
+    Raises:
+        Problems: naming unknown options with the nearest known one, and values that cannot be.
+    """
+    checks = Checks()
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in defaults:
+            checks.add(
+                f"unknown {what} option {quote(name)}{suggest(name, defaults)}",
+                where=f"{what} options",
+                rule=f"known are {', '.join(defaults)}",
+                remedy="correct the name, or leave the option out",
+            )
+        elif type(defaults[name]) is int and isinstance(value, float) and value.is_integer():
+            known[name] = int(value)
+        elif type(defaults[name]) is float and type(value) is int:
+            known[name] = float(value)
+        elif defaults[name] is None and isinstance(value, list):
+            known[name] = tuple(value)
+        else:
+            known[name] = value
+    options = None
+    try:
+        options = kind(**known)
+    except Problems as error:
+        checks.collect(error)
+    checks.raise_if_any()
+    assert options is not None
+    return options
