@@ -50,7 +50,11 @@ def show(summary: dict[str, Any], console: Console) -> None:
     line("", f"perplexity {found['base_perplexity']:.2f} → {found['adapted_perplexity']:.2f} on ordinary text")
     for match in found["contamination"]:
         line("learnt", f"row {match['row']} of the training data is the gap question {printable(match['question'])!r}")
-    line("audit", f"{100 * found['protected_change_ratio']:.4f} % of the change in protected directions")
+    inside, rounding = 100 * found["protected_change_ratio"], 100 * found["rounding_ratio"]
+    line(
+        "audit",
+        f"{inside:.4f} % of the change in protected directions; rounding alone puts about {rounding:.4f} % there",
+    )
     training = summary["training"]
     if training:
         plan = training["plan"]

@@ -2,13 +2,16 @@
 
 A matrix' change D = W_adapted - W_base was to stay out of the k strongest directions of W_base. What of it lies
 elsewhere than in the free directions, D - (I - U U') D (I - V V') with U [out, k], V [in, k] those directions, is the
-protected part. Its share is ||protected part|| / ||D||. Rounding to the files' number format is part of what is found.
+protected part. Its share is ||protected part|| / ||D||. Rounding to the files' number format is part of what is found,
+and in bfloat16 most of it: so it is said what rounding alone would put there.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -31,6 +34,8 @@ class MatrixAudit:
     """||D|| / ||W_base||; 1 for a tensor of zeros that changed"""
     protected_change_ratio: float
     """Share of the change's norm in the protected directions; 0 for a tensor that has none or did not change."""
+    rounding_ratio: float
+    """The same share, if the change were none but for the saved numbers' rounding; estimated, see `rounding_norm`."""
     change_norm: float
 
 
@@ -62,7 +67,8 @@ class Weights:
 
     def read(self, name: str) -> Tensor:
         with safe_open(self.files[name], framework="pt") as file:
-            return file.get_tensor(name).float()
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
 
 
 def check_pair(base: Path, adapted: Path) -> None:
@@ -122,9 +128,38 @@ def audit(base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple
 
 def overall(audits: list[MatrixAudit]) -> float:
     """Share of the whole change of all protected matrices that lies in protected directions."""
-    inside = sum((a.protected_change_ratio * a.change_norm) ** 2 for a in audits if a.protected)
+    return _together(audits, [a.protected_change_ratio for a in audits])
+
+
+def overall_rounding(audits: list[MatrixAudit]) -> float:
+    """The same share, of rounding alone."""
+    return _together(audits, [a.rounding_ratio for a in audits])
+
+
+def _together(audits: list[MatrixAudit], ratios: list[float]) -> float:
+    inside = sum((ratio * a.change_norm) ** 2 for a, ratio in zip(audits, ratios, strict=True) if a.protected)
     whole = sum(a.change_norm**2 for a in audits if a.protected)
     return float((inside / whole) ** 0.5) if whole else 0.0
+
+
+def rounding_norm(saved: Tensor, change: Tensor) -> float:
+    """Expected norm of what stochastic rounding to the saved tensor's format did to a change.
+
+    A number between two neighbours at the distance u, at the share f of the way, is off by u sqrt(f (1 - f)). Where
+    changes are larger than u, any f is as likely: u^2 / 6 on average. Where they are smaller, f is their size over u,
+    whose mean a is known because the rounding keeps means: u^2 (a - a^2 pi / 2) for normally distributed ones. Means
+    are weighted by u^2, as the large u make up most of the norm.
+
+    Args:
+        saved: of the adapted model, in its file's format.
+        change: float32.
+    """
+    exponents = torch.frexp(saved.float())[1]
+    spacing = torch.ldexp(torch.tensor(torch.finfo(saved.dtype).eps / 2, device=saved.device), exponents)
+    squares = spacing.square()
+    mean = float((squares * (change.abs() / spacing).clamp(max=1)).sum() / squares.sum())
+    variance = mean - mean**2 * math.pi / 2 if mean < 1 / math.pi else 1 / 6
+    return float(spacing.norm()) * min(1 / 6, variance) ** 0.5
 
 
 def default_patterns(folder: Path) -> tuple[str, ...]:
@@ -136,23 +171,27 @@ def default_patterns(folder: Path) -> tuple[str, ...]:
 
 def _audit(before: Weights, after: Weights, ratio: float, patterns: tuple[str, ...]) -> Iterator[MatrixAudit]:
     for name in before.names():
-        base = before.read(name)
-        change = after.read(name) - base
+        base, saved = before.read(name).float(), after.read(name)
+        change = saved.float() - base
         norm = float(change.norm())
         is_target = name.endswith(".weight") and base.ndim == 2 and any(pattern in name for pattern in patterns)
         rank = frozen_rank(tuple(base.shape), ratio) if is_target else 0
-        inside = 0.0
+        inside = rounding = 0.0
         if rank > 0 and norm > 0:
             U, _, Vh = decompose(base)
             U, Vh = U[:, :rank], Vh[:rank]
             free = change - U @ (U.T @ change)
             free -= (free @ Vh.T) @ Vh
             inside = float((change - free).norm()) / norm
+            out, width = base.shape
+            noise = 1 - (1 - rank / out) * (1 - rank / width)  # share of white noise' square in protected directions
+            rounding = min(1.0, noise**0.5 * rounding_norm(saved, change) / norm)
         size = float(base.norm())
         yield MatrixAudit(
             name=name,
             protected=rank > 0,
             relative_change=norm / size if size else float(norm > 0),
             protected_change_ratio=inside,
+            rounding_ratio=rounding,
             change_norm=norm,
         )

@@ -110,6 +110,8 @@ class Evaluation:
     scores: list[Score]
     protected_change_ratio: float
     """Share of the change's norm in the directions that OSFT protects, over all its matrices."""
+    rounding_ratio: float
+    """The same share, if the change were none but for the rounding of the saved numbers; an estimate."""
     audit: list[audit.MatrixAudit]
     gate: Gate
 
@@ -247,6 +249,7 @@ def evaluate_models(
             for (task, metric), value in before.scores.items()
         ],
         protected_change_ratio=audit.overall(audits),
+        rounding_ratio=audit.overall_rounding(audits),
         audit=audits,
         gate=judge_by_bar(compared, {
             "general questions, multiple choice": choices,

@@ -85,6 +85,7 @@ def write(
         contaminated={match.question for match in evaluation.contamination},
         few_words=few_words(evaluation.gap) if evaluation.gap.few else "",
         closed_by=closed_by,
+        audit_words=audit_words(evaluation),
         clean=progress.printable_lines,
     )
     short = markdown(summary)
@@ -188,8 +189,17 @@ def markdown(summary: Summary) -> str:
             f"| {_mark(one.adapted.right)} {_plain(one.adapted.answer)} |"
             for one in changed[:CHANGED_IN_MARKDOWN]
         ]
-    lines += ["", f"Change in protected directions: {100 * found.protected_change_ratio:.4f} % of its norm.", ""]
+    lines += ["", f"{audit_words(found)}", ""]
     return "\n".join(lines)
+
+
+def audit_words(found: Evaluation) -> str:
+    """Where the change lies, in a sentence."""
+    return (
+        f"Of the change of all protected matrices, {100 * found.protected_change_ratio:.4f} % of its norm lies in the "
+        "directions that OSFT promised not to touch; rounding the saved numbers alone would put about "
+        f"{100 * found.rounding_ratio:.4f} % there."
+    )
 
 
 def few_words(compared: Comparison) -> str:

@@ -13,7 +13,7 @@ from pipeline.settings import load_settings
 
 GPU_STEPS = {"train_osft", "evaluate"}
 WORKSPACE_STEPS = set(PLACES) - {"format_chat"}
-MOST_PARAMETERS = 20
+MOST_PARAMETERS = 24
 
 # Fields of the two documents that the API server of KFP 2.14.3 knows, as far as this pipeline has use for them. It
 # parses strictly: any other key rejects the import. Where a key is a name of ours or Kubernetes', "*" stands for it.

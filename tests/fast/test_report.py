@@ -96,12 +96,14 @@ def evaluation(gap: list[Answered], /, **changes: Any) -> Evaluation:
         adapted_perplexity=21.0,
         scores=[],
         protected_change_ratio=0.00123,
+        rounding_ratio=0.001,
         audit=[
             MatrixAudit(
                 name="model.layers.0.self_attn.q_proj.weight",
                 protected=True,
                 relative_change=0.02,
                 protected_change_ratio=0.00123,
+                rounding_ratio=0.0,
                 change_norm=0.5,
             )
         ],
@@ -146,6 +148,7 @@ def hostile_evaluation() -> Evaluation:
         protected=False,
         relative_change=0.5,
         protected_change_ratio=0.0,
+        rounding_ratio=0.0,
         change_norm=1.0,
     )
     plain = evaluation(gap)
@@ -500,7 +503,8 @@ def test_markdown_of_a_small_evaluation() -> None:
         "| Who? | ✗ | ✓ A master\\. |\n"
         "| a\\|b | ✓ | ✗ \\<c\\> |\n"
         "\n"
-        "Change in protected directions: 0.1230 % of its norm.\n"
+        "Of the change of all protected matrices, 0.1230 % of its norm lies in the directions that OSFT promised not "
+        "to touch; rounding the saved numbers alone would put about 0.1000 % there.\n"
     )
 
 

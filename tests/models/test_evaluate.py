@@ -19,6 +19,7 @@ from components.evaluate.options import EvaluationOptions
 from components.problems import Problems
 from components.train_osft.factors import decompose, frozen_rank
 from components.train_osft.samples import packs, tokenize
+from components.train_osft.saving import round_stochastically
 from tests.judge_server import JudgeServer, refuses, says
 from tests.tiny_model import write_tiny_model
 
@@ -67,6 +68,39 @@ def test_a_change_is_found_where_it_was_planted(tiny_model: Path, tmp_path: Path
     assert audits[MATRIX].relative_change == pytest.approx(float(0.1 * planted.norm() / weight.norm()), rel=1e-3)
     assert audit.overall(list(audits.values())) == pytest.approx(share, abs=1e-3)
     assert [name for name, a in audits.items() if a.relative_change > 0] == [MATRIX]
+
+
+@pytest.mark.parametrize("size", [3e-5, 3e-4, 3e-3, 3e-2])
+def test_what_rounding_puts_into_protected_directions_is_estimated(size: float) -> None:
+    torch.manual_seed(0)
+    base = torch.randn(256, 384).mul_(0.02).to(torch.bfloat16)
+    U, _, Vh = decompose(base)
+    k = frozen_rank(tuple(base.shape), RATIO)
+    free = torch.randn_like(base, dtype=torch.float32).mul_(size)
+    free -= U[:, :k] @ (U[:, :k].T @ free)
+    free -= (free @ Vh[:k].T) @ Vh[:k]  # in free directions only
+    saved = round_stochastically(base.float() + free, torch.bfloat16, seed=1)
+    error = saved.float() - base.float() - free
+
+    assert audit.rounding_norm(saved, saved.float() - base.float()) == pytest.approx(float(error.norm()), rel=0.25)
+
+
+def test_a_kept_promise_saved_in_bfloat16_shows_no_more_than_rounding(tmp_path: Path) -> None:
+    base = write_tiny_model(tmp_path / "base", dtype=torch.bfloat16, hidden_size=64, intermediate_size=160)
+    weight = load_file(base / "model.safetensors")[MATRIX].float()
+    U, _, Vh = decompose(weight)
+    k = frozen_rank(tuple(weight.shape), RATIO)
+    adapted = tmp_path / "adapted"
+    shutil.copytree(base, adapted)
+    weights = load_file(base / "model.safetensors")
+    kept = torch.outer(U[:, k], Vh[k]) + torch.outer(U[:, k + 1], Vh[k + 1])
+    weights[MATRIX] = round_stochastically(weight + 0.05 * kept, torch.bfloat16, seed=1)
+    save_file(weights, adapted / "model.safetensors", metadata={"format": "pt"})
+
+    found = {a.name: a for a in audit.audit(base, adapted, RATIO, audit.default_patterns(base))}[MATRIX]
+
+    assert found.protected_change_ratio > 0.05
+    assert found.protected_change_ratio == pytest.approx(found.rounding_ratio, rel=0.3)
 
 
 def test_embeddings_are_listed_as_not_protected(tiny_model: Path) -> None:
@@ -277,9 +311,10 @@ def test_a_judge_model_decides_and_never_learns_who_answered(
 
 
 def test_a_judge_that_is_not_there_is_found_before_any_model_is_loaded(pair: tuple[Path, Path]) -> None:
-    with JudgeServer(lambda case: [refuses(401, "no such key")]) as server, pytest.raises(Problems, match="HTTP 401"):
+    with JudgeServer(lambda case: [refuses(401, "no such key")]) as server:
         options = EvaluationOptions(judge_url=server.url, judge_model="judge-model")
-        evaluated(*pair, options=options)
+        with pytest.raises(Problems, match="HTTP 401"):
+            evaluated(*pair, options=options)
 
     assert len(server.requests) == 1
 
