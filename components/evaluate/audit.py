@@ -40,7 +40,7 @@ class MatrixAudit:
 
 
 class Weights:
-    """The tensors of a model folder by name, read one at a time.
+    """The tensors of a model folder by name, read one at a time onto the GPU, if there is one.
 
     Without what some files hold beside them: the output layer when it is the embedding once more, and buffers.
     """
@@ -68,7 +68,7 @@ class Weights:
     def read(self, name: str) -> Tensor:
         with safe_open(self.files[name], framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
-            return tensor
+            return tensor.cuda() if torch.cuda.is_available() else tensor
 
 
 def check_pair(base: Path, adapted: Path) -> None:

@@ -2,6 +2,8 @@
 
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from components import chat
-from components.evaluate import audit, evaluation
+from components.evaluate import audit, evaluation, harness
 from components.evaluate.answering import answer, load
 from components.evaluate.audit import check_pair
 from components.evaluate.evaluation import Evaluation, Gate, evaluate_models
@@ -339,3 +341,40 @@ def test_models_that_are_no_pair_are_refused_with_all_that_is_wrong(tiny_model: 
     (cut / "tokenizer.json").unlink()
     with pytest.raises(Problems, match=r"lacks a tokenizer.*weights"):
         check_pair(tiny_model, cut)
+
+
+def test_the_command_line_names_everything_that_is_wrong_at_once(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "gaps.csv").write_text("question,reference\nWhich bird is it?,\nWho?,a\nWho?,b\n", encoding="utf-8")
+    (tmp_path / "general.csv").write_text("question,reference,hint\nWho?,a,b\n", encoding="utf-8")
+    (tmp_path / "empty.csv").write_text("", encoding="utf-8")
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "model.safetensors").unlink()
+    options = {
+        "base": tiny_model,
+        "adapted": broken,
+        "questions": tmp_path / "gaps.csv",
+        "retention-questions": tmp_path / "general.csv",
+        "training-data": tmp_path / "empty.csv",
+        "output": tmp_path / "evaluation",
+    }
+    command = [sys.executable, "-m", "pipeline", "evaluate", *(f"--{name}={value}" for name, value in options.items())]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    for said in (
+        "row 2 has no reference", "row 4 repeats the question of row 3", "unknown column 'hint'", "the file is empty",
+        "the model lacks weights",
+    ):  # fmt: skip
+        assert said in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_tasks_of_a_harness_that_is_not_installed_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "find_spec", lambda name: None)
+
+    with pytest.raises(Problems, match="lm_eval_tasks asks for arc_easy, hellaswag"):
+        harness.check_installed(["arc_easy", "hellaswag"])
+    harness.check_installed([])
