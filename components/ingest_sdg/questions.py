@@ -141,7 +141,7 @@ def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[st
                     rule="both are filled, the statement with {} where the answer goes, or both are empty",
                     remedy="fill the other cell, or empty both: the question is answered in full then",
                 )
-            if len(set(choices)) < len(choices):
+            elif len(set(choices)) < len(choices):
                 checks.add(
                     f"row {number} has a choice twice: {quote(reference)}, {quote(distractors)}",
                     where=f"{where}, column {DISTRACTORS}",

@@ -536,6 +536,13 @@ def test_half_a_multiple_choice_is_refused(tmp_path, distractors, statement):
     assert "answered in full" in found.remedy
 
 
+@pytest.mark.parametrize("distractors", ["5 | 5", "5 | 4"])
+def test_a_choice_that_stands_twice_is_refused(tmp_path, distractors):
+    rows = [("2 + 2?", "4", distractors, "It is {}.")]
+    path = write_csv(tmp_path / "q.csv", ("question", "reference", "distractors", "statement"), rows)
+    assert only_problem_of(read_retention_questions, path).what.startswith("row 2 has a choice twice")
+
+
 def test_projects_retention_questions_cover_many_subjects_in_both_forms():
     questions = read_retention_questions("")
     several = [entry for entry in questions if entry["choices"]]
