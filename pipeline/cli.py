@@ -11,6 +11,7 @@ from components.evaluate.options import EvaluationOptions
 from components.problems import Problems, StepFailed, problem
 from components.train_osft.options import DESCRIPTIONS, TrainingOptions
 from pipeline import __version__
+from pipeline.cluster_cli import commands
 
 app = typer.Typer(
     help="Teach a language model new knowledge with OSFT and prove what it achieved.",
@@ -18,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(commands)
 DEFAULTS = TrainingOptions()
 EVALUATION = EvaluationOptions()
 Cluster = Annotated[Path | None, typer.Option(help="Cluster file (TOML) with what differs from the default cluster.")]

@@ -1,0 +1,283 @@
+"""A compiled pipeline and the parameters of a run, checked before anything is sent."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.evaluate.options import EvaluationOptions
+from components.problems import Checks, Problems, problem, quote, suggest
+from components.storage import sha256_of_json
+from components.train_osft.options import TrainingOptions
+
+PIPELINE = Path(__file__).parent / "compiled" / "osft.yaml"
+DIGEST_DIGITS = 12  # of the content's digest, in a version's name
+WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.A)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.A)
+OPTIONS: dict[str, type[TrainingOptions] | type[EvaluationOptions]] = {
+    "training_options": TrainingOptions,
+    "evaluation_options": EvaluationOptions,
+}
+"""The parameters that hold further options, and what checks these together with the parameters of their names."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameter:
+    kind: str
+    """KFP's parameterType."""
+    required: bool
+    default: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompiledPipeline:
+    path: Path
+    name: str
+    digest: str
+    """SHA-256 of the content; comments and layout do not count."""
+    steps: tuple[str, ...]
+    """Names of the tasks."""
+    parameters: dict[str, Parameter]
+
+    @property
+    def version(self) -> str:
+        """A name that stands for this content and no other."""
+        return f"{self.name}-{self.digest[:DIGEST_DIGITS]}"
+
+
+def read_pipeline(path: Path) -> CompiledPipeline:
+    """Read a compiled pipeline.
+
+    Raises:
+        Problems: when the file is none.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise problem(
+            "this is no compiled pipeline",
+            where=str(path),
+            rule="a file whose name ends in .yaml or .yml: the API goes by it",
+            remedy="rename the file, if it is a pipeline that osft-pipeline compile wrote",
+        )
+    documents = _read_yaml(
+        path, "compiled pipeline", "osft-pipeline compile -o FILE.yaml writes one", yaml.safe_load_all
+    )
+    try:
+        content = [document for document in documents if document is not None]
+        dags = [content[0]["root"]["dag"], *(c["dag"] for c in content[0]["components"].values() if "dag" in c)]
+        inputs = content[0]["root"].get("inputDefinitions", {}).get("parameters", {})
+        return CompiledPipeline(
+            path=path,
+            name=str(content[0]["pipelineInfo"]["name"]),
+            digest=sha256_of_json(content),
+            steps=tuple(task for dag in dags for task in dag["tasks"]),
+            parameters={
+                name: Parameter(
+                    kind=definition["parameterType"],
+                    required=not definition.get("isOptional", False) and "defaultValue" not in definition,
+                    default=definition.get("defaultValue"),
+                )
+                for name, definition in inputs.items()
+            },
+        )
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+        raise problem(
+            "this is no compiled pipeline",
+            where=str(path),
+            rule="the YAML that osft-pipeline compile writes: pipelineInfo, components and root",
+            remedy="give the file that osft-pipeline compile -o FILE.yaml wrote",
+        ) from None
+
+
+def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | None) -> dict[str, Any]:
+    """The parameters of a run by name: those of a YAML file, and over them those of `--param name=value`.
+
+    Raises:
+        Problems: naming at once all that are unknown, missing, of a wrong type or out of range.
+    """
+    checks = Checks()
+    given: dict[str, tuple[Any, str]] = {}
+    if file is not None:
+        values = _read_parameter_file(file, checks)
+        given |= {name: (value, f"{file}, {name}") for name, value in values.items()}
+    flags: set[str] = set()
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name in flags:
+            checks.add(
+                f"--param {quote(text)} has no value" if not equals else f"--param {name} is given twice",
+                where="command line",
+                rule="name=value, once for a name",
+                remedy="for instance --param num_epochs=3",
+            )
+        if equals:
+            flags.add(name)
+            given[name] = (_Text(value), f"--param {name}")
+    read: dict[str, Any] = {}
+    for name, (value, where) in given.items():
+        if name not in pipeline.parameters:
+            checks.add(
+                f"unknown parameter {quote(name)}{suggest(name, pipeline.parameters)}",
+                where=where,
+                rule=f"the pipeline has {', '.join(pipeline.parameters)}",
+                remedy="correct the name, or leave the parameter out",
+            )
+        else:
+            _read_value(value, name, pipeline.parameters[name], where, read, checks)
+    for name, parameter in pipeline.parameters.items():
+        if parameter.required and name not in given:
+            checks.add(
+                f"{name} is missing",
+                where="parameters",
+                rule=f"{name} has no default",
+                remedy=f"add --param {name}=VALUE, or {name} to the file of --params",
+            )
+    _check_options(pipeline, read, set(given) - set(read), checks)
+    checks.raise_if_any()
+    return read
+
+
+class _Text(str):
+    """A value of the command line, which has no type of its own."""
+
+    __slots__ = ()
+
+
+def _read_value(value: Any, name: str, parameter: Parameter, where: str, read: dict[str, Any], checks: Checks) -> None:
+    rule, convert = _KINDS.get(parameter.kind, ("a kind that this program knows", _no_value))
+    if parameter.required and parameter.kind == "STRING":
+        rule += " that is not empty"
+    try:
+        read[name] = convert(value)
+        if parameter.required and read[name] == "":
+            raise ValueError
+    except ValueError:
+        read.pop(name, None)
+        quoted = isinstance(value, bool | int | float) and parameter.kind == "STRING"
+        checks.add(
+            f"{name} is {quote(value) if isinstance(value, str) else quote(json.dumps(value, default=str))}",
+            where=where,
+            rule=rule,
+            remedy="put it in quotes" if quoted else "correct the value",
+        )
+
+
+def _no_value(value: Any) -> Any:
+    raise ValueError
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return str(value)
+
+
+def _whole_number(value: Any) -> int:
+    """5, 5.0 or the text '5'."""
+    if isinstance(value, str) and WHOLE_NUMBER.fullmatch(value):
+        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+        return int(value)
+    raise ValueError
+
+
+def _number(value: Any) -> float:
+    """A number, or a text that is one: YAML takes 5e-6 for a text."""
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, _Text) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _json_of(kind: type) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        if isinstance(value, _Text):
+            value = json.loads(value)
+        if not isinstance(value, kind):
+            raise ValueError
+        try:
+            return json.loads(json.dumps(value, allow_nan=False))
+        except TypeError:  # a date, for instance
+            raise ValueError from None
+
+    return convert
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "STRING": ("a text", _text),
+    "NUMBER_INTEGER": ("a whole number", _whole_number),
+    "NUMBER_DOUBLE": ("a number", _number),
+    "BOOLEAN": ("true or false", _truth),
+    "STRUCT": ('names with values, as in {"warmup_steps": 10}', _json_of(dict)),
+    "LIST": ("a list, as in [1, 2]", _json_of(list)),
+}
+
+
+def _check_options(pipeline: CompiledPipeline, read: dict[str, Any], wrong: set[str], checks: Checks) -> None:
+    """The ranges that the steps would check, for a pipeline that has them."""
+    values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
+    for holder, options in OPTIONS.items():
+        if holder not in values:
+            continue
+        names = [field.name for field in dataclasses.fields(options) if field.name in values]
+        further = values[holder] if holder not in wrong else {}
+        try:
+            options.from_mapping(further | {name: values[name] for name in names if name not in wrong})
+        except Problems as error:
+            checks.collect(error)
+
+
+def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
+    try:
+        values = _read_yaml(path, "file of parameters", "name: value, one a line", _load_once)
+    except Problems as error:
+        checks.collect(error)
+        return {}
+    if isinstance(values, dict) and all(isinstance(name, str) for name in values):
+        return values
+    checks.add(
+        "this is no file of parameters",
+        where=str(path),
+        rule="YAML with name: value, one a line",
+        remedy="for instance num_epochs: 3",
+    )
+    return {}
+
+
+def _load_once(text: str) -> Any:
+    """YAML whose names are given once; yaml itself would take the last of them."""
+    node = yaml.compose(text, yaml.SafeLoader)
+    if isinstance(node, yaml.MappingNode):
+        names = [str(key.value) for key, _ in node.value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise yaml.YAMLError(f"given twice: {', '.join(twice)}")
+    return yaml.safe_load(text)
+
+
+def _read_yaml(path: Path, kind: str, remedy: str, load: Callable[[str], Any]) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+        loaded = load(text)
+        return loaded if isinstance(loaded, dict) or loaded is None else list(loaded)
+    except FileNotFoundError:
+        what = "no such file"
+    except IsADirectoryError:
+        what = "this is a folder"
+    except OSError as error:
+        what = f"the file cannot be read: {error.strerror}"
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        what = f"the file is no YAML: {' '.join(str(error).split())}"
+    raise problem(what, where=f"{kind} {path}", rule="a YAML file in UTF-8", remedy=remedy)

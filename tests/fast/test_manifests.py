@@ -1,0 +1,676 @@
+"""What a platform team applies: built without a cluster, every field known, every name the pipeline's."""
+
+import copy
+import ipaddress
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import kubernetes.client
+import pytest
+import yaml
+from kfp import compiler
+
+from manifests import release
+from pipeline import cluster, graph
+from pipeline.connection import SERVER, Access, connect
+from pipeline.parameters import PIPELINE, read_parameters, read_pipeline
+from pipeline.placement import SECRET_VARIABLES
+from pipeline.schedules import read_cron
+from pipeline.settings import load_settings
+from tests.kfp_server import KfpServer
+
+Object = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = ROOT / "manifests"
+COMPONENTS = [MANIFESTS / "components" / name for name in ("egress", "kueue", "pipelines-server")]
+OVERLAYS = [MANIFESTS / "overlays" / name for name in ("dev", "prod")]
+SECRETS = ["osft-artifacts", "osft-hub", "osft-judge", "osft-s3"]
+CLAIM = "osft-workspace"
+PODS = {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}  # KFP's, on all pods of a run
+LARGEST_OBJECT = 262144  # bytes of the annotation in which kubectl apply keeps an object
+
+# The kinds that may be here, with the fields that are in use; for Kubernetes' own the client's model knows all fields.
+CORE = {
+    "ConfigMap": "V1ConfigMap",
+    "NetworkPolicy": "V1NetworkPolicy",
+    "PersistentVolumeClaim": "V1PersistentVolumeClaim",
+    "Role": "V1Role",
+    "RoleBinding": "V1RoleBinding",
+    "Secret": "V1Secret",
+    "ServiceAccount": "V1ServiceAccount",
+}
+CUSTOM: dict[tuple[str, str], Any] = {
+    ("datasciencepipelinesapplications.opendatahub.io/v1", "DataSciencePipelinesApplication"): {
+        "dspVersion": str,
+        "podToPodTLS": bool,
+        "apiServer": {"pipelineStore": str, "cABundle": {"configMapName": str, "configMapKey": str}},
+        "scheduledWorkflow": {"cronScheduleTimezone": str},
+        "database": {"mariaDB": {"deploy": bool, "pvcSize": str}},
+        "objectStorage": {
+            "externalStorage": {
+                "scheme": str,
+                "host": str,
+                "bucket": str,
+                "region": str,
+                "s3CredentialsSecret": {"secretName": str, "accessKey": str, "secretKey": str},
+            }
+        },
+    },
+    ("kueue.x-k8s.io/v1beta2", "LocalQueue"): {"clusterQueue": str},
+    ("pipelines.kubeflow.org/v2beta1", "Pipeline"): {"displayName": str, "description": str},
+    ("pipelines.kubeflow.org/v2beta1", "PipelineVersion"): {
+        "displayName": str,
+        "description": str,
+        "pipelineName": str,
+        "pipelineSpec": dict,
+        "platformSpec": dict,
+    },
+}
+
+
+# What kustomize does, as far as it is used here
+
+
+def build(folder: Path) -> list[Object]:
+    """The objects of a kustomization; a key that is not understood is an error."""
+    return _apply(_kustomization(folder), folder, [])
+
+
+def _kustomization(folder: Path) -> Object:
+    content = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
+    known = {"apiVersion", "kind", "namespace", "resources", "components", "patches", "labels"}
+    assert set(content) <= known, f"{folder}: {set(content) - known}"
+    return content
+
+
+def _apply(content: Object, folder: Path, objects: list[Object]) -> list[Object]:
+    """Add a kustomization's resources and components to objects, and change all of them as it says."""
+    for entry in content.get("resources", []):
+        path = (folder / entry).resolve()
+        objects += build(path) if path.is_dir() else _read(path)
+    for entry in content.get("components", []):
+        component = (folder / entry).resolve()
+        objects = _apply(_kustomization(component), component, objects)
+    for patch in content.get("patches", []):
+        targets = [
+            found
+            for found in objects
+            if (found["kind"], found["metadata"]["name"]) == (patch["target"]["kind"], patch["target"]["name"])
+        ]
+        assert targets, f"{folder}: {patch['target']} is no object"
+        for target in targets:
+            _patch(target, yaml.safe_load(patch["patch"]))
+    for found in objects:
+        for labels in content.get("labels", []):
+            assert set(labels) == {"pairs"}, "selectors must stay as they are written"
+            found["metadata"].setdefault("labels", {}).update(labels["pairs"])
+        if "namespace" in content:
+            found["metadata"]["namespace"] = content["namespace"]
+            for subject in found.get("subjects", []):
+                subject["namespace"] = content["namespace"]
+    return objects
+
+
+def _patch(target: Object, operations: list[Object]) -> None:
+    for operation in operations:
+        assert operation["op"] == "replace"
+        *path, last = operation["path"].strip("/").split("/")
+        place = target
+        for key in path:
+            place = place[key]
+        assert last in place, operation["path"]
+        place[last] = operation["value"]
+
+
+def _read(path: Path) -> list[Object]:
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+
+
+def _write_kustomization(folder: Path, resources: list[Path], components: list[Path]) -> Path:
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "team-a",
+        "resources": [os.path.relpath(path, folder) for path in resources],
+        "components": [os.path.relpath(path, folder) for path in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A platform team's own overlay: all components, and the pipeline itself."""
+    folder = tmp_path_factory.mktemp("everything").resolve()
+    _run_release(PIPELINE, folder / "pipeline.yaml").check_returncode()
+    return _write_kustomization(folder, [OVERLAYS[0], folder / "pipeline.yaml"], COMPONENTS)
+
+
+@pytest.fixture(params=["base", "overlays/dev", "overlays/prod", "everything"])
+def folder(request: pytest.FixtureRequest, everything: Path) -> Path:
+    return everything if request.param == "everything" else MANIFESTS / request.param
+
+
+@pytest.fixture(scope="module")
+def objects(everything: Path) -> list[Object]:
+    return build(everything)
+
+
+class GoLoader(yaml.SafeLoader):
+    """Reads numbers as Kubernetes does: 5e-06 is one, for PyYAML only 5.0e-06 is."""
+
+
+GoLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def one(objects: list[Object], kind: str, name: str = "") -> Object:
+    (found,) = (item for item in objects if item["kind"] == kind and name in ("", item["metadata"]["name"]))
+    return found
+
+
+def template(name: str) -> Object:
+    (content,) = _read(MANIFESTS / "secrets" / f"{name}.yaml")
+    return content
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All keys and values, as text."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key)
+            yield from texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)
+    else:
+        yield str(value)
+
+
+def _run_release(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "manifests.release", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+# Files and objects
+
+
+def test_every_file_has_its_place() -> None:
+    kustomizations = [path.parent for path in MANIFESTS.rglob("kustomization.yaml")]
+    used = [
+        (folder / entry).resolve()
+        for folder in kustomizations
+        for entry in _kustomization(folder).get("resources", [])
+        if entry.endswith(".yaml")
+    ]
+    templates = [MANIFESTS / "secrets" / f"{name}.yaml" for name in SECRETS]
+    files = [path for path in MANIFESTS.rglob("*.yaml") if path.name != "kustomization.yaml"]
+
+    assert sorted(kustomizations) == sorted([MANIFESTS / "base", *COMPONENTS, *OVERLAYS])
+    assert sorted(files) == sorted([*used, *templates])
+
+
+def test_a_build_has_one_object_of_a_name_all_in_its_namespace(folder: Path) -> None:
+    built = build(folder)
+    namespace = _kustomization(folder).get("namespace")
+
+    assert len(built) >= 6
+    assert len({(item["kind"], item["metadata"]["name"]) for item in built}) == len(built)
+    assert {item["metadata"].get("namespace") for item in built} == {namespace}
+    assert all(item["metadata"]["labels"]["app.kubernetes.io/part-of"] == "osft-pipeline" for item in built)
+
+
+def test_overlays_are_two_projects() -> None:
+    assert len({_kustomization(overlay)["namespace"] for overlay in OVERLAYS}) == 2
+
+
+def test_names_are_written_and_not_generated(folder: Path) -> None:
+    for item in build(folder):
+        assert "generateName" not in item["metadata"]
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", item["metadata"]["name"])
+    for path in MANIFESTS.rglob("kustomization.yaml"):
+        assert "Generator" not in path.read_text(encoding="utf-8")
+
+
+def test_components_that_an_overlay_offers_exist() -> None:
+    for overlay in OVERLAYS:
+        offered = re.findall(
+            r"\.\./\.\./components/[\w-]+", (overlay / "kustomization.yaml").read_text(encoding="utf-8")
+        )
+        assert offered
+        assert all((overlay / path).resolve() in COMPONENTS for path in offered)
+
+
+def test_every_object_is_explained() -> None:
+    files = [path for path in MANIFESTS.rglob("*.yaml") if path.name != "kustomization.yaml"]
+    for path in files:
+        for text in path.read_text(encoding="utf-8").split("\n---\n"):
+            assert re.match(r"(#.*\n)+apiVersion: ", text), f"{path}: an object without a comment before it"
+        if path.parent.name != "secrets":
+            assert "platform team change" in path.read_text(encoding="utf-8").replace("\n# ", " "), path
+
+
+# Schemas
+
+
+def problem_of(item: Object) -> str:
+    """What is wrong with an object's fields; empty when nothing is."""
+    if (item["apiVersion"], item["kind"]) in CUSTOM:
+        spec = CUSTOM[item["apiVersion"], item["kind"]]
+        unknown = set(item) - {"apiVersion", "kind", "metadata", "spec"}
+        return f"unknown {unknown}" if unknown else _differs(item["spec"], spec, "spec")
+    assert item["kind"] in CORE, f"{item['kind']} is not among the kinds that may be here"
+    answer = type("Answer", (), {"data": json.dumps(item)})
+    api = kubernetes.client.ApiClient(kubernetes.client.Configuration())
+    try:
+        model = api.deserialize(answer, CORE[item["kind"]])  # drops what it does not know, misses what is required
+    except ValueError as error:
+        return str(error)
+    understood = api.sanitize_for_serialization(model)
+    return "" if understood == item else f"understood as {understood}"
+
+
+def _differs(value: Any, known: Any, path: str) -> str:
+    if isinstance(known, dict):
+        if set(value) != set(known):
+            return f"{path}: {set(value) ^ set(known)}"
+        return next(filter(None, (_differs(value[key], known[key], f"{path}.{key}") for key in known)), "")
+    return "" if isinstance(value, known) and value not in ("", {}) else f"{path}: {value!r}"
+
+
+def test_every_field_is_known(folder: Path) -> None:
+    for item in [*build(folder), *map(template, SECRETS)]:
+        assert problem_of(item) == "", item["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        ("PersistentVolumeClaim", ("spec", "storageClass"), "fast"),
+        ("PersistentVolumeClaim", ("spec", "accessModes"), "ReadWriteMany"),
+        ("RoleBinding", ("roleRef", "name"), None),
+        ("Role", ("rules", 0, "verbs"), None),
+        ("NetworkPolicy", ("spec", "policyType"), ["Egress"]),
+        ("LocalQueue", ("spec", "queue"), "default"),
+        ("DataSciencePipelinesApplication", ("spec", "apiServer", "pipelinesStore"), "kubernetes"),
+        ("DataSciencePipelinesApplication", ("spec", "podToPodTLS"), "yes"),
+        ("PipelineVersion", ("spec", "pipelineSpec"), {}),
+    ],
+)
+def test_the_check_of_fields_finds_a_wrong_one(
+    objects: list[Object], kind: str, path: tuple[Any, ...], value: Any
+) -> None:
+    item = copy.deepcopy(next(found for found in objects if found["kind"] == kind))
+    place = item
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+
+    assert problem_of(item)
+
+
+def test_kubectl_builds_the_same(folder: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not on PATH")
+    built = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=True)
+
+    def order(item: Object) -> tuple[str, str]:
+        return item["kind"], item["metadata"]["name"]
+
+    assert sorted(yaml.load_all(built.stdout, GoLoader), key=order) == sorted(build(folder), key=order)
+
+
+def test_kubernetes_accepts_every_object_strictly(folder: Path) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for item in [*build(folder), *map(template, SECRETS)]:
+        if item["kind"] in CORE:
+            kubernetes_validate.validate(item, "1.32", strict=True)
+
+
+# Names that the pipeline uses
+
+
+def test_the_claim_is_the_one_that_the_pipeline_mounts(folder: Path) -> None:
+    claim = one(build(folder), "PersistentVolumeClaim")
+
+    assert claim["metadata"]["name"] == load_settings().workspace.claim == CLAIM
+    assert claim["spec"]["accessModes"] in (["ReadWriteMany"], ["ReadWriteOnce"])
+
+
+def test_the_workspace_has_room_for_an_8b_model_and_results() -> None:
+    sizes = [
+        one(build(overlay), "PersistentVolumeClaim")["spec"]["resources"]["requests"]["storage"] for overlay in OVERLAYS
+    ]
+    base_model, result, checkpoints = 16, 16, 24
+
+    gibibytes = [int(size.removesuffix("Gi")) for size in sizes]
+    assert gibibytes == sorted(gibibytes)
+    assert all(size >= base_model + 3 * result + checkpoints for size in gibibytes)
+
+
+def test_every_secret_of_the_cluster_file_has_a_template_with_the_keys_that_steps_read() -> None:
+    secrets = load_settings().secrets
+
+    assert set(secrets) == set(SECRET_VARIABLES)
+    assert {*secrets.values(), "osft-artifacts"} == set(SECRETS)
+    for purpose, name in secrets.items():
+        assert template(name)["metadata"]["name"] == name
+        assert set(template(name)["stringData"]) == set(SECRET_VARIABLES[purpose]), name
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_s_template_has_no_value_and_says_how_to_make_it(name: str) -> None:
+    content = template(name)
+    comment = "".join(re.findall(r"^#.*\n", (MANIFESTS / "secrets" / f"{name}.yaml").read_text(encoding="utf-8"), re.M))
+
+    assert "data" not in content
+    assert set(content["stringData"].values()) == {""}
+    assert f"oc create secret generic {content['metadata']['name']} --from-env-file=/dev/stdin\n" in comment
+    for key in content["stringData"]:
+        assert re.search(rf"\b{key}\b", comment), key
+
+
+def test_no_secret_is_applied(folder: Path) -> None:
+    assert "Secret" not in {item["kind"] for item in build(folder)}
+
+
+def test_the_queue_is_the_one_that_a_cluster_file_names(objects: list[Object]) -> None:
+    queue = one(objects, "LocalQueue")["metadata"]["name"]
+    text = (MANIFESTS / "components" / "kueue" / "local-queue.yaml").read_text(encoding="utf-8")
+    named = re.findall(
+        r'^queue\s*=\s*"(.+)"', (ROOT / "pipeline/clusters/default.toml").read_text(encoding="utf-8"), re.M
+    )
+
+    assert f"kueue.x-k8s.io/queue-name: {queue}," in text
+    assert set(named) <= {queue}
+    for match in re.findall(r"kueue.x-k8s.io/queue-name: (\S+)", PIPELINE.read_text(encoding="utf-8")):
+        assert match == queue
+
+
+# The account that schedules
+
+
+def test_the_account_may_use_one_pipelines_server_and_nothing_else(folder: Path) -> None:
+    built = build(folder)
+    (rule,) = one(built, "Role")["rules"]
+    binding = one(built, "RoleBinding")
+
+    assert rule["apiGroups"] == ["datasciencepipelinesapplications.opendatahub.io"]
+    assert rule["resources"] == ["datasciencepipelinesapplications/api"]
+    assert len(rule["resourceNames"]) == 1
+    assert binding["roleRef"] == {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "Role",
+        "name": one(built, "Role")["metadata"]["name"],
+    }
+    (subject,) = binding["subjects"]
+    assert subject.pop("namespace", None) == _kustomization(folder).get("namespace")
+    assert subject == {"kind": "ServiceAccount", "name": one(built, "ServiceAccount")["metadata"]["name"]}
+    assert one(built, "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_the_account_s_verbs_are_what_the_commands_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent")
+    pipeline = read_pipeline(PIPELINE)
+    values = read_parameters(pipeline, ["data=/mnt/osft/qa.csv", "questions=/mnt/osft/gaps.csv"], None)
+    crons = [read_cron(text, datetime(2026, 1, 1, tzinfo=UTC)) for text in ("0 0 2 * * 0", "0 0 2 * * 1")]
+    with KfpServer(token="token") as server:
+        connection = connect(Access(host=server.url, token="token"))
+        cluster.upload(connection, pipeline, False)
+        cluster.submit(connection, pipeline, values, False)
+        for cron in crons:
+            cluster.schedule(connection, pipeline, "weekly", cron, values, False, settle_seconds=0)
+        cluster.status(connection, pipeline.name, 1)
+        cluster.unschedule(connection, pipeline.name, "weekly", False, settle_seconds=0)
+        used = {request.method for request in server.requests}
+
+    verb = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+    (rule,) = one(build(OVERLAYS[0]), "Role")["rules"]
+    assert set(rule["verbs"]) == {verb[method] for method in used}
+
+
+# The pipelines server
+
+
+def test_the_sample_server_is_the_one_that_the_commands_and_the_account_mean(objects: list[Object]) -> None:
+    server = one(objects, "DataSciencePipelinesApplication")
+    name = server["metadata"]["name"]
+
+    assert f"//ds-pipeline-{name}." in SERVER
+    assert one(objects, "Role")["rules"][0]["resourceNames"] == [name]
+    assert server["spec"]["scheduledWorkflow"]["cronScheduleTimezone"] == "UTC"
+    assert server["spec"]["apiServer"]["pipelineStore"] == "kubernetes"
+
+
+def test_the_sample_server_finds_its_credentials_and_authorities(objects: list[Object]) -> None:
+    spec = one(objects, "DataSciencePipelinesApplication")["spec"]
+    credentials = spec["objectStorage"]["externalStorage"]["s3CredentialsSecret"]
+    authorities = one(objects, "ConfigMap")
+
+    assert set(template(credentials["secretName"])["stringData"]) == {
+        credentials["accessKey"],
+        credentials["secretKey"],
+    }
+    assert spec["apiServer"]["cABundle"] == {
+        "configMapName": authorities["metadata"]["name"],
+        "configMapKey": "ca-bundle.crt",  # OpenShift's name
+    }
+
+
+def test_openshift_fills_in_the_trusted_authorities(folder: Path) -> None:
+    authorities = one(build(folder), "ConfigMap")
+
+    assert authorities["metadata"]["labels"]["config.openshift.io/inject-trusted-cabundle"] == "true"
+    assert "data" not in authorities
+
+
+# Least privilege
+
+
+def test_nothing_needs_privileges(folder: Path) -> None:
+    built = build(folder)
+
+    assert {item["kind"] for item in built} <= {*CORE, *(kind for _, kind in CUSTOM)}
+    written = {text for item in built if item["kind"] != "PipelineVersion" for text in texts(item)}
+    assert not written & {
+        "*",
+        "privileged",
+        "hostPath",
+        "securityContext",
+        "securitycontextconstraints",
+        "cluster-admin",
+    }
+
+
+def test_a_step_s_pod_asks_for_no_privileges(objects: list[Object]) -> None:
+    executors = one(objects, "PipelineVersion")["spec"]["platformSpec"]["platforms"]["kubernetes"]["deploymentSpec"]
+    assert not {"securityContext", "hostPathMount", "privileged"} & set(texts(executors))
+
+
+def test_nobody_can_connect_to_a_pod_of_a_run(folder: Path) -> None:
+    policy = one(build(folder), "NetworkPolicy", "osft-no-ingress")["spec"]
+
+    assert policy == {"podSelector": PODS, "policyTypes": ["Ingress"]}
+
+
+def may_connect(rules: list[Object], address: str, port: int) -> bool:
+    """Whether one of a policy's rules for addresses lets a TCP connection through."""
+    where = ipaddress.ip_address(address)
+    for rule in rules:
+        blocks = [peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer]
+        inside = any(
+            where in ipaddress.ip_network(block["cidr"])
+            and not any(where in ipaddress.ip_network(exception) for exception in block.get("except", []))
+            for block in blocks
+        )
+        if inside and {"protocol": "TCP", "port": port} in rule["ports"]:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "allowed"),
+    [
+        ("192.0.2.7", 443, True),
+        ("2001:db8::7", 443, True),
+        ("10.0.0.1", 6443, True),
+        ("172.30.0.1", 8443, True),
+        ("192.0.2.7", 80, False),
+        ("192.0.2.7", 22, False),
+        ("169.254.169.254", 443, False),
+        ("fd00:ec2::254", 443, False),
+    ],
+)
+def test_in_production_steps_connect_to_https_and_never_to_the_cloud_s_metadata(
+    address: str, port: int, allowed: bool
+) -> None:
+    policy = one(build(OVERLAYS[1]), "NetworkPolicy", "osft-egress")["spec"]
+
+    assert policy["podSelector"] == PODS
+    assert policy["policyTypes"] == ["Egress"]
+    assert may_connect(policy["egress"], address, port) is allowed
+
+
+def test_in_production_steps_resolve_names_and_reach_their_project() -> None:
+    rules = one(build(OVERLAYS[1]), "NetworkPolicy", "osft-egress")["spec"]["egress"]
+    names, project, _ = rules
+
+    assert names["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}}]
+    assert {(port["protocol"], port["port"]) for port in names["ports"]} >= {("UDP", 5353), ("TCP", 5353)}
+    assert project == {"to": [{"podSelector": {}}]}
+
+
+def test_no_image_and_no_host_of_ours_is_named() -> None:
+    files = [path for path in MANIFESTS.rglob("*") if path.suffix in (".yaml", ".md", ".py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    hosts = set(re.findall(r"\b(?:[a-z0-9-]+\.)+(?:io|com|org|net|internal|local)\b", text))
+
+    assert len(files) > 15
+    assert not re.search(r"^\s*-?\s*image:", text, re.M)
+    assert hosts == {
+        "s3.example.com",
+        "app.kubernetes.io",
+        "argocd.argoproj.io",
+        "config.openshift.io",
+        "datasciencepipelinesapplications.opendatahub.io",
+        "kubernetes.io",
+        "kueue.openshift.io",
+        "kueue.x-k8s.io",
+        "kustomize.config.k8s.io",
+        "networking.k8s.io",
+        "nvidia.com",
+        "pipelines.kubeflow.org",
+        "rbac.authorization.k8s.io",
+    }
+
+
+# Argo CD
+
+
+def wave(item: Object) -> int:
+    return int(item["metadata"].get("annotations", {}).get("argocd.argoproj.io/sync-wave", "0"))
+
+
+@pytest.mark.parametrize(
+    "kind", ["PersistentVolumeClaim", "DataSciencePipelinesApplication", "Pipeline", "PipelineVersion"]
+)
+def test_what_holds_data_or_history_is_never_pruned(objects: list[Object], kind: str) -> None:
+    annotations = one(objects, kind)["metadata"]["annotations"]
+
+    assert annotations["argocd.argoproj.io/sync-options"] == "Prune=false,Delete=false"
+
+
+def test_a_pipeline_comes_before_its_version_and_the_claim_comes_last(objects: list[Object]) -> None:
+    first, second, last = (
+        wave(one(objects, kind)) for kind in ("Pipeline", "PipelineVersion", "PersistentVolumeClaim")
+    )
+
+    assert 0 < first < second < last
+    assert [item["kind"] for item in objects if wave(item) >= last] == ["PersistentVolumeClaim"]
+
+
+# The pipeline as objects
+
+
+def test_a_release_holds_the_compiled_pipeline_and_is_named_as_upload_names_it(objects: list[Object]) -> None:
+    compiled = read_pipeline(PIPELINE)
+    spec, platform = _read(PIPELINE)
+    version = one(objects, "PipelineVersion")
+
+    assert (
+        one(objects, "Pipeline")["metadata"]["name"] == version["spec"]["pipelineName"] == spec["pipelineInfo"]["name"]
+    )
+    assert version["metadata"]["name"] == version["spec"]["displayName"] == compiled.version
+    assert version["spec"]["pipelineSpec"] == spec
+    assert version["spec"]["platformSpec"] == platform
+
+
+def test_the_same_content_is_the_same_object_and_other_content_another(tmp_path: Path) -> None:
+    spec, platform = _read(PIPELINE)
+    same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
+    same.write_text("# moved about\n" + yaml.safe_dump_all([spec, platform], sort_keys=False), encoding="utf-8")
+    other.write_text(yaml.safe_dump_all([spec | {"sdkVersion": "kfp-2.16.2"}, platform]), encoding="utf-8")
+
+    (pipeline, version), of_same, of_other = map(release.objects_of, (PIPELINE, same, other))
+    assert of_same == [pipeline, version]
+    assert of_other[0] == pipeline
+    assert of_other[1]["metadata"]["name"] != version["metadata"]["name"]
+
+
+def test_objects_have_the_form_that_kfp_gives_them(tmp_path: Path) -> None:
+    options = compiler.KubernetesManifestOptions(include_pipeline_manifest=True)
+    file = tmp_path / "kfp.yaml"
+    compiler.Compiler().compile(
+        graph.build(load_settings()),
+        str(file),
+        kubernetes_manifest_format=True,
+        kubernetes_manifest_options=options,
+    )
+
+    for theirs, ours in zip(_read(file), release.objects_of(PIPELINE), strict=True):
+        assert (theirs["apiVersion"], theirs["kind"]) == (ours["apiVersion"], ours["kind"])
+        assert set(ours["spec"]) == {*theirs["spec"], "description"}
+        for key in ("pipelineName", "platformSpec"):
+            assert theirs["spec"].get(key) == ours["spec"].get(key)
+
+
+def test_an_object_is_small_enough_for_kubectl_apply(objects: list[Object]) -> None:
+    assert all(len(json.dumps(item)) < LARGEST_OBJECT for item in objects)
+
+
+def test_a_release_of_something_else_is_an_error_without_a_traceback(tmp_path: Path) -> None:
+    wrong, output = tmp_path / "wrong.yaml", tmp_path / "pipeline.yaml"
+    wrong.write_text("kind: ConfigMap\n", encoding="utf-8")
+
+    done = _run_release(wrong, output)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert str(wrong) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not output.exists()
+
+
+# The documents
+
+
+def test_the_readme_names_what_is_there() -> None:
+    text = (MANIFESTS / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^([\w/.-]+)\s{2,}\S", text, re.M)
+    applied = re.findall(r"(?:apply -k|kustomize) (manifests/\S+?)[`,]", text)
+
+    assert len(listed) == 8
+    assert all((MANIFESTS / path).exists() for path in listed)
+    assert applied
+    assert all((ROOT / path / "kustomization.yaml").exists() for path in applied)
