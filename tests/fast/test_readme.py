@@ -4,12 +4,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 
+from pipeline.cli import app
 from pipeline.compile import COMPILED
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
 def parameter_table() -> str:
@@ -49,3 +52,15 @@ def test_the_commands_that_it_names_exist() -> None:
     assert {"demo", "test", "check", "fix"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_command_lines_that_it_shows_have_the_options_that_there_are() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    shown = re.findall(r"osft-pipeline ([a-z]+) (.*)", README + EVALUATION)
+
+    assert {"run", "evaluate", "compile", "plan", "upload", "submit", "schedule"} <= {name for name, _ in shown}
+    for name, arguments in shown:
+        if name not in commands:
+            continue  # a sentence about the program
+        known = {option for parameter in commands[name].params for option in parameter.opts} | {"--help"}
+        assert set(re.findall(r"(?<!\w)--[a-z-]+", arguments)) <= known, f"{name} {arguments}"
