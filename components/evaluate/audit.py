@@ -155,9 +155,12 @@ def rounding_norm(saved: Tensor, change: Tensor) -> float:
         change: float32.
     """
     exponents = torch.frexp(saved.float())[1]
-    spacing = torch.ldexp(torch.tensor(torch.finfo(saved.dtype).eps / 2, device=saved.device), exponents)
+    spacing = (
+        torch.exp2(exponents.float()) * (torch.finfo(saved.dtype).eps / 2) * (saved != 0)
+    )  # zeros' neighbours are next to nothing
     squares = spacing.square()
-    mean = float((squares * (change.abs() / spacing).clamp(max=1)).sum() / squares.sum())
+    moved = (change.abs() / spacing.clamp_min(torch.finfo(torch.float32).tiny)).clamp(max=1)
+    mean = float((squares * moved).sum() / squares.sum()) if squares.any() else 0.0
     variance = mean - mean**2 * math.pi / 2 if mean < 1 / math.pi else 1 / 6
     return float(spacing.norm()) * min(1 / 6, variance) ** 0.5
 
