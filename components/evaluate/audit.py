@@ -155,9 +155,8 @@ def rounding_norm(saved: Tensor, change: Tensor) -> float:
         change: float32.
     """
     exponents = torch.frexp(saved.float())[1]
-    spacing = (
-        torch.exp2(exponents.float()) * (torch.finfo(saved.dtype).eps / 2) * (saved != 0)
-    )  # zeros' neighbours are next to nothing
+    spacing = torch.exp2(exponents.float()) * (torch.finfo(saved.dtype).eps / 2)
+    spacing *= saved != 0  # a zero's neighbours are next to nothing away
     squares = spacing.square()
     moved = (change.abs() / spacing.clamp_min(torch.finfo(torch.float32).tiny)).clamp(max=1)
     mean = float((squares * moved).sum() / squares.sum()) if squares.any() else 0.0
