@@ -140,7 +140,8 @@ def read_training_data(uri: str) -> list[tuple[str, str]]:
     Raises:
         Problems: when it is neither.
     """
-    if not read_bytes(uri).lstrip().startswith(b'{"messages"'):
+    content = read_bytes(uri)
+    if not content.lstrip().startswith(b'{"messages"'):
         table = read_table(uri)
         needed = (COLUMNS["question"], COLUMNS["response"])
         if missing := [column for column in needed if column not in table.columns]:
@@ -153,7 +154,7 @@ def read_training_data(uri: str) -> list[tuple[str, str]]:
         return [(clean(question), clean(response)) for question, response in table[list(needed)].to_numpy().tolist()]
     checks = Checks()
     rows = []
-    for number, line in enumerate(read_bytes(uri).decode("utf-8", "replace").rstrip("\n").split("\n"), 1):
+    for number, line in enumerate(content.decode("utf-8", "replace").rstrip("\n").split("\n"), 1):
         try:
             row = json.loads(line)
             chat.check_row(row)
