@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, TypeVar
 
+from components import step_records
 from components.problems import Problems
 
 SEPARATOR = " | "
@@ -42,7 +43,7 @@ def printable_lines(text: str) -> str:
 def run_step(
     name: str, core: Callable[Parameters, Report], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Report:
-    """Run a step's core: name it in its lines, time it, and end the process with code 1 on an error.
+    """Run a step's core: name it in its lines, time it, record it, and end the process with code 1 on an error.
 
     A user's mistake (`Problems`) is printed without a traceback, anything else with one.
     """
@@ -50,17 +51,29 @@ def run_step(
     _step = name
     started = time.monotonic()
     say("started")
+    _record(step_records.begin, name)
     try:
         report = core(*args, **kwargs)
     except Problems as error:
         say(f"error: {error}")
+        _record(step_records.end, step_records.FAILED, str(error))
         raise SystemExit(1) from None
-    except Exception:
+    except Exception as error:
         say(f"error: this is a fault of the program, not of your input\n{traceback.format_exc()}")
+        _record(step_records.end, step_records.FAILED, f"a fault of the program: {type(error).__name__}, see its log")
         raise SystemExit(1) from None
+    _record(step_records.end, step_records.FINISHED)
     say(f"finished in {duration(time.monotonic() - started)}")
     sys.stdout.flush()
     return report
+
+
+def _record(write: Callable[..., None], *args: str) -> None:
+    """Record what happens; a workspace that cannot be written stops the step where it needs it, and not here."""
+    try:
+        write(*args)
+    except OSError as error:
+        say(f"this is not recorded for the message at the run's end: {error.strerror}")
 
 
 def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:

@@ -1,8 +1,9 @@
 """The workspace, one volume on the cluster and one folder on a laptop: what lies where.
 
 <workspace>/models/<org>--<name>/<commit>/   the base model and snapshot.json
-<workspace>/runs/<run key>/                  metrics.jsonl, summary.json, report.html
+<workspace>/runs/<run key>/                  metrics.jsonl, summary.json, report.html, published.json
 <workspace>/adapted/<run key>/               the adapted model and training_report.json
+<workspace>/pipeline-runs/<KFP's run id>/    what each step of a run on the cluster did
 """
 
 import os
@@ -14,6 +15,8 @@ from components.problems import Checks
 SNAPSHOT_MANIFEST = "snapshot.json"
 TRAINING_REPORT = "training_report.json"
 SUMMARY = "summary.json"
+PUBLISHED = "published.json"
+STEP_RECORDS = "pipeline-runs"
 GIB = 2**30
 
 

@@ -1,4 +1,6 @@
-"""What flows where, from the SDG output to the evaluated model. Where the steps run is placement.py's matter."""
+"""What flows where, from the SDG output to the published model. Where the steps run is placement.py's matter."""
+
+import contextlib
 
 from kfp import dsl
 from kfp.dsl import base_component
@@ -8,13 +10,16 @@ from components.evaluate.options import EvaluationOptions
 from components.format_chat.component import format_chat
 from components.ingest_sdg.component import ingest_sdg
 from components.ingest_sdg.core import ACCEPTED_JUDGMENTS
+from components.notify.component import notify
 from components.plan_training.component import plan_training
+from components.publish.component import publish
 from components.snapshot_model.component import snapshot_model
 from components.train_osft.component import train_osft
 from components.train_osft.options import TrainingOptions
 from pipeline.placement import place
 from pipeline.settings import ClusterSettings
 
+PRODUCT_LABEL = "nvidia.com/gpu.product"
 MODEL = "ibm-granite/granite-3.2-8b-instruct"
 REVISION = "main"
 SYSTEM_PROMPT = "You are an expert on our documents. Answer precisely and briefly."
@@ -22,8 +27,12 @@ TRAINING = TrainingOptions()
 EVALUATION = EvaluationOptions()
 
 
-def build(settings: ClusterSettings) -> base_component.BaseComponent:
-    """The pipeline for a cluster."""
+def build(settings: ClusterSettings, notifies: bool = True) -> base_component.BaseComponent:
+    """The pipeline for a cluster.
+
+    Args:
+        notifies: with the exit handler; kfp.local knows none.
+    """
 
     @dsl.pipeline(
         name="osft",
@@ -53,6 +62,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         regressed_max: int = EVALUATION.regressed_max,
         retention_drop_max: float = EVALUATION.retention_drop_max,
         evaluation_options: dict = {},  # noqa: B006
+        publish_as: str = "",
         workspace: str = settings.workspace.mount_path,
     ) -> None:
         """Teach a language model new domain knowledge with OSFT and evaluate what it achieved.
@@ -80,60 +90,76 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
             regressed_max: good enough when at most so many gap questions are lost, from 0
             retention_drop_max: good enough when general knowledge drops by at most so many percentage points, 0 to 100
             evaluation_options: further options, for instance {"max_answer_tokens": 128, "lm_eval_tasks": "arc_easy"}
+            publish_as: a good model's name in the registry; empty: the base model's with -osft behind it
             workspace: folder for models and results, on the workspace volume
         """
-        ingested = ingest_sdg(
-            data=data,
-            questions=questions,
-            retention_questions=retention_questions,
-            columns=columns,
-            accepted_judgments=accepted_judgments,
-        )
-        formatted = format_chat(records=ingested.outputs["records"], system_prompt=system_prompt)
-        fetched = snapshot_model(model=model, revision=revision, workspace=workspace)
-        planned = plan_training(
-            dataset=formatted.outputs["dataset"],
-            snapshot=fetched.outputs["snapshot"],
-            workspace=workspace,
-            unfreeze_rank_ratio=unfreeze_rank_ratio,
-            num_epochs=num_epochs,
-            effective_batch_size=effective_batch_size,
-            learning_rate=learning_rate,
-            max_seq_len=max_seq_len,
-            max_tokens_per_gpu=max_tokens_per_gpu,
-            seed=seed,
-            training_options=training_options,
-            judge_url=judge_url,
-            judge_model=judge_model,
-            closed_min=closed_min,
-            regressed_max=regressed_max,
-            retention_drop_max=retention_drop_max,
-            evaluation_options=evaluation_options,
-            gpus=int(settings.gpu.count),
-            gpu_memory_gib=settings.gpu.memory_gib,
-        )
+        told = notify(runs_page=settings.dashboard.runs_page) if notifies else None
+        with dsl.ExitHandler(told, name="osft") if told else contextlib.nullcontext():
+            ingested = ingest_sdg(
+                data=data,
+                questions=questions,
+                retention_questions=retention_questions,
+                columns=columns,
+                accepted_judgments=accepted_judgments,
+            )
+            formatted = format_chat(records=ingested.outputs["records"], system_prompt=system_prompt)
+            fetched = snapshot_model(model=model, revision=revision, workspace=workspace)
+            planned = plan_training(
+                dataset=formatted.outputs["dataset"],
+                snapshot=fetched.outputs["snapshot"],
+                workspace=workspace,
+                unfreeze_rank_ratio=unfreeze_rank_ratio,
+                num_epochs=num_epochs,
+                effective_batch_size=effective_batch_size,
+                learning_rate=learning_rate,
+                max_seq_len=max_seq_len,
+                max_tokens_per_gpu=max_tokens_per_gpu,
+                seed=seed,
+                training_options=training_options,
+                judge_url=judge_url,
+                judge_model=judge_model,
+                closed_min=closed_min,
+                regressed_max=regressed_max,
+                retention_drop_max=retention_drop_max,
+                evaluation_options=evaluation_options,
+                gpus=int(settings.gpu.count),
+                gpu_memory_gib=settings.gpu.memory_gib,
+                gpu_product=settings.gpu.node_selector.get(PRODUCT_LABEL, ""),
+                publish_as=publish_as,
+                registry=settings.model_registry.url,
+            )
+            with dsl.If(planned.outputs["Output"] == True, name="anything-to-do"):  # noqa: E712 - KFP compiles the comparison
+                trained = train_osft(
+                    dataset=formatted.outputs["dataset"],
+                    snapshot=fetched.outputs["snapshot"],
+                    plan=planned.outputs["plan"],
+                    workspace=workspace,
+                )
+                evaluated = evaluate(
+                    dataset=formatted.outputs["dataset"],
+                    snapshot=fetched.outputs["snapshot"],
+                    adapted=trained.outputs["adapted"],
+                    plan=planned.outputs["plan"],
+                    workspace=workspace,
+                )
+                with dsl.If(evaluated.outputs["Output"] == True, name="good-enough"):  # noqa: E712
+                    published = publish(
+                        adapted=trained.outputs["adapted"],
+                        plan=planned.outputs["plan"],
+                        workspace=workspace,
+                        claim=settings.workspace.claim,
+                        mount_path=settings.workspace.mount_path,
+                    )
         tasks = {
             "ingest_sdg": ingested,
             "format_chat": formatted,
             "snapshot_model": fetched,
             "plan_training": planned,
+            "train_osft": trained,
+            "evaluate": evaluated,
+            "publish": published,
         }
-        with dsl.If(planned.outputs["Output"] == True, name="anything-to-do"):  # noqa: E712 - KFP compiles the comparison
-            trained = train_osft(
-                dataset=formatted.outputs["dataset"],
-                snapshot=fetched.outputs["snapshot"],
-                plan=planned.outputs["plan"],
-                workspace=workspace,
-            )
-            evaluated = evaluate(
-                dataset=formatted.outputs["dataset"],
-                snapshot=fetched.outputs["snapshot"],
-                adapted=trained.outputs["adapted"],
-                plan=planned.outputs["plan"],
-                workspace=workspace,
-            )
-        tasks |= {"train_osft": trained, "evaluate": evaluated}
-        for step, task in tasks.items():
+        for step, task in (tasks | ({"notify": told} if told else {})).items():
             place(task, step, settings)
 
     return osft

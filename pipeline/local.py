@@ -53,14 +53,19 @@ def run(settings: ClusterSettings, parameters: dict[str, Any], workspace: Path, 
     ConditionEvaluator.evaluate_condition = staticmethod(evaluate_condition)
     with _shown(console, log), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kfp.local remarks on the images' names
-        build(on_this_machine(settings))(**parameters)
+        build(on_this_machine(settings), notifies=False)(**parameters)
     plan = read_json(next(root.glob("*/plan-training/plan")))
     return plan | {"summary": read_json(run_folder(workspace, plan["run_key"]) / SUMMARY)}
 
 
 def on_this_machine(settings: ClusterSettings) -> ClusterSettings:
-    """No GPU to plan for: a run here takes the processor's memory as it comes."""
-    return dataclasses.replace(settings, gpu=dataclasses.replace(settings.gpu, memory_gib=0.0))
+    """No GPU to plan for, no claim, no registry: a run here takes the machine as it comes."""
+    return dataclasses.replace(
+        settings,
+        gpu=dataclasses.replace(settings.gpu, memory_gib=0.0, node_selector={}),
+        workspace=dataclasses.replace(settings.workspace, claim=""),
+        model_registry=dataclasses.replace(settings.model_registry, url=""),
+    )
 
 
 def evaluate_condition(condition: str, io_store: Any) -> bool:

@@ -1,18 +1,24 @@
-"""Where each step runs, and what it is given: image, resources, volume, secrets, time. One row a step."""
+"""Where each step runs, and what it is given: image, resources, volume, secrets, time, labels. One row a step."""
 
 import dataclasses
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from components.step_records import FOLDER_VARIABLE, RUN_VARIABLE
+from components.workspace import STEP_RECORDS
 from pipeline.settings import ClusterSettings
 
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+STEP_LABEL = "app.kubernetes.io/component"
+RUN_ID = "metadata.labels['pipeline/runid']"  # KFP's label of all pods of a run
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Linux has it
 
 SECRET_VARIABLES = {
     "hub": ("HF_TOKEN",),
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_S3_ENDPOINT", "AWS_DEFAULT_REGION"),
     "judge": ("JUDGE_API_KEY",),
+    "webhook": ("WEBHOOK_URL", "WEBHOOK_FORMAT"),
 }
 
 
@@ -20,20 +26,23 @@ SECRET_VARIABLES = {
 class Place:
     """What a step needs; the names are those of the cluster file's tables."""
 
+    title: str
+    """What the dashboard calls it."""
     resources: str = "small"
     time: str = "small"
     gpu: bool = False
-    workspace: bool = True
     secrets: tuple[str, ...] = ()
 
 
 PLACES = {
-    "ingest_sdg": Place(secrets=("s3",)),
-    "format_chat": Place(workspace=False),
-    "snapshot_model": Place(resources="download", time="download", secrets=("hub", "s3")),
-    "plan_training": Place(),
-    "train_osft": Place(resources="gpu", time="train", gpu=True),
-    "evaluate": Place(resources="gpu", time="evaluate", gpu=True, secrets=("judge",)),
+    "ingest_sdg": Place(title="Ingest SDG output", secrets=("s3",)),
+    "format_chat": Place(title="Format chat"),
+    "snapshot_model": Place(title="Snapshot base model", resources="download", time="download", secrets=("hub", "s3")),
+    "plan_training": Place(title="Plan training"),
+    "train_osft": Place(title="Train with OSFT", resources="gpu", time="train", gpu=True),
+    "evaluate": Place(title="Evaluate", resources="gpu", time="evaluate", gpu=True, secrets=("judge",)),
+    "publish": Place(title="Publish"),
+    "notify": Place(title="Notify", secrets=("webhook",)),
 }
 
 
@@ -41,6 +50,7 @@ def place(task: PipelineTask, step: str, settings: ClusterSettings) -> PipelineT
     """Put a task where its step belongs."""
     where = PLACES[step]
     resources = settings.resources[where.resources]
+    task.set_display_name(where.title)
     task.set_container_image(settings.images.gpu if where.gpu else settings.images.cpu)
     # KFP's cache looks at parameters and not at what lies behind a path: a cached step would train last month's data.
     task.set_caching_options(False)
@@ -50,8 +60,13 @@ def place(task: PipelineTask, step: str, settings: ClusterSettings) -> PipelineT
     kubernetes.set_timeout(task, settings.timeout_seconds[where.time])
     if settings.images.pull_secret:
         kubernetes.set_image_pull_secrets(task, [settings.images.pull_secret])
-    if where.workspace:
-        kubernetes.mount_pvc(task, pvc_name=settings.workspace.claim, mount_path=settings.workspace.mount_path)
+    kubernetes.mount_pvc(task, pvc_name=settings.workspace.claim, mount_path=settings.workspace.mount_path)
+    task.set_env_variable(FOLDER_VARIABLE, f"{settings.workspace.mount_path}/{STEP_RECORDS}")
+    kubernetes.use_field_path_as_env(task, env_name=RUN_VARIABLE, field_path=RUN_ID)
+    for label, value in (settings.labels | {STEP_LABEL: step}).items():
+        kubernetes.add_pod_label(task, label, value)
+    for annotation, value in settings.annotations.items():
+        kubernetes.add_pod_annotation(task, annotation, value)
     for purpose in where.secrets:
         variables = {name: name for name in SECRET_VARIABLES[purpose]}
         kubernetes.use_secret_as_env(
@@ -60,6 +75,8 @@ def place(task: PipelineTask, step: str, settings: ClusterSettings) -> PipelineT
     if where.gpu:
         gpu = settings.gpu
         task.set_accelerator_type(gpu.resource).set_accelerator_limit(gpu.count)
+        if settings.kueue.queue:
+            kubernetes.add_pod_label(task, QUEUE_LABEL, settings.kueue.queue)
         for key, value in gpu.node_selector.items():
             kubernetes.add_node_selector(task, key, value)
         kubernetes.add_toleration(task, **gpu.toleration)

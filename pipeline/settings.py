@@ -8,7 +8,7 @@ from typing import Any
 
 from components.problems import Checks, problem, suggest
 
-FREE_TABLES = ("gpu.node_selector", "gpu.toleration")  # their keys are Kubernetes'
+FREE_TABLES = ("gpu.node_selector", "gpu.toleration", "labels", "annotations")  # their keys are Kubernetes'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,32 @@ class Gpu:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelRegistry:
+    url: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dashboard:
+    runs_page: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kueue:
+    queue: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
     """A cluster file on top of the default one."""
 
     images: Images
     workspace: Workspace
     gpu: Gpu
+    model_registry: ModelRegistry
+    dashboard: Dashboard
+    kueue: Kueue
+    labels: dict[str, str]
+    annotations: dict[str, str]
     secrets: dict[str, str]
     """Secret's name per purpose."""
     resources: dict[str, dict[str, str]]
@@ -64,6 +84,9 @@ def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
         images=Images(**values.pop("images")),
         workspace=Workspace(**values.pop("workspace")),
         gpu=Gpu(**values.pop("gpu")),
+        model_registry=ModelRegistry(**values.pop("model_registry")),
+        dashboard=Dashboard(**values.pop("dashboard")),
+        kueue=Kueue(**values.pop("kueue")),
         **values,
     )
 

@@ -33,6 +33,6 @@ def evaluate(
         page=Path(report.path),
         summary=Path(summary.path),
     )
-    for name, value in found.evaluation.metrics().items():
+    for name, value in found.metrics.items():
         metrics.log_metric(name, value)
-    return found.evaluation.gate.good_enough
+    return found.good_enough

@@ -1,27 +1,39 @@
 """The step: evaluate a run's adapted model, and write what was found for people and for programs."""
 
+import dataclasses
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from components import chat, progress
+from components import chat, progress, step_records
 from components.evaluate import audit, report
 from components.evaluate.evaluation import evaluate_models
 from components.evaluate.options import EvaluationOptions
+from components.gpu import check_gpu
 from components.ingest_sdg.core import COLUMNS
 from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
 from components.ingest_sdg.tables import clean, read_bytes, read_table
 from components.problems import Checks, Problems, list_some, problem
 from components.storage import read_json, read_jsonl
 from components.train_osft.options import TrainingOptions
-from components.workspace import TRAINING_REPORT, run_folder
+from components.workspace import GIB, SUMMARY, TRAINING_REPORT, run_folder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationReport:
+    """What later steps and the dashboard need of an evaluation."""
+
+    verdict: str
+    good_enough: bool
+    metrics: dict[str, float]
 
 
 def evaluate(
     *, dataset: Path, snapshot: Path, adapted: Path, plan: Path, workspace: Path, page: Path, summary: Path
-) -> report.Summary:
-    """Evaluate the adapted model of a run against its base.
+) -> EvaluationReport:
+    """Evaluate the adapted model of a run against its base, unless exactly that was done before.
 
     Args:
         dataset: what format_chat made: the questions, the system prompt and the training data.
@@ -37,6 +49,13 @@ def evaluate(
     """
     started = time.monotonic()
     planned = read_json(plan)
+    output = run_folder(workspace, planned["run_key"])
+    if planned["evaluated"]:
+        progress.say(f"already evaluated with the same questions, nothing is asked again: {output / report.PAGE}")
+        shutil.copyfile(output / report.PAGE, page)
+        shutil.copyfile(output / report.MARKDOWN, summary)
+        return _told(read_json(output / SUMMARY))
+    check_gpu(planned, needed_gib=planned["model"]["bytes"] / GIB)
     rows = read_jsonl(dataset / "train.jsonl")
     evaluation = evaluate_models(
         base=snapshot,
@@ -55,11 +74,19 @@ def evaluate(
         adapted=adapted,
         evaluation_key=planned["evaluation_key"],
         seconds=time.monotonic() - started,
-        output=run_folder(workspace, planned["run_key"]),
+        output=output,
         copies={"html": page, "markdown": summary},
     )
-    progress.say(written.verdict)
-    return written
+    return _told(dataclasses.asdict(written))
+
+
+def _told(summary: dict[str, Any]) -> EvaluationReport:
+    """Say and record what a summary.json holds."""
+    found = EvaluationReport(verdict=summary["verdict"], good_enough=summary["good_enough"], metrics=summary["metrics"])
+    progress.say(found.verdict)
+    asked = {name: found.metrics[name] for name in ("closed", "regressed", "gap_questions")}
+    step_records.note(verdict=found.verdict, good_enough=found.good_enough, **asked)
+    return found
 
 
 def evaluate_alone(

@@ -35,6 +35,9 @@ class Summary:
     training: dict[str, Any]
     """The adapted model's training_report.json; empty when it has none."""
     seconds: float
+    good_enough: bool
+    metrics: dict[str, float]
+    """The numbers that the dashboard shows."""
     evaluation: Evaluation
 
     @property
@@ -69,6 +72,8 @@ def write(
         evaluation_key=evaluation_key,
         training=read_json(lineage) if lineage.exists() else {},
         seconds=seconds,
+        good_enough=evaluation.gate.good_enough,
+        metrics=evaluation.metrics(),
         evaluation=evaluation,
     )
     html = pages.render(

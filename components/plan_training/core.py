@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components import pages, progress
+from components import pages, progress, step_records
 from components.evaluate.options import EvaluationOptions
 from components.plan_training.memory import MemoryPlan, largest_ratio, largest_tokens, plan_memory
 from components.problems import Checks, Problems
+from components.publish.core import is_published, registered_name
 from components.storage import read_json, read_jsonl, sha256_of_json, write_json, write_text
 from components.train_osft.loop import step_count
 from components.train_osft.options import TrainingOptions
@@ -39,6 +40,8 @@ class TrainingPlan:
     """The adapted model of this key is complete."""
     evaluated: bool
     """And so is its evaluation."""
+    published: bool
+    """And the model is published, or not good enough for it."""
     options: dict[str, Any]
     """Of the training."""
     evaluation: dict[str, Any]
@@ -51,6 +54,10 @@ class TrainingPlan:
     gpus: int
     gpu_memory_gib: float
     """Of each GPU; 0 on the CPU."""
+    gpu_product: str
+    """The GPU that the training is placed on, as its node's label names it; empty for any."""
+    publish: dict[str, str]
+    """Name and registry under which a good model is published."""
     data: dict[str, Any]
     """The report of format_chat."""
     model: dict[str, Any]
@@ -60,7 +67,7 @@ class TrainingPlan:
 
     @property
     def anything_to_do(self) -> bool:
-        return not (self.trained and self.evaluated)
+        return not (self.trained and self.evaluated and self.published)
 
 
 def plan_training(
@@ -72,6 +79,9 @@ def plan_training(
     evaluation: dict[str, Any],
     gpus: int,
     gpu_memory_gib: float,
+    gpu_product: str,
+    publish_as: str,
+    registry: str,
     snapshot_seconds: float,
     output: Path,
     page: Path,
@@ -86,6 +96,9 @@ def plan_training(
         evaluation: evaluation options by name.
         gpus: how many GPUs it will run on.
         gpu_memory_gib: memory of each; 0 when it runs on this machine, whatever it has.
+        gpu_product: the GPU that it is placed on, as its node's label names it; empty for any.
+        publish_as: name of a good model in the registry; empty for one after the base model.
+        registry: address of the model registry; empty for none.
         snapshot_seconds: what the snapshot took, for the report.
         output: JSON file to make: the plan.
         page: HTML page to make: the plan to look at.
@@ -105,6 +118,12 @@ def plan_training(
         checks.collect(error)
     try:
         asked = EvaluationOptions.from_mapping(evaluation)
+    except Problems as error:
+        checks.collect(error)
+    manifest = read_json(snapshot / SNAPSHOT_MANIFEST)
+    name = ""
+    try:
+        name = registered_name(publish_as, manifest["source"])
     except Problems as error:
         checks.collect(error)
     checks.raise_if_any()
@@ -135,7 +154,6 @@ def plan_training(
             "and what lies unusable between them",
             remedy=what_fits(config, parsed, gpus, gpu_memory_gib),
         )
-    manifest = read_json(snapshot / SNAPSHOT_MANIFEST)
     report = read_json(dataset / "report.json")
     key = run_key(report["data_digest"], manifest["commit"], parsed, gpus)
     trained = (adapted_folder(workspace, key) / TRAINING_REPORT).exists()
@@ -149,12 +167,14 @@ def plan_training(
     determining = [EVALUATOR_VERSION, report["ingest"]["questions_digest"], system_prompt, dataclasses.asdict(asked)]
     evaluation_key = sha256_of_json(determining)[:16]
     summary = run_folder(workspace, key) / SUMMARY
-    evaluated = trained and summary.exists() and read_json(summary)["evaluation_key"] == evaluation_key
+    found = read_json(summary) if trained and summary.exists() else {}
+    evaluated = found.get("evaluation_key") == evaluation_key
     plan = TrainingPlan(
         run_key=key,
         evaluation_key=evaluation_key,
         trained=trained,
         evaluated=evaluated,
+        published=evaluated and (not found["good_enough"] or is_published(workspace, key, name, registry)),
         options=parsed.as_json(),
         evaluation=dataclasses.asdict(asked),
         samples=len(lengths),
@@ -164,6 +184,8 @@ def plan_training(
         memory=memory,
         gpus=gpus,
         gpu_memory_gib=gpu_memory_gib,
+        gpu_product=gpu_product,
+        publish={"name": name, "registry": registry},
         data=report,
         model={name: value for name, value in manifest.items() if name != "files"},
         snapshot_seconds=snapshot_seconds,
@@ -176,6 +198,7 @@ def plan_training(
         f"{plan.steps} steps, about {memory.total_gib:.1f} GiB"
     )
     progress.say(_verdict(plan))
+    step_records.note(run_key=key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
     return plan
 
 
@@ -225,6 +248,8 @@ def _verdict(plan: TrainingPlan) -> str:
         return "to do: train and evaluate"
     if not plan.evaluated:
         return f"already trained: run {plan.run_key}; to do: evaluate"
+    if not plan.published:
+        return f"already trained and evaluated: run {plan.run_key}; to do: publish as {plan.publish['name']}"
     return (
         f"nothing to do: run {plan.run_key} is trained and evaluated with the same data, model, options and questions"
     )

@@ -8,7 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import progress
+from components import progress, step_records
+from components.gpu import check_gpu
+from components.plan_training.memory import MemoryPlan
 from components.storage import publish_whole, read_json, write_json
 from components.train_osft.run_key import trainer
 from components.workspace import TRAINING_REPORT, adapted_folder, run_folder
@@ -74,8 +76,9 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
     final = adapted_folder(workspace, run_key)
     if (final / TRAINING_REPORT).exists():
         progress.say(f"already trained, nothing is trained again: {final}")
-        return TrainingReport(**{**read_json(final / TRAINING_REPORT), "reused": True})
+        return _noted(TrainingReport(**{**read_json(final / TRAINING_REPORT), "reused": True}))
 
+    check_gpu(planned, needed_gib=MemoryPlan(**planned["memory"]).needed_gib)
     output = run_folder(workspace, run_key)
     result = _train(snapshot, dataset / "train.jsonl", output, planned)
     report = TrainingReport(
@@ -104,6 +107,11 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
     write_json(result.model_path / TRAINING_REPORT, dataclasses.asdict(report))
     publish_whole(result.model_path, final)
     progress.say(f"loss {report.loss_first:.3f} → {report.loss_last:.3f}; adapted model in {final}")
+    return _noted(report)
+
+
+def _noted(report: TrainingReport) -> TrainingReport:
+    step_records.note(steps=report.steps, loss_first=report.loss_first, loss_last=report.loss_last)
     return report
 
 

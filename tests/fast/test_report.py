@@ -384,7 +384,8 @@ def test_summary_can_be_read_back_and_equals_what_was_found(tmp_path: Path) -> N
     written = write(tmp_path, found, TRAINING)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert list(summary) == [
-        "schema", "verdict", "base", "adapted", "report_path", "evaluation_key", "training", "seconds", "evaluation",
+        "schema", "verdict", "base", "adapted", "report_path", "evaluation_key", "training", "seconds",
+        "good_enough", "metrics", "evaluation",
     ]  # fmt: skip
     assert summary["evaluation"] == dataclasses.asdict(found)
     assert summary["schema"] == report.SCHEMA == 2
@@ -413,7 +414,7 @@ def test_documented_fields_of_the_summary_are_those_that_it_has(folder: Path) ->
     listed = {name.removeprefix("evaluation.") for row in rows for name in re.findall(r"`([\w.]+)`", row.split("|")[1])}
     documented = {name.removeprefix("evaluation.") for row in rows for name in re.findall(r"`([\w.]+)`", row)}
     assert listed == (set(summary) | set(summary["evaluation"])) - {"evaluation"}
-    has = names_in({**summary, "training": {}}) - set(APPROACHES) - {"evaluation"}
+    has = names_in({**summary, "training": {}, "metrics": {}}) - set(APPROACHES) - {"evaluation"}
     assert documented - {"training_report.json"} == has
 
 
@@ -478,7 +479,7 @@ def test_markdown_names_ten_changed_questions_at_most() -> None:
 def summary_of(found: Evaluation) -> Summary:
     return Summary(
         schema=2, verdict=verdict(found), base="b", adapted="a", report_path="r", evaluation_key="k", training={},
-        seconds=1.0, evaluation=found,
+        seconds=1.0, good_enough=found.gate.good_enough, metrics=found.metrics(), evaluation=found,
     )  # fmt: skip
 
 

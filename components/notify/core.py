@@ -1,0 +1,142 @@
+"""One message to a webhook when a run has ended, whatever happened: outcome, failed step, numbers, link.
+
+The address is a secret, because whoever knows it can post: it stands in no parameter, log, artifact or error. No
+webhook and a webhook that fails are both no failure of the run.
+"""
+
+import dataclasses
+import os
+import time
+from typing import Any
+
+from components import progress
+from components.notify import messages
+from components.problems import suggest
+from components.step_records import FAILED, FINISHED, StepRecord, read_records, records_folder
+
+URL_VARIABLE = "WEBHOOK_URL"
+FORMAT_VARIABLE = "WEBHOOK_FORMAT"
+TIMEOUT_SECONDS = 20.0  # of one attempt
+PAUSES_SECONDS = (0.0, 2.0, 10.0)  # before each attempt
+MAY_PASS = {408, 425, 429, 500, 502, 503, 504}  # statuses after which another attempt is worth while
+LONGEST_ERROR = 1500  # characters; chat services cut or refuse long messages
+FACTS = {
+    "kept": "rows learnt from",
+    "steps": "training steps",
+    "loss_first": "first loss",
+    "loss_last": "last loss",
+    "closed": "gap questions closed",
+    "regressed": "gap questions lost",
+    "gap_questions": "gap questions",
+    "run_key": "run",
+    "model": "model",
+    "uri": "published as",
+}
+"""Facts of the steps' records that a message tells, in this order, and their names."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended, in words."""
+
+    title: str
+    failed: bool
+    error: str
+    """What the failed step said; empty when nothing failed."""
+    facts: dict[str, str]
+    """Name and value, for people."""
+
+
+def notify(*, state: str, run: str, runs_page: str) -> Outcome:
+    """Tell the webhook how the run ended.
+
+    Args:
+        state: what KFP says, for the case that the steps' records do not tell.
+        run: the run's name on the cluster.
+        runs_page: address under which the dashboard shows a run by its id; empty for no link.
+    """
+    folder = records_folder()
+    records = read_records(folder) if folder and folder.is_dir() else {}
+    found = outcome(records, state)
+    progress.say(found.title)
+    url, style = os.environ.get(URL_VARIABLE, "").strip(), os.environ.get(FORMAT_VARIABLE, "").strip() or "slack"
+    if not url:
+        progress.say("no webhook is set, nobody is told")
+    elif style not in messages.FORMATS:
+        progress.say(f"nobody is told: {FORMAT_VARIABLE} is not one of {', '.join(messages.FORMATS)}")
+        progress.say(f"correct it in the webhook's secret{suggest(style, messages.FORMATS)}")
+    else:
+        link = f"{runs_page.rstrip('/')}/{folder.name}" if runs_page and folder else ""
+        _post(url, messages.FORMATS[style](found, run, link))
+    return found
+
+
+def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
+    """What the steps' records say about the run."""
+    facts = _facts(records)
+    failed = [record for record in records.values() if record.state == FAILED]
+    killed = [record for record in records.values() if record.state not in (FAILED, FINISHED)]
+    if failed or killed:
+        step = (failed or killed)[0]
+        tried = f" after {step.attempt} attempts" if step.attempt > 1 else ""
+        what = "failed" if failed else "was ended from outside (memory, time, eviction or cancelled)"
+        return Outcome(title=f"{step.step} {what}{tried}", failed=True, error=_cut(step.error), facts=facts)
+    missing = next((step for step in expected_steps(records) if step not in records), "")
+    if missing:
+        what = f"{missing} never started: its pod found no node, image, volume or time; the run's page says which"
+        return Outcome(title=what, failed=True, error="", facts=facts)
+    if state == "FAILED":
+        what = "every step finished, and KFP calls the run failed: the run's page says why"
+        return Outcome(title=what, failed=True, error="", facts=facts)
+    planned, evaluated = records["plan_training"].facts, records.get("evaluate")
+    title = evaluated.facts["verdict"] if evaluated else str(planned["to_do"])
+    return Outcome(title=str(title), failed=False, error="", facts=facts)
+
+
+def expected_steps(records: dict[str, StepRecord]) -> list[str]:
+    """The steps that this run had to come to, as far as its records tell; those under a condition when it held."""
+    steps = ["ingest_sdg", "format_chat", "snapshot_model", "plan_training"]
+    planned, evaluated = records.get("plan_training"), records.get("evaluate")
+    if planned and planned.facts.get("anything_to_do"):
+        steps += ["train_osft", "evaluate"]
+    if evaluated and evaluated.facts.get("good_enough"):
+        steps += ["publish"]
+    return steps
+
+
+def _facts(records: dict[str, StepRecord]) -> dict[str, str]:
+    noted = {name: value for record in records.values() for name, value in record.facts.items()}
+    return {
+        words: f"{noted[name]:.4g}" if isinstance(noted[name], float) else progress.printable(str(noted[name]))
+        for name, words in FACTS.items()
+        if name in noted
+    }
+
+
+def _cut(text: str) -> str:
+    whole = progress.printable_lines(text)
+    return whole if len(whole) <= LONGEST_ERROR else whole[: LONGEST_ERROR - 1] + "…"
+
+
+def _post(url: str, message: dict[str, Any]) -> None:
+    """Send a message; says how it went, and nothing that could hold the address: no error's text, no answer's body."""
+    import requests
+
+    said = ""
+    for pause in PAUSES_SECONDS:
+        time.sleep(pause)
+        try:
+            # A redirect is not followed: the message is for the address that was given.
+            answer = requests.post(url, json=message, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        except (requests.RequestException, ValueError) as error:  # ValueError: an address that cannot be one
+            said = type(error).__name__
+            if not isinstance(error, requests.ConnectionError | requests.Timeout):
+                break
+            continue
+        if answer.ok and not answer.is_redirect:
+            progress.say("the webhook is told")
+            return
+        said = f"status {answer.status_code}"
+        if answer.status_code not in MAY_PASS:
+            break
+    progress.say(f"the webhook could not be told: {said}; the run's result stands")

@@ -1,0 +1,36 @@
+"""The KFP face of `publish`."""
+
+from kfp import dsl
+
+from components.kfp_step import step
+
+
+@step
+def publish(
+    adapted: dsl.Input[dsl.Model],
+    plan: dsl.Input[dsl.Artifact],
+    workspace: str,
+    claim: str,
+    mount_path: str,
+    published: dsl.Output[dsl.Model],
+) -> None:
+    """Make a good model available, in the model registry where there is one."""
+    from pathlib import Path
+
+    from components.progress import run_step
+    from components.publish import core
+
+    done = run_step(
+        "publish",
+        core.publish,
+        adapted=Path(adapted.path),
+        plan=Path(plan.path),
+        workspace=Path(workspace),
+        claim=claim,
+        mount_path=mount_path,
+    )
+    published.uri = adapted.path  # stays in the workspace: a path is not uploaded to the object store
+    published.metadata["name"] = done.name
+    published.metadata["version"] = done.version
+    published.metadata["servable_uri"] = done.uri
+    published.metadata["registry_entry"] = done.entry
