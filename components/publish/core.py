@@ -23,7 +23,6 @@ from components.workspace import PUBLISHED, SUMMARY, TRAINING_REPORT, run_folder
 
 if TYPE_CHECKING:
     from model_registry.core import ModelRegistryAPIClient
-    from model_registry.types import ModelVersion
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 SUFFIX = "-osft"
@@ -100,7 +99,7 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
         uri = servable_uri(adapted, claim, mount_path)
         summary = read_json(run_folder(workspace, key) / SUMMARY)
         lineage = _lineage(read_json(adapted / TRAINING_REPORT), summary)
-        entry = asyncio.run(_register(registry, name, key, uri, lineage, summary["verdict"])) if registry else ""
+        entry = _register(registry, name, key, uri, lineage, summary["verdict"]) if registry else ""
         done = Published(
             name=name,
             version=key,
@@ -143,73 +142,75 @@ def _lineage(training: dict[str, Any], summary: dict[str, Any]) -> dict[str, str
     return {name: value if isinstance(value, int | float) else str(value) for name, value in found.items()}
 
 
-async def _register(
+def _register(
     registry: str, name: str, version: str, uri: str, lineage: dict[str, str | int | float], verdict: str
 ) -> str:
-    """The id of the version's entry. What a killed attempt has made is found and gone on with."""
-    import aiohttp
-    from model_registry.core import ModelRegistryAPIClient
-    from model_registry.exceptions import StoreError
-    from model_registry.types import ModelArtifact, ModelVersion, RegisteredModel
-    from mr_openapi import exceptions
+    """Make the version's entry, or find it; its id.
 
+    Raises:
+        Problems: when the registry cannot be used, or the entry is another model's.
+    """
+    import aiohttp
+    from model_registry.exceptions import StoreError
+    from mr_openapi.exceptions import ApiException
+
+    where = f"model registry {registry}, model {name}, version {version}"
+    rule = "a good model is registered in the registry that the cluster file names, with the pod's own token"
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            api = _client(registry, ModelRegistryAPIClient)
-            model = await api.get_registered_model_by_params(name=name) or await api.upsert_registered_model(
-                RegisteredModel(name=name, owner=AUTHOR, description="Adapted with OSFT")
-            )
-            found = await api.get_model_version_by_params(
-                registered_model_id=str(model.id), name=version
-            ) or await api.upsert_model_version(
-                ModelVersion(name=version, author=AUTHOR, description=verdict, custom_properties=lineage), str(model.id)
-            )
-            artifacts = await api.get_model_artifacts(str(found.id))
-            if not artifacts:
-                artifact = ModelArtifact(
-                    name=name, uri=uri, model_format_name=FORMAT[0], model_format_version=FORMAT[1]
-                )
-                await api.upsert_model_version_artifact(artifact, str(found.id))
-            elif artifacts[0].uri != uri:
-                raise _conflict(registry, name, found, str(artifacts[0].uri), uri)
-            else:
-                progress.say(f"the registry has {name}, version {version} already")
-            return str(found.id)
-    except (exceptions.ApiException, StoreError) as error:
+        entry, registered = asyncio.run(_entry(registry, name, version, uri, lineage, verdict))
+    except (ApiException, StoreError) as error:
         status = getattr(error, "status", None)
-        what = (
-            f"the model registry answered {status}" if status else f"the model registry failed: {type(error).__name__}"
-        )
+        what = f"the model registry answered {status or type(error).__name__}"
         remedy = (
             "give the pipeline's service account the registry's user role"
             if status in (401, 403)
             else "look at the registry's pods; a new run publishes the model without training it again"
         )
+        raise problem(what, where=where, rule=rule, remedy=remedy) from None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         what = f"the model registry cannot be reached: {type(error).__name__}"
-        remedy = (
-            "check the address and the certificates that the pods trust; a new run publishes without training again"
+        remedy = "check the address, and the certificates that pods trust; a new run publishes without training again"
+        raise problem(what, where=where, rule=rule, remedy=remedy) from None
+    if registered != uri:
+        raise problem(
+            f"this version is registered with another address: {registered}",
+            where=where,
+            rule=f"a version stands for one model; this one is {uri}",
+            remedy="archive that version in the registry, or publish under another name (publish_as)",
         )
-    raise problem(
-        what,
-        where=f"model registry {registry}, model {name}, version {version}",
-        rule="a good model is registered in the registry that the cluster file names, with the pod's own token",
-        remedy=remedy,
-    )
+    return entry
 
 
-def _client(registry: str, client: "type[ModelRegistryAPIClient]") -> "ModelRegistryAPIClient":
+async def _entry(
+    registry: str, name: str, version: str, uri: str, lineage: dict[str, str | int | float], verdict: str
+) -> tuple[str, str]:
+    """A version's id and the model's address in the registry; what a killed attempt has made is gone on with."""
+    from model_registry.types import ModelArtifact, ModelVersion, RegisteredModel
+
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        api = _client(registry)
+        model = await api.get_registered_model_by_params(name=name) or await api.upsert_registered_model(
+            RegisteredModel(name=name, owner=AUTHOR, description="Adapted with OSFT")
+        )
+        found = await api.get_model_version_by_params(
+            registered_model_id=str(model.id), name=version
+        ) or await api.upsert_model_version(
+            ModelVersion(name=version, author=AUTHOR, description=verdict, custom_properties=lineage), str(model.id)
+        )
+        artifacts = await api.get_model_artifacts(str(found.id))
+        if artifacts:
+            progress.say(f"the registry has {name}, version {version} already")
+            return str(found.id), str(artifacts[0].uri)
+        artifact = ModelArtifact(name=name, uri=uri, model_format_name=FORMAT[0], model_format_version=FORMAT[1])
+        await api.upsert_model_version_artifact(artifact, str(found.id))
+        return str(found.id), uri
+
+
+def _client(registry: str) -> "ModelRegistryAPIClient":
     """A token goes over TLS only."""
+    from model_registry.core import ModelRegistryAPIClient
+
     if registry.startswith("https://"):
         token = TOKEN_FILE.read_text(encoding="utf-8").strip()
-        return client.secure_connection(registry, user_token=token)
-    return client.insecure_connection(registry, 8080)
-
-
-def _conflict(registry: str, name: str, version: "ModelVersion", theirs: str, ours: str) -> Exception:
-    return problem(
-        f"{name}, version {version.name} is registered with another address: {theirs}",
-        where=f"model registry {registry}",
-        rule=f"a version stands for one model; this one is {ours}",
-        remedy="archive that version in the registry, or publish under another name (publish_as)",
-    )
+        return ModelRegistryAPIClient.secure_connection(registry, user_token=token)
+    return ModelRegistryAPIClient.insecure_connection(registry, 8080)

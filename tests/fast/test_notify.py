@@ -1,0 +1,299 @@
+"""One message at the end of a run: what it says, to whom, and that its address stays a secret."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components import step_records
+from components.notify import core, messages
+from components.notify.core import Outcome, notify, outcome
+from components.problems import problem
+from components.progress import run_step
+from components.step_records import StepRecord
+from pipeline.compile import COMPILED
+from tests.webhook_server import SECRET, WebhookServer
+
+RUN = "2f3c0d4e-0000-4000-8000-000000000001"
+PAGE = "https://dashboard.example/runs"
+
+
+def record(step: str, state: str = "finished", attempt: int = 1, error: str = "", **facts: Any) -> StepRecord:
+    started = "2026-11-22T02:00:00+00:00"
+    return StepRecord(step=step, state=state, attempt=attempt, started_at=started, error=error, facts=facts)
+
+
+def records(*some: StepRecord) -> dict[str, StepRecord]:
+    return {one.step: one for one in some}
+
+
+DATA = [record("ingest_sdg", kept=64), record("format_chat"), record("snapshot_model")]
+PLANNED = record("plan_training", run_key="6fdf", anything_to_do=True, to_do="to do: train and evaluate")
+IDLE = record("plan_training", run_key="6fdf", anything_to_do=False, to_do="nothing to do: run 6fdf is trained")
+TRAINED = record("train_osft", steps=48, loss_first=1.486349, loss_last=0.0411)
+GOOD = record("evaluate", verdict="closed 7 of the 10", good_enough=True, closed=7.0, regressed=0.0)
+BAD = record("evaluate", verdict="closed 0 of the 10; not good enough", good_enough=False)
+PUBLISHED = record("publish", model="granite-osft 6fdf", uri="pvc://osft-workspace/adapted/6fdf")
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run's records, as in a pod."""
+    monkeypatch.setenv("OSFT_STEP_RECORDS", str(tmp_path / "pipeline-runs"))
+    monkeypatch.setenv("KFP_RUN_ID", RUN)
+    monkeypatch.delenv("WEBHOOK_URL", raising=False)
+    monkeypatch.delenv("WEBHOOK_FORMAT", raising=False)
+    return tmp_path / "pipeline-runs" / RUN
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "failed", "title"),
+    [
+        ([*DATA, PLANNED, TRAINED, GOOD, PUBLISHED], "COMPLETE", False, "closed 7 of the 10"),
+        # KFP's state is the exit handler's own, which lags behind and knows no conditions.
+        ([*DATA, PLANNED, TRAINED, GOOD, PUBLISHED], "RUNNING", False, "closed 7 of the 10"),
+        ([*DATA, PLANNED, TRAINED, BAD], "COMPLETE", False, "closed 0 of the 10; not good enough"),
+        ([*DATA, IDLE], "COMPLETE", False, "nothing to do: run 6fdf is trained"),
+        ([record("ingest_sdg", "failed", error="1 problem")], "FAILED", True, "ingest_sdg failed"),
+        ([*DATA, PLANNED, record("train_osft", "failed", 4)], "FAILED", True, "train_osft failed after 4 attempts"),
+        ([*DATA, PLANNED, record("train_osft", "started")], "FAILED", True, "train_osft was ended from outside"),
+        ([], "FAILED", True, "ingest_sdg never started"),
+        ([*DATA, PLANNED], "RUNNING", True, "train_osft never started"),
+        ([*DATA, PLANNED, TRAINED, GOOD], "COMPLETE", True, "publish never started"),
+        ([*DATA, PLANNED, TRAINED, BAD], "FAILED", True, "every step finished, and KFP calls the run failed"),
+    ],
+)
+def test_outcome_is_what_the_steps_say(found: list[StepRecord], state: str, failed: bool, title: str) -> None:
+    told = outcome(records(*found), state)
+
+    assert (told.failed, told.title[: len(title)]) == (failed, title)
+
+
+def test_facts_are_told_in_words_and_short_numbers() -> None:
+    told = outcome(records(*DATA, PLANNED, TRAINED, GOOD, PUBLISHED), "COMPLETE")
+
+    assert told.facts == {
+        "rows learnt from": "64",
+        "training steps": "48",
+        "first loss": "1.486",
+        "last loss": "0.0411",
+        "gap questions closed": "7",
+        "gap questions lost": "0",
+        "run": "6fdf",
+        "model": "granite-osft 6fdf",
+        "published as": "pvc://osft-workspace/adapted/6fdf",
+    }
+
+
+def test_long_error_is_cut_and_has_no_control_characters() -> None:
+    told = outcome(records(record("evaluate", "failed", error="\x1b[31m" + "x" * 9999)), "FAILED")
+
+    assert len(told.error) == core.LONGEST_ERROR
+    assert "\x1b" not in told.error
+
+
+def fails() -> None:
+    raise problem("the file is empty", where="qa.csv", rule="a header", remedy="look")
+
+
+def breaks() -> None:
+    raise RuntimeError("token hf_planted")
+
+
+def notes() -> None:
+    step_records.note(kept=3)
+
+
+def test_step_that_ends_well_is_recorded_with_its_facts(kept: Path) -> None:
+    run_step("ingest_sdg", notes)
+
+    found = step_records.read_records(kept)["ingest_sdg"]
+    assert (found.state, found.attempt, found.facts, found.error) == ("finished", 1, {"kept": 3}, "")
+
+
+@pytest.mark.parametrize(
+    ("core_of_step", "error"), [(fails, "the file is empty"), (breaks, "a fault of the program: RuntimeError")]
+)
+def test_step_that_fails_is_recorded_and_its_next_attempt_counted(kept: Path, core_of_step: Any, error: str) -> None:
+    for attempt in (1, 2):
+        with pytest.raises(SystemExit):
+            run_step("ingest_sdg", core_of_step)
+        found = step_records.read_records(kept)["ingest_sdg"]
+        assert (found.state, found.attempt) == ("failed", attempt)
+        assert error in found.error
+        assert "hf_planted" not in found.error  # what a library says may hold anything
+
+    run_step("ingest_sdg", notes)
+    assert step_records.read_records(kept)["ingest_sdg"].state == "finished"
+
+
+def test_step_that_is_killed_stays_started(kept: Path) -> None:
+    program = (
+        "import os\nfrom components.progress import run_step\nrun_step('train_osft', lambda: os.kill(os.getpid(), 9))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+
+    assert outcome(step_records.read_records(kept), "FAILED").title.startswith("train_osft was ended from outside")
+
+
+def test_nothing_is_recorded_outside_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OSFT_STEP_RECORDS", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    run_step("ingest_sdg", notes)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workspace_that_cannot_be_written_does_not_stop_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OSFT_STEP_RECORDS", str(tmp_path / "file" / "below"))
+    monkeypatch.setenv("KFP_RUN_ID", RUN)
+
+    run_step("ingest_sdg", notes)
+
+    assert "not recorded" in capsys.readouterr().out
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """All texts in a message."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from texts_of(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts_of(inner)
+
+
+HOSTILE = "<!channel> *bold* [click](https://evil.example) @everyone & `code`"
+FAILED = Outcome(title=f"train_osft failed {HOSTILE}", failed=True, error=HOSTILE, facts={"run": HOSTILE})
+
+
+def test_slack_shows_untrusted_text_as_it_stands() -> None:
+    message = messages.slack(FAILED, "osft-x7k2p", f"{PAGE}/{RUN}")
+
+    assert "<!channel>" not in message["text"]
+    assert "&lt;!channel&gt;" in message["text"]
+    shown = [block["text"] for block in message["blocks"] if "text" in block]
+    assert [text["type"] for text in shown] == ["plain_text"] * 3
+    assert HOSTILE in shown[1]["text"]
+    assert message["blocks"][-1]["elements"][0]["url"] == f"{PAGE}/{RUN}"
+
+
+def test_teams_shows_untrusted_text_in_text_runs_which_know_no_markdown() -> None:
+    card = messages.teams(FAILED, "osft-x7k2p", f"{PAGE}/{RUN}")["attachments"][0]["content"]
+
+    assert {element["type"] for element in card["body"]} == {"RichTextBlock"}
+    assert {run["type"] for element in card["body"] for run in element["inlines"]} == {"TextRun"}
+    assert HOSTILE in list(texts_of(card["body"]))
+    assert card["actions"] == [{"type": "Action.OpenUrl", "title": "Open the run", "url": f"{PAGE}/{RUN}"}]
+
+
+@pytest.mark.parametrize("style", list(messages.FORMATS))
+def test_message_without_a_dashboard_has_no_link(style: str) -> None:
+    message = messages.FORMATS[style](FAILED, "osft-x7k2p", "")
+
+    assert not any("Open the run" in text for text in texts_of(message))
+
+
+@pytest.mark.parametrize(("style", "key"), [("", "blocks"), ("slack", "blocks"), ("teams", "attachments")])
+def test_webhook_is_told_in_its_format(kept: Path, monkeypatch: pytest.MonkeyPatch, style: str, key: str) -> None:
+    with WebhookServer() as webhook:
+        monkeypatch.setenv("WEBHOOK_URL", webhook.url)
+        monkeypatch.setenv("WEBHOOK_FORMAT", style)
+        notify(state="FAILED", run="osft-x7k2p", runs_page=PAGE + "/")
+
+    (message,) = webhook.messages
+    assert key in message
+    said = "\n".join(texts_of(message))
+    assert "ingest_sdg never started" in said
+    assert f"{PAGE}/{RUN}" in said
+    assert "osft-x7k2p" in said
+
+
+@pytest.mark.parametrize(
+    ("answers", "tries", "said"),
+    [
+        ([200], 1, "the webhook is told"),
+        ([503, 429, 200], 3, "the webhook is told"),
+        ([503], 3, "could not be told: status 503"),
+        ([404], 1, "could not be told: status 404"),
+        ([302], 1, "could not be told: status 302"),
+    ],
+)
+def test_webhook_that_fails_fails_nothing(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    answers: list[int], tries: int, said: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(core, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
+    with WebhookServer(answers) as webhook:
+        monkeypatch.setenv("WEBHOOK_URL", webhook.url)
+        notify(state="FAILED", run="osft-x7k2p", runs_page="")
+
+    assert len(webhook.messages) == tries
+    assert said in (out := capsys.readouterr().out)
+    assert SECRET not in out
+
+
+@pytest.mark.parametrize(
+    ("url", "style", "said"),
+    [
+        ("", "slack", "no webhook is set"),
+        ("http://127.0.0.1:9/" + SECRET, "slack", "could not be told: ConnectionError"),
+        (SECRET, "slack", "could not be told: MissingSchema"),
+        ("http://[" + SECRET, "slack", "could not be told: InvalidURL"),
+        ("file:///" + SECRET, "slack", "could not be told: InvalidSchema"),
+        ("http://127.0.0.1:9/" + SECRET, "Slak", "did you mean slack?"),
+    ],
+)
+def test_address_of_no_use_fails_nothing_and_is_not_shown(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, style: str, said: str
+) -> None:
+    monkeypatch.setattr(core, "PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setenv("WEBHOOK_URL", url)
+    monkeypatch.setenv("WEBHOOK_FORMAT", style)
+
+    notify(state="COMPLETE", run="osft-x7k2p", runs_page="")
+
+    assert said in (out := capsys.readouterr().out)
+    assert SECRET not in out
+
+
+def test_the_compiled_step_tells_the_webhook_and_never_its_address(kept: Path, tmp_path: Path) -> None:
+    """As KFP starts it: the container's command with its input; KFP's executor logs more than our steps do."""
+    pipeline = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
+    container = pipeline["deploymentSpec"]["executors"]["exec-notify"]["container"]
+    status = {
+        "state": "FAILED",
+        "pipelineJobResourceName": "osft-x7k2p",
+        "pipelineTaskName": "exit-handler-1",
+        "error": {},
+    }
+    given = {
+        "inputs": {"parameterValues": {"status": status, "runs_page": PAGE}},
+        "outputs": {"outputFile": str(tmp_path / "out.json")},
+    }
+    command = [*container["command"], *container["args"][:1], json.dumps(given), *container["args"][2:]]
+    python = Path(sys.executable).parent
+    with WebhookServer() as webhook:
+        done = subprocess.run(
+            command,
+            capture_output=True, text=True, check=False, cwd=COMPILED.parents[2],
+            env={**os.environ, "WEBHOOK_URL": webhook.url, "PATH": f"{python}:{os.environ['PATH']}"},
+        )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert len(webhook.messages) == 1
+    assert "notify | the webhook is told" in done.stdout
+    assert SECRET not in done.stdout + done.stderr
+    assert all(SECRET not in path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file())

@@ -1,0 +1,194 @@
+"""A good model becomes available once, in the registry with its lineage, through the registry's own client."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.problems import Problems
+from components.publish.core import is_published, publish, registered_name, servable_uri
+from components.storage import read_json, write_json
+from tests.registry_server import RegistryServer
+
+KEY = "6fdfa8e78ea3eea2"
+NAME = "granite-3.2-8b-instruct-osft"
+URI = f"pvc://osft-workspace/adapted/{KEY}"
+
+
+class Run:
+    """A workspace with an adapted and evaluated model."""
+
+    def __init__(self, workspace: Path, registry: str = "", name: str = NAME) -> None:
+        self.workspace = workspace
+        self.note = workspace / "runs" / KEY / "published.json"
+        planned = {
+            "run_key": KEY,
+            "publish": {"name": name, "registry": registry},
+            "model": {"source": "ibm-granite/granite-3.2-8b-instruct", "commit": "0" * 40},
+            "data": {"ingest": {"data": "s3://bucket/qa.csv"}, "data_digest": "d1", "system_prompt": "Be brief."},
+            "samples": 64,
+            "options": {"learning_rate": 5e-6, "num_epochs": 5, "target_patterns": None},
+        }
+        write_json(workspace / "plan.json", planned)
+        training = {"plan": planned, "trainer": "single-device 5", "loss_last": 0.04, "versions": {"torch": "2.11.0"}}
+        write_json(workspace / "adapted" / KEY / "training_report.json", training)
+        summary = {"verdict": "closed 7 of the 10", "metrics": {"closed": 7.0}, "good_enough": True}
+        write_json(workspace / "runs" / KEY / "summary.json", summary)
+
+    def publish(self, claim: str = "osft-workspace") -> dict[str, Any]:
+        adapted, plan = self.workspace / "adapted" / KEY, self.workspace / "plan.json"
+        publish(adapted=adapted, plan=plan, workspace=self.workspace, claim=claim, mount_path=str(self.workspace))
+        return read_json(self.note)
+
+
+def test_without_a_registry_the_workspace_knows_what_is_published(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert not is_published(tmp_path, KEY, NAME, "")
+
+    found = run.publish()
+
+    assert {name: found[name] for name in ("name", "version", "registry", "entry", "uri")} == {
+        "name": NAME, "version": KEY, "registry": "", "entry": "", "uri": URI,
+    }  # fmt: skip
+    assert is_published(tmp_path, KEY, NAME, "")
+    assert not is_published(tmp_path, KEY, "another-name", "")
+    assert not is_published(tmp_path, KEY, NAME, "https://registry.example")
+
+
+def test_registry_gets_the_model_its_version_its_address_and_where_it_comes_from(tmp_path: Path) -> None:
+    with RegistryServer() as registry:
+        found = Run(tmp_path, registry.url).publish()
+
+    (model,), (version,), (artifact,) = registry.models, registry.versions, registry.artifacts
+    assert model["name"] == NAME
+    assert (version["name"], version["registeredModelId"], version["id"]) == (KEY, model["id"], found["entry"])
+    assert version["description"] == "closed 7 of the 10"
+    assert (artifact["uri"], artifact["modelFormatName"], artifact["version"]) == (URI, "safetensors", version["id"])
+    values = {name: next(v for k, v in value.items() if k != "metadataType")
+              for name, value in version["customProperties"].items()}  # fmt: skip
+    assert values["base_model"] == "ibm-granite/granite-3.2-8b-instruct"
+    assert values["base_model_commit"] == "0" * 40
+    assert values["data_digest"] == "d1"
+    assert values["option_learning_rate"] == 5e-6
+    assert values["evaluation_closed"] == 7.0
+    assert values["version_torch"] == "2.11.0"
+    assert "option_target_patterns" not in values
+
+
+def test_published_model_is_not_registered_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RegistryServer() as registry:
+        run = Run(tmp_path, registry.url)
+        first, writes = run.publish(), registry.writes
+        assert run.publish() == first
+
+    assert registry.writes == writes == 3
+    assert "already published as" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_publishing_that_broke_off_goes_on_where_it_stopped(tmp_path: Path, writes: int) -> None:
+    with RegistryServer(fails_after=writes) as registry:
+        run = Run(tmp_path, registry.url)
+        with pytest.raises(Problems, match="the model registry answered 500"):
+            run.publish()
+        assert not run.note.exists()
+        run.publish()
+
+    assert (len(registry.models), len(registry.versions), len(registry.artifacts)) == (1, 1, 1)
+
+
+def test_entry_without_a_note_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pod killed between the registry's last answer and the note."""
+    with RegistryServer() as registry:
+        run = Run(tmp_path, registry.url)
+        first = run.publish()
+        run.note.unlink()
+        assert run.publish()["entry"] == first["entry"]
+
+    assert len(registry.versions) == 1
+    assert f"the registry has {NAME}, version {KEY} already" in capsys.readouterr().out
+
+
+def test_same_version_with_another_address_is_an_error_that_names_both(tmp_path: Path) -> None:
+    with RegistryServer() as registry:
+        run = Run(tmp_path, registry.url)
+        run.publish()
+        run.note.unlink()
+        with pytest.raises(Problems) as error:
+            run.publish(claim="another-claim")
+
+    assert URI in str(error.value)
+    assert f"pvc://another-claim/adapted/{KEY}" in str(error.value)
+    assert "publish_as" in str(error.value)
+    assert not run.note.exists()
+
+
+@pytest.mark.parametrize(("status", "remedy"), [(401, "user role"), (403, "user role"), (503, "without training")])
+def test_registry_that_refuses_is_one_clear_error(tmp_path: Path, status: int, remedy: str) -> None:
+    with RegistryServer(status=status) as registry, pytest.raises(Problems, match=f"answered {status}") as error:
+        Run(tmp_path, registry.url).publish()
+
+    assert remedy in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "not an address", "ftp://registry.example"])
+def test_registry_that_cannot_be_reached_is_one_clear_error(tmp_path: Path, address: str) -> None:
+    with pytest.raises(Problems, match="the model registry cannot be reached"):
+        Run(tmp_path, address).publish()
+
+
+def test_token_of_the_pod_is_not_sent_without_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = tmp_path / "token"
+    token.write_text("planted-token", encoding="utf-8")
+    monkeypatch.setattr("components.publish.core.TOKEN_FILE", token)
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(token))
+    with RegistryServer() as registry:
+        Run(tmp_path, registry.url).publish()
+
+    assert not any("planted-token" in sent for sent in registry.authorizations)
+
+
+def test_https_registry_without_a_token_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(Problems, match="cannot be reached: FileNotFoundError"):
+        Run(tmp_path, "https://registry.example").publish()
+
+
+@pytest.mark.parametrize(
+    ("publish_as", "source", "name"),
+    [
+        ("", "ibm-granite/granite-3.2-8b-instruct", NAME),
+        ("", "/work/build/smollm2", "smollm2-osft"),
+        ("", "s3://bucket/models/my model/", "my-model-osft"),
+        (" handbook ", "org/name", "handbook"),
+    ],
+)
+def test_name_is_the_users_or_comes_from_the_base_model(publish_as: str, source: str, name: str) -> None:
+    assert registered_name(publish_as, source) == name
+
+
+@pytest.mark.parametrize("publish_as", ["a b", "-a", "ä", "a/b", "a" * 128, "a\nb"])
+def test_name_that_cannot_be_one_is_refused_with_an_example(publish_as: str) -> None:
+    with pytest.raises(Problems, match="for instance granite"):
+        registered_name(publish_as, "org/name")
+
+
+@pytest.mark.parametrize(
+    ("adapted", "claim", "uri"),
+    [
+        ("/mnt/osft/adapted/k", "osft-workspace", "pvc://osft-workspace/adapted/k"),
+        ("/mnt/osft/team/adapted/k", "osft-workspace", "pvc://osft-workspace/team/adapted/k"),
+        ("/elsewhere/adapted/k", "osft-workspace", "file:///elsewhere/adapted/k"),
+        ("/mnt/osft/adapted/k", "", "file:///mnt/osft/adapted/k"),
+    ],
+)
+def test_uri_is_the_claims_where_the_model_lies_on_it(adapted: str, claim: str, uri: str) -> None:
+    assert servable_uri(Path(adapted), claim, "/mnt/osft") == uri
+
+
+def test_note_is_json_that_programs_read(tmp_path: Path) -> None:
+    Run(tmp_path).publish()
+
+    assert set(json.loads((tmp_path / "runs" / KEY / "published.json").read_text(encoding="utf-8"))) == {
+        "name", "version", "registry", "entry", "uri", "published_at",
+    }  # fmt: skip
