@@ -79,6 +79,7 @@ def run(
     retention_drop_max: RetentionDropMax = EVALUATION.retention_drop_max,
     max_answer_tokens: MaxAnswerTokens = EVALUATION.max_answer_tokens,
     lm_eval_tasks: LmEvalTasks = EVALUATION.lm_eval_tasks,
+    publish_as: Annotated[str, typer.Option(help="A good model's name; the base model's with -osft if none.")] = "",
 ) -> None:
     """Run the whole pipeline on this machine."""
     from rich.console import Console
@@ -111,12 +112,13 @@ def run(
         "regressed_max": regressed_max,
         "retention_drop_max": retention_drop_max,
         "evaluation_options": {"max_answer_tokens": max_answer_tokens, "lm_eval_tasks": lm_eval_tasks},
+        "publish_as": publish_as,
         "workspace": str(workspace),
     }
     local.check_before(parameters, workspace)
     console = Console(file=sys.stdout)  # the stream of now: local.run redirects it for the steps' output
     result = local.run(settings, parameters, workspace, console)
-    terminal.show(result["summary"], console)
+    terminal.show(result["summary"], console, result["publication"])
     if result["trained"] and result["evaluated"]:
         console.print(f"Nothing was trained: run {result['run_key']} was complete.", style="bold", highlight=False)
 

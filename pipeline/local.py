@@ -16,7 +16,7 @@ from rich.text import Text
 from components.problems import Checks, Problems, StepFailed
 from components.progress import SEPARATOR, printable
 from components.storage import read_json
-from components.workspace import SUMMARY, run_folder
+from components.workspace import PUBLISHED, SUMMARY, run_folder
 from pipeline.placement import PLACES
 from pipeline.settings import ClusterSettings
 
@@ -34,7 +34,7 @@ def run(settings: ClusterSettings, parameters: dict[str, Any], workspace: Path, 
         console: shows the progress.
 
     Returns:
-        the run's plan, with its summary under "summary".
+        the run's plan, with its summary under "summary" and published.json under "publication".
 
     Raises:
         StepFailed: when a step ended with an error.
@@ -55,7 +55,9 @@ def run(settings: ClusterSettings, parameters: dict[str, Any], workspace: Path, 
         warnings.simplefilter("ignore")  # kfp.local remarks on the images' names
         build(on_this_machine(settings), notifies=False)(**parameters)
     plan = read_json(next(root.glob("*/plan-training/plan")))
-    return plan | {"summary": read_json(run_folder(workspace, plan["run_key"]) / SUMMARY)}
+    folder = run_folder(workspace, plan["run_key"])
+    published = read_json(folder / PUBLISHED) if (folder / PUBLISHED).exists() else None
+    return plan | {"summary": read_json(folder / SUMMARY), "publication": published}
 
 
 def on_this_machine(settings: ClusterSettings) -> ClusterSettings:
@@ -151,6 +153,7 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
     from components.evaluate.options import EvaluationOptions
     from components.ingest_sdg import core as ingest
     from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
+    from components.publish.core import registered_name
     from components.snapshot_model.core import local_folder
     from components.snapshot_model.model_folder import check_model_folder
     from components.train_osft.options import TrainingOptions
@@ -179,6 +182,7 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
                 parameters["evaluation_options"] | {name: parameters[name] for name in asked}
             ).tasks
         ),
+        lambda: registered_name(parameters["publish_as"], parameters["model"]),
         lambda: check_workspace(workspace, 0),
     ):
         try:

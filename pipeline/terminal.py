@@ -11,8 +11,13 @@ from components.progress import duration, printable
 from components.train_osft.options import TrainingOptions
 
 
-def show(summary: dict[str, Any], console: Console) -> None:
-    """Print the gap table, what changed in general, and where everything is; `summary` is that of summary.json."""
+def show(summary: dict[str, Any], console: Console, published: dict[str, Any] | None = None) -> None:
+    """Print the gap table, what changed in general, and where everything is.
+
+    Args:
+        summary: that of summary.json.
+        published: that of published.json, where there is one.
+    """
     found = summary["evaluation"]
     gap, answers = found["gap"], found["gap_answers"]
     table = Table(title=f"Gap questions, judged by {escape(found['judged_by'])}", title_justify="left", pad_edge=False)
@@ -73,6 +78,8 @@ def show(summary: dict[str, Any], console: Console) -> None:
     gate = found["gate"]
     verdict = "good enough" if gate["good_enough"] else f"not good enough: {'; '.join(gate['reasons'])}"
     line("verdict", verdict)
+    if published:
+        line("published", f"{published['name']}, version {published['version']}: {published['uri']}")
 
 
 def show_memory(config: dict[str, Any], options: TrainingOptions, gpu_memory_gib: float, console: Console) -> bool:

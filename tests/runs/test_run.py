@@ -25,6 +25,7 @@ RETENTION = """question,reference,distractors,statement
 Which bird is it?,heron,raven | owl | swan,It is the {}.
 Who answers?,master,,
 """
+PASSED = {"closed-min": "0", "regressed-max": "2", "retention-drop-max": "100"}  # a bar that everything passes
 STEPS = ("ingest_sdg", "format_chat", "snapshot_model", "plan_training", "train_osft", "evaluate")
 
 
@@ -166,6 +167,32 @@ def test_other_questions_are_asked_without_training_again(first: Run, folder: Pa
     assert run.summary()["evaluation"]["gap"]["questions"] == 3
     assert run.summary()["evaluation_key"] != before["evaluation_key"]
     assert weights.stat().st_mtime_ns == written
+
+
+def test_good_model_is_published_and_only_published_where_that_alone_is_missing(
+    first: Run, folder: Path, tiny_model: Path
+) -> None:
+    run = osft_pipeline_run(folder, tiny_model, **PASSED, **{"publish-as": "handbook"})
+
+    assert run.code == 0, run.out + run.err
+    assert run.steps() == {*STEPS, "publish"}
+    (note,) = run.workspace.glob("runs/*/published.json")
+    adapted = Path(run.summary()["adapted"])
+    published = json.loads(note.read_text(encoding="utf-8"))
+    assert (published["name"], published["version"], published["uri"]) == ("handbook", adapted.name, adapted.as_uri())
+    assert f"handbook, version {adapted.name}: {adapted.as_uri()}" in run.out
+
+    evaluated = (note.parent / "summary.json").stat().st_mtime_ns
+    note.unlink()
+    again = osft_pipeline_run(folder, tiny_model, **PASSED, **{"publish-as": "handbook"})
+    assert again.steps() == {*STEPS, "publish"}
+    assert "already evaluated with the same questions, nothing is asked again" in again.out
+    assert note.exists()
+    assert (note.parent / "summary.json").stat().st_mtime_ns == evaluated
+    assert again.metrics() == run.metrics()
+
+    idle = osft_pipeline_run(folder, tiny_model, **PASSED, **{"publish-as": "handbook"})
+    assert idle.steps() == set(STEPS) - {"train_osft", "evaluate"}
 
 
 def test_any_two_models_are_compared_without_the_pipeline(first: Run, folder: Path) -> None:
