@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes.client
+import kubernetes_validate
 import pytest
 import yaml
 from kfp import compiler
@@ -332,7 +333,6 @@ def test_kubectl_builds_the_same(folder: Path) -> None:
 
 
 def test_kubernetes_accepts_every_object_strictly(folder: Path) -> None:
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for item in [*build(folder), *map(template, SECRETS)]:
         if item["kind"] in CORE:
             kubernetes_validate.validate(item, "1.32", strict=True)
