@@ -27,12 +27,8 @@ TRAINING = TrainingOptions()
 EVALUATION = EvaluationOptions()
 
 
-def build(settings: ClusterSettings, notifies: bool = True) -> base_component.BaseComponent:
-    """The pipeline for a cluster.
-
-    Args:
-        notifies: with the exit handler; kfp.local knows none.
-    """
+def build(settings: ClusterSettings) -> base_component.BaseComponent:
+    """The pipeline for a cluster."""
 
     @dsl.pipeline(
         name="osft",
@@ -93,7 +89,7 @@ def build(settings: ClusterSettings, notifies: bool = True) -> base_component.Ba
             publish_as: a good model's name in the registry; empty: the base model's with -osft behind it
             workspace: folder for models and results, on the workspace volume
         """
-        told = notify(runs_page=settings.dashboard.runs_page) if notifies else None
+        told = notify(runs_page=settings.notify.runs_page) if settings.notify.enabled else None
         with dsl.ExitHandler(told, name="osft") if told else contextlib.nullcontext():
             ingested = ingest_sdg(
                 data=data,

@@ -53,7 +53,7 @@ def run(settings: ClusterSettings, parameters: dict[str, Any], workspace: Path, 
     ConditionEvaluator.evaluate_condition = staticmethod(evaluate_condition)
     with _shown(console, log), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # kfp.local remarks on the images' names
-        build(on_this_machine(settings), notifies=False)(**parameters)
+        build(on_this_machine(settings))(**parameters)
     plan = read_json(next(root.glob("*/plan-training/plan")))
     folder = run_folder(workspace, plan["run_key"])
     published = read_json(folder / PUBLISHED) if (folder / PUBLISHED).exists() else None
@@ -61,11 +61,12 @@ def run(settings: ClusterSettings, parameters: dict[str, Any], workspace: Path, 
 
 
 def on_this_machine(settings: ClusterSettings) -> ClusterSettings:
-    """No GPU to plan for, no claim, no registry: a run here takes the machine as it comes."""
+    """No GPU to plan for, no claim, no registry; and no exit handler, because kfp.local knows none."""
     return dataclasses.replace(
         settings,
         gpu=dataclasses.replace(settings.gpu, memory_gib=0.0, node_selector={}),
         workspace=dataclasses.replace(settings.workspace, claim=""),
+        notify=dataclasses.replace(settings.notify, enabled=False),
         model_registry=dataclasses.replace(settings.model_registry, url=""),
     )
 

@@ -40,7 +40,8 @@ class ModelRegistry:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dashboard:
+class Notify:
+    enabled: bool
     runs_page: str
 
 
@@ -57,7 +58,7 @@ class ClusterSettings:
     workspace: Workspace
     gpu: Gpu
     model_registry: ModelRegistry
-    dashboard: Dashboard
+    notify: Notify
     kueue: Kueue
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -85,7 +86,7 @@ def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
         workspace=Workspace(**values.pop("workspace")),
         gpu=Gpu(**values.pop("gpu")),
         model_registry=ModelRegistry(**values.pop("model_registry")),
-        dashboard=Dashboard(**values.pop("dashboard")),
+        notify=Notify(**values.pop("notify")),
         kueue=Kueue(**values.pop("kueue")),
         **values,
     )

@@ -294,6 +294,16 @@ def test_notify_is_told_how_everything_else_ended_whatever_happened(documents: l
     assert outside["notify"]["dependentTasks"] == [handler]
 
 
+def test_without_the_exit_handler_all_steps_are_on_one_level(tmp_path: Path) -> None:
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text("[notify]\nenabled = false\n", encoding="utf-8")
+
+    pipeline = next(yaml.safe_load_all(compiling.compiled_yaml(load_settings(cluster))))
+
+    assert {"ingest-sdg", "format-chat", "snapshot-model", "plan-training"} < set(pipeline["root"]["dag"]["tasks"])
+    assert "exec-notify" not in pipeline["deploymentSpec"]["executors"]
+
+
 def test_every_step_records_what_it_does_under_the_run(containers: dict[str, Any], placed: dict[str, Any]) -> None:
     for step in PLACES:
         assert {"name": "OSFT_STEP_RECORDS", "value": "/mnt/osft/pipeline-runs"} in containers[step]["env"], step
