@@ -25,7 +25,7 @@ test: .venv/installed
 	$(BIN)/pytest tests/models
 	$(BIN)/pytest tests/runs
 
-# The images built and used for real, as root: after `apt-get install buildah debootstrap crun`. 10 GB come from the index.
+# The images built and used for real, as root, after `apt-get install buildah debootstrap crun`; 3 GB come from the index.
 test-images: .venv/installed
 	$(BIN)/pytest tests/images --capture=no --verbose
 
