@@ -104,7 +104,7 @@ def test_every_pin_has_digests(lock: str) -> None:
     pins = [part for part in re.split(r"\n(?! )", text) if part]
 
     assert len(pins) >= len(locked(IMAGES / lock))
-    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", pin) for pin in pins)
+    assert all(re.search(r" \\\n +--hash=sha256:[0-9a-f]{64}", pin) for pin in pins)
     assert "://" not in text
 
 
