@@ -27,7 +27,7 @@ test: .venv/installed
 
 # The images built and used for real, as root, after `apt-get install buildah debootstrap crun`; 3 GB come from the index.
 test-images: .venv/installed
-	$(BIN)/pytest tests/images --capture=no --verbose
+	$(BIN)/pytest tests/images --capture=no -vv
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
