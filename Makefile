@@ -6,7 +6,7 @@ TORCH := torch==2.13.0
 UV := uv==0.13.9
 DEMO := examples/kite-guild
 
-.PHONY: demo test check fix lock compile clean
+.PHONY: demo test test-images check fix lock lock-images compile clean
 
 demo: .venv/installed
 	$(BIN)/python examples/smollm2.py build/smollm2
@@ -24,6 +24,10 @@ test: .venv/installed
 	$(BIN)/pytest tests/fast --numprocesses 2
 	$(BIN)/pytest tests/models
 	$(BIN)/pytest tests/runs
+
+# The images built and used for real, as root, after `apt-get install buildah debootstrap crun`; 3 GB come from the index.
+test-images: .venv/installed
+	$(BIN)/pytest tests/images --capture=no -vv
 
 check: .venv/installed
 	$(BIN)/ruff format --check .
@@ -43,6 +47,17 @@ lock: .venv/installed
 	$(BIN)/uv pip compile pyproject.toml --extra demo --extra dev --universal --python-version 3.11 --upgrade \
 		--no-header --no-annotate --quiet | grep -v "== 'never'" > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+	$(MAKE) lock-images
+
+# What the images install: the same versions, with the digests of their files.
+IMAGES := components/images
+COMPILE = $(BIN)/uv pip compile --constraint requirements.lock --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --quiet
+lock-images: .venv/installed
+	$(COMPILE) --config-file $(IMAGES)/cpu.uv.toml $(IMAGES)/cpu.in --output-file $(IMAGES)/cpu.lock
+	$(COMPILE) --config-file $(IMAGES)/gpu.uv.toml $(IMAGES)/gpu.in --output-file $(IMAGES)/gpu.lock
+	echo "$(TORCH)" | $(COMPILE) --no-config - --output-file $(IMAGES)/torch.lock
+	echo setuptools | $(COMPILE) --no-config - --output-file $(IMAGES)/build.lock
 
 clean:
 	rm -rf .venv build workspace

@@ -11,7 +11,6 @@ from components.plan_training.memory import MemoryPlan, largest_ratio, largest_t
 from components.problems import Checks, Problems
 from components.publish.core import is_published, registered_name
 from components.storage import read_json, read_jsonl, sha256_of_json, write_json, write_text
-from components.train_osft.loop import step_count
 from components.train_osft.options import TrainingOptions
 from components.train_osft.run_key import run_key
 from components.train_osft.samples import tokenize_rows
@@ -180,7 +179,7 @@ def plan_training(
         samples=len(lengths),
         tokens_per_epoch=sum(lengths),
         longest_sample=max(lengths),
-        steps=step_count(len(lengths), parsed),
+        steps=parsed.steps(len(lengths)),
         memory=memory,
         gpus=gpus,
         gpu_memory_gib=gpu_memory_gib,

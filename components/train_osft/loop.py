@@ -48,11 +48,6 @@ class StepMetrics:
         return self.tokens / self.seconds
 
 
-def step_count(samples: int, options: TrainingOptions) -> int:
-    """Optimizer steps of a training; the last step of an epoch may have fewer samples."""
-    return math.ceil(samples / options.effective_batch_size) * options.num_epochs
-
-
 def batches(samples: list[Sample], options: TrainingOptions) -> Iterator[tuple[int, list[Sample]]]:
     """The samples of each optimizer step, with the epoch from 1; shuffled anew in each epoch, decided by the seed."""
     for epoch in range(1, options.num_epochs + 1):
@@ -106,7 +101,7 @@ def train(
     """
     model = pack_loss.model
     device = pack_loss.head.weight.device
-    steps = step_count(len(samples), options)
+    steps = options.steps(len(samples))
     rates = learning_rates(options, steps)
     done = len(history)
     model.train()

@@ -80,6 +80,10 @@ class TrainingOptions:
         """Options by name; see components.options."""
         return from_mapping(cls, "training", values)
 
+    def steps(self, samples: int) -> int:
+        """Optimizer steps of a training; the last step of an epoch may have fewer samples."""
+        return math.ceil(samples / self.effective_batch_size) * self.num_epochs
+
     def on(self, device: str) -> "TrainingOptions":
         """The options with `train_dtype` decided for 'cuda' or 'cpu'."""
         if self.train_dtype != "auto":

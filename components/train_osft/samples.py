@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-import torch
-from torch import Tensor
 
 from components import chat
 from components.problems import Checks, Problem, Problems, list_some, problem, quote
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # label of a token without a loss, as in torch's cross entropy
@@ -43,15 +43,15 @@ class Sample:
 class Pack:
     """Whole samples in one sequence of T tokens, of which n carry a loss."""
 
-    input_ids: Tensor
+    input_ids: "Tensor"
     """[1, T]"""
-    position_ids: Tensor
+    position_ids: "Tensor"
     """[1, T], from 0 in each sample."""
-    loss_positions: Tensor
+    loss_positions: "Tensor"
     """[n]: the positions whose next token is to be learnt."""
-    targets: Tensor
+    targets: "Tensor"
     """[n]: those tokens."""
-    starts: Tensor
+    starts: "Tensor"
     """[samples + 1]: where each sample begins, and the end of the last; int32."""
     longest: int
     """Tokens of the longest sample."""
@@ -159,7 +159,7 @@ def tokenize_rows(
     return samples
 
 
-def packs(samples: list[Sample], max_tokens: int, device: torch.device | str = "cpu") -> Iterator[Pack]:
+def packs(samples: list[Sample], max_tokens: int, device: "torch.device | str" = "cpu") -> Iterator[Pack]:
     """The samples of one optimizer step in their order, packed as they come into at most `max_tokens` tokens each."""
     for group in _groups(samples, max_tokens):
         yield _pack(group, device)
@@ -188,7 +188,9 @@ def _groups(samples: list[Sample], max_tokens: int) -> Iterator[list[Sample]]:
         yield group
 
 
-def _pack(samples: list[Sample], device: torch.device | str) -> Pack:
+def _pack(samples: list[Sample], device: "torch.device | str") -> Pack:
+    import torch  # plan_training counts tokens where there is none
+
     tokens = [token for sample in samples for token in sample.tokens]
     positions = [position for sample in samples for position in range(len(sample.tokens))]
     # The token at p is predicted at p - 1; the first of a sample is predicted by nothing.
@@ -197,7 +199,7 @@ def _pack(samples: list[Sample], device: torch.device | str) -> Pack:
     targets = [label for label in labels if label != IGNORED]
     lengths = [len(sample.tokens) for sample in samples]
 
-    def tensor(values: list[Any], dtype: torch.dtype = torch.long) -> Tensor:
+    def tensor(values: list[Any], dtype: torch.dtype = torch.long) -> "Tensor":
         made = torch.tensor(values, dtype=dtype)
         if torch.device(device).type == "cuda":
             made = made.pin_memory()  # or copying would wait for all that the GPU has to do

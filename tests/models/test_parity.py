@@ -62,9 +62,7 @@ def stock_training(folder: Path, samples: list[Sample], options: TrainingOptions
     optimizer = optim_wrapper(
         torch.optim.AdamW(parameters, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=0.0), model
     )
-    schedule = get_scheduler(
-        "cosine", optimizer, num_warmup_steps=0, num_training_steps=loop.step_count(len(samples), options)
-    )
+    schedule = get_scheduler("cosine", optimizer, num_warmup_steps=0, num_training_steps=options.steps(len(samples)))
     for _, batch in loop.batches(samples, options):
         loss_tokens = sum(sample.loss_tokens for sample in batch)
         for sample in batch:
