@@ -5,6 +5,7 @@
 <workspace>/adapted/<run key>/               the adapted model and training_report.json
 """
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -30,6 +31,12 @@ def run_folder(workspace: Path, run_key: str) -> Path:
 def adapted_folder(workspace: Path, run_key: str) -> Path:
     """Where a run's adapted model lies."""
     return workspace / "adapted" / run_key
+
+
+def mark_used(marker: Path) -> None:
+    """Let a model whose marker this is count as just changed: what a run finds and uses must not be pruned as old."""
+    with contextlib.suppress(OSError):  # gone meanwhile, or not ours to write: it then only looks as old as it is
+        os.utime(marker)  # never makes the file, as touch would
 
 
 def check_workspace(workspace: Path, needed_bytes: int) -> None:
