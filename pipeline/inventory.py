@@ -192,7 +192,7 @@ class _Reader:
             kind=RUN,
             path=self.below(entry),
             bytes=sum(size.bytes for size in reports),
-            changed=max((size.changed for size in reports), default=entry.stat(follow_symlinks=False).st_mtime),
+            changed=max((size.changed for size in reports), default=0.0 if entries else _changed(entry)),
             state=state,
             key=entry.name,
         )
@@ -297,6 +297,10 @@ def _judged(run: Path, model: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         found["trouble"] = f"{reading.name} cannot be read"
     return found
+
+
+def _changed(entry: os.DirEntry[str]) -> float:
+    return entry.stat(follow_symlinks=False).st_mtime
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
