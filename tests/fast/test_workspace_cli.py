@@ -2,11 +2,10 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -55,9 +54,10 @@ class Workspace:
 
     def model(self, number: int, good: bool | None, days: float = 30, base: str = BASE, files: int = 1) -> str:
         key = f"{number:016x}"
-        for shard in range(files):
+        for shard in range(files):  # the report among them: no order of removal takes it first
             self.put(f"adapted/{key}/model-{shard}.safetensors", days=days)
-        self.put(f"adapted/{key}/training_report.json", {"plan": {"model": {"commit": base}}}, days)
+            if shard == files // 2:
+                self.put(f"adapted/{key}/training_report.json", {"plan": {"model": {"commit": base}}}, days)
         self.put(f"runs/{key}/metrics.jsonl", days=days)
         if good is not None:
             self.put(f"runs/{key}/summary.json", {"evaluation": {"gate": {"good_enough": good}}}, days)
@@ -147,6 +147,23 @@ def test_base_models_stay_while_something_may_need_them(workspace: Workspace) ->
 
     workspace.put(f"runs/{5:016x}/metrics.jsonl", days=1)
     assert not workspace.going(), "a run is under way, and nobody knows on which model"
+
+
+def test_every_base_model_stays_when_one_may_be_that_of_a_damaged_model(workspace: Workspace) -> None:
+    workspace.base(OTHER)
+    workspace.put(f"adapted/{workspace.model(1, True)}/training_report.json", {})
+
+    assert not workspace.going()
+
+
+def test_a_model_and_all_that_is_in_its_run_go_at_once(workspace: Workspace) -> None:
+    workspace.put(f"adapted/{1:016x}/training_report.json", {"plan": {"model": {"commit": BASE}}})
+    workspace.put(f"runs/{1:016x}/checkpoints/step-00000001/checkpoint.json")
+    workspace.put(f"runs/{1:016x}/.tmp-summary.json-1")
+
+    workspace.prune()
+
+    assert not files_below(workspace.root)
 
 
 def test_base_model_of_a_model_that_goes_does_too(workspace: Workspace) -> None:
@@ -251,20 +268,19 @@ def test_links_are_neither_followed_nor_targets_touched(workspace: Workspace, tm
     outside = Workspace(tmp_path / "outside")
     key = outside.model(1, False)
     outside.base()
+    outside.put("young", days=0)
     before = files_below(outside.root)
     (workspace.root / "adapted").mkdir()
-    (workspace.root / "adapted" / key).symlink_to(outside.root / "adapted" / key)
-    (workspace.root / "models").symlink_to(outside.root / "models")
-    (workspace.root / "runs" / key).symlink_to(outside.root / "runs" / key)
     inside = workspace.model(2, False)
-    link = workspace.root / "adapted" / inside / "linked"
-    link.symlink_to(outside.root)
-    os.utime(link, (0, 0), follow_symlinks=False)
+    for link in ("models", f"adapted/{key}", f"runs/{key}", f"adapted/{inside}/linked"):
+        target = outside.root if "linked" in link else outside.root / link
+        (workspace.root / link).symlink_to(target)
+        os.utime(workspace.root / link, (0, 0), follow_symlinks=False)
 
     assert set(workspace.going()) == {f"adapted/{inside}"}
     workspace.prune()
 
-    assert not link.parent.exists()
+    assert not workspace.models() - {key}
     assert files_below(outside.root) == before
 
 
@@ -301,46 +317,41 @@ def test_rest_of_a_killed_removal_goes_whatever_its_age(workspace: Workspace) ->
     assert workspace.going() == {"adapted/.tmp-removed-0123": "rest of a removal that was ended"}
 
 
-@contextlib.contextmanager
-def prune_process(root: Path, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    program = (
-        "import sys; from pathlib import Path; from pipeline.pruning import *; from pipeline.inventory import *;"
-        "import time; root = Path(sys.argv[1]); decided = decide(take_inventory(root, lambda _: None), Policy(keep=1),"
-        "time.time()); print('ready', flush=True); sys.stdin.readline();"
-        "outcomes = list(remove(root, [one.item for one in decided if one.goes], lambda _: None));"
-        "sys.exit(any(outcome.error for outcome in outcomes))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(root)], stdin=-1, stdout=-1, text=True, **options
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        yield process
+def prune_together(root: Path, barrier: Any) -> None:
+    """In a process of its own."""
+    decided = decide(take_inventory(root, nothing_told), Policy(keep=1), NOW)
+    barrier.wait()
+    outcomes = list(remove(root, [one.item for one in decided if one.goes], nothing_told))
+    sys.exit(any(outcome.error for outcome in outcomes))
 
 
-def begin(process: subprocess.Popen[str]) -> None:
-    assert process.stdin
-    process.stdin.write("\n")
-    process.stdin.flush()
+def started(root: Path, processes: int) -> list[Any]:
+    """Processes that prune, and begin to remove at the same moment."""
+    forking = multiprocessing.get_context("fork")  # quick: nothing is imported again
+    barrier = forking.Barrier(processes)
+    pruning_ones = [forking.Process(target=prune_together, args=(root, barrier)) for _ in range(processes)]
+    for process in pruning_ones:
+        process.start()
+    return pruning_ones
 
 
 def test_killed_at_any_moment_no_model_is_half_there(workspace: Workspace) -> None:
-    shards, seed = 300, random.Random(7)
+    shards, seed = 100, random.Random(7)
     newest = workspace.model(0, True, days=10)
-    ended_between = 0
-    for _ in range(5):
-        for number in range(1, 6):
-            workspace.model(number, False, files=shards)
-        with prune_process(workspace.root) as process:
-            begin(process)
-            time.sleep(seed.uniform(0.0, 0.03))
-            process.send_signal(signal.SIGKILL)
+    for _ in range(4):
+        keys = [workspace.model(number, False, files=shards) for number in range(1, 5)]
+        folder, files = workspace.root / "adapted" / seed.choice(keys), seed.randint(1, shards)
+        (process,) = started(workspace.root, 1)
+        with contextlib.suppress(FileNotFoundError):  # renamed: the removal has come so far
+            while process.is_alive() and len(os.listdir(folder)) > files:
+                pass
+        process.kill()
+        process.join()
         whole = workspace.models()
-        ended_between += 1 < len(whole) < 6
         assert newest in whole
         for key in whole - {newest}:
-            assert len(list((workspace.root / "adapted" / key).iterdir())) == shards + 1
-    assert ended_between, "no kill came while models were removed"
+            assert len(os.listdir(workspace.root / "adapted" / key)) == shards + 1
+    assert list(workspace.root.glob("adapted/.tmp-removed-*")), "no kill came between"
     workspace.prune(keep=1)
     assert workspace.models() == {newest}
     assert not list(workspace.root.glob("adapted/.*"))
@@ -350,11 +361,11 @@ def test_two_prunes_at_once_both_come_through(workspace: Workspace) -> None:
     newest = workspace.model(0, True)
     for number in range(1, 8):
         workspace.model(number, False, files=60)
-    with prune_process(workspace.root) as one, prune_process(workspace.root) as other:
-        begin(one)
-        begin(other)
-        assert one.wait() == 0
-        assert other.wait() == 0
+    for number in range(1000):
+        workspace.put(f"adapted/.tmp-removed-0123/{number}")
+    for process in started(workspace.root, 2):
+        process.join()
+        assert process.exitcode == 0
 
     assert workspace.models() == {newest}
     assert not list(workspace.root.glob("adapted/.*"))
