@@ -6,6 +6,7 @@
 <workspace>/pipeline-runs/<KFP's run id>/    what each step of a run on the cluster did
 """
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -33,6 +34,12 @@ def run_folder(workspace: Path, run_key: str) -> Path:
 def adapted_folder(workspace: Path, run_key: str) -> Path:
     """Where a run's adapted model lies."""
     return workspace / "adapted" / run_key
+
+
+def mark_used(marker: Path) -> None:
+    """Let a model whose marker this is count as just changed: what a run finds and uses must not be pruned as old."""
+    with contextlib.suppress(OSError):  # gone meanwhile, or not ours to write: it then only looks as old as it is
+        os.utime(marker)  # never makes the file, as touch would
 
 
 def check_workspace(workspace: Path, needed_bytes: int) -> None:

@@ -12,6 +12,7 @@ from components.problems import Problems, StepFailed, problem
 from components.train_osft.options import DESCRIPTIONS, TrainingOptions
 from pipeline import __version__
 from pipeline.cluster_cli import commands
+from pipeline.workspace_cli import commands as workspace_commands
 
 app = typer.Typer(
     help="Teach a language model new knowledge with OSFT and prove what it achieved.",
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(commands)
+app.add_typer(workspace_commands, name="workspace")
 DEFAULTS = TrainingOptions()
 EVALUATION = EvaluationOptions()
 Cluster = Annotated[Path | None, typer.Option(help="Cluster file (TOML) with what differs from the default cluster.")]

@@ -21,6 +21,7 @@ from components.workspace import (
     TRAINING_REPORT,
     adapted_folder,
     check_workspace,
+    mark_used,
     run_folder,
 )
 
@@ -156,6 +157,9 @@ def plan_training(
     report = read_json(dataset / "report.json")
     key = run_key(report["data_digest"], manifest["commit"], parsed, gpus)
     trained = (adapted_folder(workspace, key) / TRAINING_REPORT).exists()
+    mark_used(snapshot / SNAPSHOT_MANIFEST)
+    if trained:
+        mark_used(adapted_folder(workspace, key) / TRAINING_REPORT)
     try:
         check_workspace(workspace, 0 if trained else manifest["bytes"])
     except Problems as error:

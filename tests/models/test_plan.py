@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,20 @@ def test_a_plan_says_what_will_be_done(tiny_model: Path, tmp_path: Path) -> None
     assert made.anything_to_do
     assert json.loads((tmp_path / "plan.json").read_text())["run_key"] == made.run_key
     assert made.run_key in (tmp_path / "plan.html").read_text()
+
+
+def test_models_that_a_run_uses_again_count_as_just_changed(tiny_model: Path, tmp_path: Path) -> None:
+    key = plan(tmp_path, tiny_model).run_key
+    (base,) = (tmp_path / "workspace").glob("models/*/*/snapshot.json")
+    adapted = tmp_path / "workspace" / "adapted" / key / "training_report.json"
+    adapted.parent.mkdir(parents=True)
+    adapted.write_text("{}", encoding="utf-8")
+    for marker in (base, adapted):
+        os.utime(marker, (0, 0))
+
+    assert plan(tmp_path, tiny_model).trained
+
+    assert all(time.time() - marker.stat().st_mtime < 60 for marker in (base, adapted))
 
 
 def test_the_run_key_changes_with_everything_that_changes_the_result(tiny_model: Path, tmp_path: Path) -> None:
