@@ -19,7 +19,7 @@ from typing import Any
 
 from components.problems import list_some, problem
 from components.storage import read_json
-from components.workspace import SNAPSHOT_MANIFEST, SUMMARY, TRAINING_REPORT
+from components.workspace import PUBLISHED, SNAPSHOT_MANIFEST, STEP_RECORDS, SUMMARY, TRAINING_REPORT
 from pipeline.sizes import Size, Told, measure
 
 BASE, ADAPTED, RUN, WORKING, LEFTOVER, RECORD, LOG, FOREIGN = KINDS = (
@@ -41,8 +41,7 @@ COMPLETE, UNFINISHED, GOOD, NOT_GOOD, NOT_EVALUATED, FINISHED, REPORT_ONLY = (
     "finished",
     "report only",
 )
-FOLDERS = ("models", "runs", "adapted", "pipeline-runs", "kfp")
-PUBLISHED = "published.json"
+FOLDERS = ("models", "runs", "adapted", STEP_RECORDS, "kfp")
 # What a run's folder holds besides its reports, of this project's trainer and of mini-trainer.
 WORKING_FOLDERS = ("checkpoints", "full_state_checkpoints", "hf_format")
 TEMPORARY = ".tmp-"
@@ -110,7 +109,7 @@ def take_inventory(workspace: Path, told: Told) -> Inventory:
     items = (
         *reader.base_models(),
         *reader.runs_and_adapted_models(),
-        *reader.records("pipeline-runs", RECORD),
+        *reader.records(STEP_RECORDS, RECORD),
         *reader.records("kfp", LOG),
         *reader.others(),
     )
