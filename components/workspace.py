@@ -66,7 +66,7 @@ def check_workspace(workspace: Path, needed_bytes: int) -> None:
             f"the workspace is too small: {free / GIB:.1f} GiB free, {needed_bytes / GIB:.1f} GiB needed",
             where=where,
             rule="it holds the base model and the adapted model, which is as large",
-            remedy="enlarge the volume, or remove runs that are no longer needed from models/ and adapted/",
+            remedy="enlarge the volume, or see what osft-pipeline workspace prune would remove from it",
         )
     checks.raise_if_any()
 

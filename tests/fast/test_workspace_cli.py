@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -317,44 +318,46 @@ def test_rest_of_a_killed_removal_goes_whatever_its_age(workspace: Workspace) ->
     assert workspace.going() == {"adapted/.tmp-removed-0123": "rest of a removal that was ended"}
 
 
-def prune_together(root: Path, barrier: Any) -> None:
-    """In a process of its own."""
+FORKING = multiprocessing.get_context("fork")  # quick: nothing is imported again
+
+
+def prune_and_exit(root: Path, barrier: Any, last_change: int = 0) -> None:
+    """In a process of its own; killed by SIGKILL before the change to the file system of that number, if any."""
+    changes = 0
+
+    def count(event: str, _: tuple[Any, ...]) -> None:
+        nonlocal changes
+        if event in ("os.rename", "os.remove", "os.rmdir"):
+            changes += 1
+            if changes == last_change:
+                os.kill(os.getpid(), signal.SIGKILL)
+
     decided = decide(take_inventory(root, nothing_told), Policy(keep=1), NOW)
     barrier.wait()
+    sys.addaudithook(count)
     outcomes = list(remove(root, [one.item for one in decided if one.goes], nothing_told))
     sys.exit(any(outcome.error for outcome in outcomes))
 
 
-def started(root: Path, processes: int) -> list[Any]:
-    """Processes that prune, and begin to remove at the same moment."""
-    forking = multiprocessing.get_context("fork")  # quick: nothing is imported again
-    barrier = forking.Barrier(processes)
-    pruning_ones = [forking.Process(target=prune_together, args=(root, barrier)) for _ in range(processes)]
-    for process in pruning_ones:
-        process.start()
-    return pruning_ones
-
-
 def test_killed_at_any_moment_no_model_is_half_there(workspace: Workspace) -> None:
-    shards, seed = 100, random.Random(7)
+    shards = 10
+    changes = 3 * (shards + 3)  # of three models: a name, the files and the report, the folder
     newest = workspace.model(0, True, days=10)
-    for _ in range(4):
-        keys = [workspace.model(number, False, files=shards) for number in range(1, 5)]
-        folder, files = workspace.root / "adapted" / seed.choice(keys), seed.randint(1, shards)
-        (process,) = started(workspace.root, 1)
-        with contextlib.suppress(FileNotFoundError):  # renamed: the removal has come so far
-            while process.is_alive() and len(os.listdir(folder)) > files:
-                pass
-        process.kill()
+    moments = [1, 2, changes, *random.Random(7).sample(range(3, changes), 12)]
+    for moment in moments:
+        for number in range(1, 4):
+            workspace.model(number, False, files=shards)
+        process = FORKING.Process(target=prune_and_exit, args=(workspace.root, FORKING.Barrier(1), moment))
+        process.start()
         process.join()
+        assert process.exitcode == -signal.SIGKILL
         whole = workspace.models()
         assert newest in whole
         for key in whole - {newest}:
             assert len(os.listdir(workspace.root / "adapted" / key)) == shards + 1
-    assert list(workspace.root.glob("adapted/.tmp-removed-*")), "no kill came between"
-    workspace.prune(keep=1)
-    assert workspace.models() == {newest}
-    assert not list(workspace.root.glob("adapted/.*"))
+        workspace.prune(keep=1)
+        assert workspace.models() == {newest}
+        assert not list(workspace.root.glob("adapted/.*"))
 
 
 def test_two_prunes_at_once_both_come_through(workspace: Workspace) -> None:
@@ -363,7 +366,11 @@ def test_two_prunes_at_once_both_come_through(workspace: Workspace) -> None:
         workspace.model(number, False, files=60)
     for number in range(1000):
         workspace.put(f"adapted/.tmp-removed-0123/{number}")
-    for process in started(workspace.root, 2):
+    barrier = FORKING.Barrier(2)
+    processes = [FORKING.Process(target=prune_and_exit, args=(workspace.root, barrier)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
         process.join()
         assert process.exitcode == 0
 
@@ -371,7 +378,7 @@ def test_two_prunes_at_once_both_come_through(workspace: Workspace) -> None:
     assert not list(workspace.root.glob("adapted/.*"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     models=st.lists(
         st.tuples(st.sampled_from([True, False, None]), st.integers(0, 40), st.sampled_from(["", "guild", "harbour"])),
