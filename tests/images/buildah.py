@@ -24,12 +24,13 @@ class Buildah:
 
     storage: Path
 
-    def __call__(self, *arguments: str | Path, network: bool = True) -> str:
+    def __call__(self, *arguments: str | Path) -> str:
         """What a command of buildah prints to standard output; the rest goes where ours does."""
-        done = subprocess.run(self._command(arguments, network), stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(self.command(arguments), stdout=subprocess.PIPE, text=True, check=True)
         return done.stdout.strip()
 
-    def _command(self, arguments: Sequence[str | Path], network: bool) -> list[str]:
+    def command(self, arguments: Sequence[str | Path], network: bool = True) -> list[str]:
+        """A command of buildah as a program's arguments; without a network it runs where there is no interface."""
         places = [f"--root={self.storage / 'root'}", f"--runroot={self.storage / 'run'}"]
         return [*([] if network else ["unshare", "--net"]), "buildah", *places, *map(str, arguments)]
 
@@ -54,7 +55,7 @@ class Buildah:
         arguments = [f"--build-arg=BASE_IMAGE={base}", "--build-arg=REVISION=0123abc", f"--tag={image}"]
         file = ROOT / "components" / "images" / f"{name}.Containerfile"
         isolation = ["--isolation=chroot", "--network=host", "--layers"]
-        command = self._command(["build", *isolation, *files, *arguments, f"--file={file}", ROOT], network=True)
+        command = self.command(["build", *isolation, *files, *arguments, f"--file={file}", ROOT])
         temporary = self.storage / "tmp"
         temporary.mkdir(exist_ok=True)
         subprocess.run(command, env={**os.environ, "TMPDIR": str(temporary)}, check=True)
@@ -77,7 +78,7 @@ class Container:
         mounted = [f"--volume={folder}:{place}" for folder, place in (volumes or {}).items()]
         arguments = ["run", "--isolation=chroot", f"--user={USER}:0", *mounted, self.name, "--", *command]
         done = subprocess.run(
-            self.buildah._command(arguments, network=False), capture_output=True, text=True, check=False
+            self.buildah.command(arguments, network=False), capture_output=True, text=True, check=False
         )
         assert done.returncode == 0 or not check, done.stdout + done.stderr
         return done
