@@ -63,6 +63,12 @@ class Cluster:
         self.outputs[step] = json.loads(written)
         return self.outputs[step]
 
+    def plan_for_the_cpu(self) -> None:
+        """Change the plan for a GPU, which the steps would ask for and not find here, to one for the processor."""
+        path = self._path(f"/{STORE}/pipelines/plan_training/plan")
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**plan, "gpu_memory_gib": 0.0}), encoding="utf-8")
+
     def _executor_input(self, component: dict[str, Any], step: str, inputs: dict[str, Any]) -> dict[str, Any]:
         takes, gives = component.get("inputDefinitions", {}), component.get("outputDefinitions", {})
         artifacts = {name: self._artifact(name, inputs.pop(name)) for name in takes.get("artifacts", {})}

@@ -72,6 +72,9 @@ PLAN = {
     "retention_drop_max": 100.0,
     "evaluation_options": {"max_answer_tokens": 8},
     "gpu_memory_gib": 44.0,
+    "gpu_product": "NVIDIA-L40S",
+    "publish_as": "",
+    "registry": "",
 }
 
 
@@ -207,13 +210,28 @@ def test_steps_of_the_pipeline_run_from_data_to_an_evaluated_model(
     planned = cluster.run(cpu, "plan_training", **plan, gpus=1, training_options={"train_dtype": "float32"})
     assert planned["parameterValues"] == {"Output": True}
     common = {"dataset": "format_chat", "snapshot": "snapshot_model", "plan": "plan_training", "workspace": WORKSPACE}
+    cluster.plan_for_the_cpu()
     trained = cluster.run(gpu, "train_osft", **common)
     evaluated = cluster.run(gpu, "evaluate", **common, adapted="train_osft")
     assert evaluated["parameterValues"] == {"Output": True}
 
+    published = cluster.run(
+        cpu,
+        "publish",
+        adapted="train_osft",
+        plan="plan_training",
+        workspace=WORKSPACE,
+        claim="osft-workspace",
+        mount_path=WORKSPACE,
+    )
+    status = {"state": "COMPLETE", "pipelineJobResourceName": "osft-x7k2p", "pipelineTaskName": "osft", "error": {}}
+    cluster.run(cpu, "notify", status=status, runs_page="")
+
     key = trained["artifacts"]["adapted"]["artifacts"][0]["metadata"]["run_key"]
     report = json.loads((cluster.workspace / "adapted" / key / "training_report.json").read_text(encoding="utf-8"))
     assert report["run_key"] == key
+    servable = published["artifacts"]["published"]["artifacts"][0]["metadata"]["servable_uri"]
+    assert servable == f"pvc://osft-workspace/adapted/{key}"
     for container in (cpu, gpu):
         outside = [path for path in container.written() if not str(path).startswith(WRITABLE)]
         assert outside == []
