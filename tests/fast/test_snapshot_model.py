@@ -1,18 +1,14 @@
 import dataclasses
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from components.problems import Problem
 from components.snapshot_model.core import local_folder, snapshot_model
 from components.storage import read_json
 from tests.fast.conftest import files_below, only_problem_of
-from tests.hub_server import COMMIT, HubServer, Repository, git_blob_id, sha256
+from tests.hub_client import Client
+from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository, git_blob_id, sha256
 
 FILES = {
     "config.json": b'{"model_type": "llama"}',
@@ -20,6 +16,7 @@ FILES = {
     "tokenizer_config.json": b'{"chat_template": "{{ messages }}"}',
     "model.safetensors": bytes(range(256)) * 40,
 }
+WEIGHTS = FILES["model.safetensors"]
 REPOSITORY = {
     **FILES,
     "pytorch_model.bin": b"pickle" * 100,
@@ -30,60 +27,14 @@ REPOSITORY = {
 }
 TOKEN = "hf_" + "t" * 20
 
-# One call a line, one answer a line. In a process of its own: huggingface_hub reads HF_ENDPOINT when it is imported.
-CLIENT = """
-import dataclasses, json, sys
-from pathlib import Path
-from components.problems import Problems
-from components.snapshot_model.core import snapshot_model
-for line in sys.stdin:
-    call = json.loads(line)
-    try:
-        report = snapshot_model(model=call["model"], revision=call["revision"], workspace=Path(call["workspace"]))
-        answer = {**dataclasses.asdict(report), "path": str(report.path)}
-    except Problems as error:
-        answer = {"problems": [dataclasses.asdict(problem) for problem in error.problems]}
-    except BaseException as error:
-        answer = {"fault": repr(error)}
-    print(json.dumps(answer), flush=True)
-"""
+
+def published(workspace: Path) -> list[str]:
+    """All that stands under a final name: what is half there has a name with a dot in front."""
+    return [name for name in files_below(workspace) if "/." not in name]
 
 
-class Client:
-    """`snapshot_model` in a process of its own, with one hub and one token."""
-
-    def __init__(self, hub: str, home: Path, token: str = "") -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-        environment |= {"HF_ENDPOINT": hub, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
-        environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", **({"HF_TOKEN": token} if token else {})}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CLIENT], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def snapshot(self, model: str, workspace: Path, revision: str = "main") -> dict[str, object]:
-        """The report."""
-        answer = self._answer(model, workspace, revision)
-        assert "path" in answer, answer
-        return answer
-
-    def problem(self, model: str, workspace: Path, revision: str = "main") -> Problem:
-        """The one thing found wrong."""
-        answer = self._answer(model, workspace, revision)
-        assert "problems" in answer, answer
-        (found,) = answer["problems"]
-        return Problem(**found)
-
-    def close(self) -> None:
-        self.process.communicate()
-
-    def _answer(self, model: str, workspace: Path, revision: str) -> dict:
-        call = {"model": model, "workspace": str(workspace), "revision": revision}
-        self.process.stdin.write(json.dumps(call) + "\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        raise AssertionError(f"the client ended with code {self.process.wait()}")
+def spoilt(file: str, content: bytes) -> Fault:
+    return Fault(file=file, content=content, times=ALWAYS)
 
 
 @pytest.fixture(scope="module")
@@ -93,15 +44,15 @@ def hub():
             "org/whole": Repository(files=REPOSITORY, revisions=("main", "v1.0", "refs/pr/1")),
             "org/reused": Repository(files=REPOSITORY),
             "org/pinned": Repository(files=REPOSITORY),
-            "org/interrupted": Repository(files=REPOSITORY, breaks_off=frozenset({"model.safetensors"})),
+            "org/interrupted": Repository(files=REPOSITORY, faults=(Fault(file="model.safetensors", cut_at=0.5),)),
             "org/private": Repository(files=REPOSITORY, token=TOKEN),
             "org/gated": Repository(files=REPOSITORY, gated=True),
-            "org/broken": Repository(files=REPOSITORY, broken=True),
-            "org/damaged": Repository(
-                files=REPOSITORY, damaged={"model.safetensors": b"\xff" + FILES["model.safetensors"][1:]}
+            "org/broken": Repository(files=REPOSITORY, faults=(Fault(status=500, times=ALWAYS),)),
+            "org/damaged": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\xff" + WEIGHTS[1:]),)),
+            "org/damaged-config": Repository(
+                files=REPOSITORY, faults=(spoilt("config.json", b'{"model_type": "lIama"}'),)
             ),
-            "org/damaged-config": Repository(files=REPOSITORY, damaged={"config.json": b'{"model_type": "lIama"}'}),
-            "org/short": Repository(files=REPOSITORY, damaged={"model.safetensors": b"\0" * 100}),
+            "org/short": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\0" * 100),)),
             "org/no-template": Repository(files={**REPOSITORY, "tokenizer_config.json": b"{}"}),
             "org/experts": Repository(files={**REPOSITORY, "config.json": b'{"model_type": "x", "num_experts": 8}'}),
             "org/pickles": Repository(
@@ -125,8 +76,8 @@ def test_download_is_verified_and_holds_the_model_and_nothing_else(hub, client, 
     assert report["path"] == str(folder)
     assert report["commit"] == COMMIT
     assert report["reused"] is False
-    assert files_below(tmp_path) == sorted(f"models/org--whole/{COMMIT}/{name}" for name in [*FILES, "snapshot.json"])
-    assert not (folder / ".cache").exists()
+    inside = [f"models/org--whole/{COMMIT}/{name}" for name in [*FILES, "snapshot.json"]]
+    assert files_below(tmp_path) == sorted([*inside, "models/org--whole/revisions.json"])
     for name, content in FILES.items():
         assert (folder / name).read_bytes() == content
     manifest = read_json(folder / "snapshot.json")
@@ -182,7 +133,7 @@ def test_download_that_breaks_off_goes_on(hub, client, tmp_path):
         ("org/broken", "main", "the hub answered 500", "org/broken", "run again later"),
         ("org/damaged", "main", "model.safetensors arrived damaged", f"org/damaged at {COMMIT[:12]}", "run again"),
         ("org/damaged-config", "main", "config.json arrived damaged", "org/damaged-config", "run again"),
-        ("org/short", "main", "model.safetensors arrived damaged: 100 bytes", "org/short", "run again"),
+        ("org/short", "main", "model.safetensors has another length: 100 bytes", "org/short", "run again"),
         ("org/no-template", "main", "lacks a chat template", "org/no-template", "-instruct"),
         ("org/experts", "main", "mixture of experts", "org/experts", "mini-trainer"),
         ("org/pickles", "main", "lacks weights (*.safetensors)", "org/pickles", "save_pretrained"),
@@ -195,7 +146,7 @@ def test_model_that_cannot_be_had_is_one_clear_error_and_leaves_nothing(
     assert what in found.what
     assert where in found.where
     assert remedy in found.remedy
-    assert files_below(tmp_path) == []
+    assert published(tmp_path) == []
 
 
 @pytest.mark.parametrize("model", ["org/two--dashes", "org/two..dots", "-org/name", "org/name.git", "org/" + 97 * "n"])
@@ -275,7 +226,7 @@ def test_same_content_is_copied_once(folder, tmp_path):
     written = (first.path / "snapshot.json").stat().st_mtime_ns
     second = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     assert second.reused
-    assert dataclasses.replace(second, reused=False, seconds=0) == dataclasses.replace(first, seconds=0)
+    assert dataclasses.replace(second, reused_bytes=0, seconds=0) == dataclasses.replace(first, seconds=0)
     assert (first.path / "snapshot.json").stat().st_mtime_ns == written
 
 

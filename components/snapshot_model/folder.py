@@ -1,0 +1,78 @@
+"""A model in a folder of this machine: a state of it is named by a hash over its files."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+from components.problems import Problems, problem
+from components.snapshot_model.meter import hash_files
+from components.snapshot_model.model_folder import check_model_folder
+from components.snapshot_model.source import Source, Stated, card_fields
+from components.storage import READ_BYTES, sha256_of_json
+
+CARD = "README.md"
+
+
+def open_folder(folder: Path) -> Source:
+    """What a folder holds now; reads all of it.
+
+    Raises:
+        Problems: when the model is incomplete, cannot be trained, or cannot be read.
+    """
+    names = check_model_folder(folder)
+    try:
+        digests = hash_files((folder / name for name in names), "hashing files")
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+    files = {
+        name: Stated(size=(folder / name).stat().st_size, digest=digest)
+        for name, digest in zip(names, digests, strict=True)
+    }
+    described = [{"name": name, "size": stated.size, "sha256": stated.digest} for name, stated in files.items()]
+
+    def read(name: str, offset: int) -> Generator[bytes, None, None]:
+        try:
+            with (folder / name).open("rb") as file:
+                file.seek(offset)
+                while piece := file.read(READ_BYTES):
+                    yield piece
+                length = file.tell()
+        except OSError as error:
+            raise _unreadable(folder, error) from None
+        if length != files[name].size:
+            raise problem(
+                f"{name} changed while it was copied",
+                where=str(folder),
+                rule="a snapshot is of one state of the model",
+                remedy="run again when nobody writes to the folder",
+            )
+
+    return Source(
+        name=str(folder),
+        revision="",
+        commit=sha256_of_json(described)[:40],
+        where=str(folder),
+        if_damaged="run again when nobody writes to the folder",
+        files=files,
+        card=read_card((folder / CARD).read_bytes()) if (folder / CARD).is_file() else {},
+        read=read,
+    )
+
+
+def read_card(content: bytes) -> dict[str, object]:
+    """The fields of a model card that are kept, out of its text; none where it does not begin with them."""
+    import yaml
+
+    front, _, _ = content.decode(errors="replace").removeprefix("---\n").partition("\n---")
+    try:
+        return card_fields(yaml.safe_load(front) if content.startswith(b"---\n") else {})
+    except yaml.YAMLError:
+        return {}
+
+
+def _unreadable(folder: Path, error: OSError) -> Problems:
+    return problem(
+        f"a file of the model cannot be read: {error.strerror}",
+        where=str(error.filename or folder),
+        rule="the step reads the folder as any user of group 0",
+        remedy="make it readable (chmod -R g+rX), or copy it again",
+    )
