@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LFS_SUFFIXES = (".safetensors", ".bin")
-PIECE_BYTES = 1 << 16
+PIECE_BYTES, SLOW_PIECE_BYTES = 1 << 16, 1 << 14  # a client that is killed loses what is on the way
 ALWAYS = 1 << 30
 POINTER_SIZE = 134  # bytes of the text that stands in git for a file kept outside of it
 
@@ -135,6 +135,11 @@ class HubServer:
                 self.repositories[f"{name}@{repository.commit}"] = past
                 self.repositories[name] = repository.later
 
+    def mend(self, name: str) -> None:
+        """From now on nothing goes wrong with a repository's answers."""
+        with self.lock:
+            self.repositories[name] = dataclasses.replace(self.repositories[name], faults=(), bytes_per_second=0.0)
+
     def sent_files(self, name: str) -> list[str]:
         """The files of one repository whose content was asked for, each time that it was."""
         found = [
@@ -203,10 +208,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_pieces(self, name: str, content: memoryview, start: int, bytes_per_second: float, fault: Fault) -> None:
         """Send what is left of a file, as far as the fault lets it come; the client may go away."""
+        length = SLOW_PIECE_BYTES if bytes_per_second else PIECE_BYTES
         end = int(len(content) * min(fault.cut_at, fault.stalls_at))
         try:
             while start < end and not self.hub.stopping.is_set():
-                piece = content[start : min(start + PIECE_BYTES, end)]
+                piece = content[start : min(start + length, end)]
                 self.wfile.write(piece)
                 start += len(piece)
                 with self.hub.lock:

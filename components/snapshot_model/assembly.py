@@ -139,13 +139,15 @@ def _make(workspace: Path, final: Path, partial: Path, source: Source) -> int:
     )
     with writing(partial):
         for path in partial.iterdir():
-            if path.name not in files:  # of an attempt before, or of the folder that was adopted
+            if path.name not in (*files, SNAPSHOT_MANIFEST):  # of an attempt before, or of the folder that was adopted
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_manifest(partial, manifest)
         with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
             partial.chmod(FOLDER_MODE)
         flush(partial)
         publish_whole(partial, final)
+        for path in final.glob(f"{TEMPORARY}*"):  # another pod's manifest, which it was writing
+            path.unlink()
     return first.fetched_bytes + second.fetched_bytes
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components import progress
-from components.problems import problem, quote
+from components.problems import Problems, problem, quote
 from components.snapshot_model import folder as local
 from components.snapshot_model import hub, s3
 from components.snapshot_model.assembly import Assembled, assemble, clear_abandoned
@@ -23,6 +23,7 @@ from components.snapshot_model.manifest import (
     read_manifest,
     remember_revision,
     remembered_commit,
+    wrong_sizes,
 )
 from components.snapshot_model.source import Source, Unreachable
 from components.workspace import snapshot_folder
@@ -119,13 +120,13 @@ def open_source(manifest: Manifest) -> Source:
     """
     if manifest.source.startswith(S3_SCHEME):
         source = s3.open_s3(manifest.source)
-    elif folder := local_folder(manifest.source):
-        source = local.open_folder(folder)
+    elif manifest.source.startswith("/"):
+        source = local.open_folder(Path(manifest.source))
     else:
         try:
             source = hub.open_model(manifest.source, manifest.commit)
         except Unreachable as error:
-            raise _unreachable(manifest.source, manifest.commit, error) from None
+            raise _unreachable(manifest.source, manifest.commit, str(error)) from None
     if source.commit != manifest.commit:
         raise problem(
             f"the source holds another state of the model now: {source.commit[:12]}",
@@ -148,10 +149,10 @@ def _from_hub(workspace: Path, name: str, revision: str) -> tuple[Path, Assemble
     try:
         source = hub.open_model(name, revision)
     except Unreachable as error:
-        commit = remembered_commit(model_folder, revision)
+        commit = revision if COMMIT.fullmatch(revision) else remembered_commit(model_folder, revision)
         found = _complete(model_folder / commit) if commit else None
         if not commit or not found:
-            raise _unreachable(name, revision, error) from None
+            raise _unreachable(name, revision, f"{_broken(model_folder, commit)}{error}") from None
         progress.say(
             f"WARNING: {error}\nWARNING: going on with what {revision} was when the hub was last asked: commit {commit}"
         )
@@ -167,11 +168,18 @@ def _complete(folder: Path) -> Assembled | None:
     return Assembled(manifest=manifest, fetched_bytes=0) if manifest and is_complete(folder) else None
 
 
-def _unreachable(name: str, revision: str, error: Unreachable) -> Exception:
+def _broken(model_folder: Path, commit: str | None) -> str:
+    """What is wrong with a snapshot that is there and cannot be used."""
+    manifest = read_manifest(model_folder / commit) if commit else None
+    wrong = wrong_sizes(model_folder / manifest.commit, manifest) if manifest else {}
+    return "".join(f"{name} of the snapshot {reason}; " for name, reason in wrong.items())
+
+
+def _unreachable(name: str, revision: str, what: str) -> Problems:
     return problem(
-        str(error),
+        what,
         where=f"{name} at revision {revision}, hub {hub.hub_name()}",
-        rule="a model that is not in the workspace yet comes from the hub",
+        rule="what is not in the workspace yet comes from the hub",
         remedy="check the network or HF_ENDPOINT, name a local folder as the model, or run again later",
     )
 

@@ -1,7 +1,9 @@
 """A model in a folder of this machine: a state of it is named by a hash over its files."""
 
+import re
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 from components.problems import Problems, problem
 from components.snapshot_model.meter import hash_files
@@ -10,6 +12,8 @@ from components.snapshot_model.source import Source, Stated, card_fields
 from components.storage import READ_BYTES, sha256_of_json
 
 CARD = "README.md"
+FRONT_MATTER = re.compile(r"---\r?\n(.*?)\n---", re.DOTALL)
+LARGEST_FRONT_MATTER = 1 << 16  # bytes
 
 
 def open_folder(folder: Path) -> Source:
@@ -53,20 +57,27 @@ def open_folder(folder: Path) -> Source:
         where=str(folder),
         if_damaged="run again when nobody writes to the folder",
         files=files,
-        card=read_card((folder / CARD).read_bytes()) if (folder / CARD).is_file() else {},
+        card=_card(folder),
         read=read,
     )
 
 
-def read_card(content: bytes) -> dict[str, object]:
+def read_card(content: bytes) -> dict[str, Any]:
     """The fields of a model card that are kept, out of its text; none where it does not begin with them."""
     import yaml
 
-    front, _, _ = content.decode(errors="replace").removeprefix("---\n").partition("\n---")
+    found = FRONT_MATTER.match(content[:LARGEST_FRONT_MATTER].decode(errors="replace"))
     try:
-        return card_fields(yaml.safe_load(front) if content.startswith(b"---\n") else {})
-    except yaml.YAMLError:
+        return card_fields(yaml.safe_load(found[1]) if found else {})
+    except (yaml.YAMLError, RecursionError, ValueError):  # somebody's text, which the training can do without
         return {}
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    if not (folder / CARD).is_file():
+        return {}
+    with (folder / CARD).open("rb") as file:
+        return read_card(file.read(LARGEST_FRONT_MATTER))
 
 
 def _unreadable(folder: Path, error: OSError) -> Problems:

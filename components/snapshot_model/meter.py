@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -57,11 +57,13 @@ class Meter:
         self._thread.join()
 
 
-def hash_files(paths: Iterable[Path], what: str) -> list[str]:
-    """The sha256 of each file, in the order of the paths; the largest is begun first."""
+def hash_files(
+    paths: Iterable[Path], what: str, digest: Callable[[Path, Callable[[int], None]], str] = sha256_of_file
+) -> list[str]:
+    """The digest of each file, in the order of the paths; the largest is begun first."""
     ordered = list(paths)
     sizes = {path: path.stat().st_size for path in ordered}
     with Meter(what, sum(sizes.values())) as meter, ThreadPoolExecutor(HASHING_THREADS) as threads:
         largest_first = sorted(ordered, key=lambda path: -sizes[path])
-        digests = {path: threads.submit(sha256_of_file, path, meter.add) for path in largest_first}
+        digests = {path: threads.submit(digest, path, meter.add) for path in largest_first}
         return [digests[path].result() for path in ordered]

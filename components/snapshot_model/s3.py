@@ -11,13 +11,11 @@ from typing import Any
 
 from components import sources
 from components.problems import problem
-from components.snapshot_model.folder import CARD, read_card
+from components.snapshot_model.folder import CARD, LARGEST_FRONT_MATTER, read_card
 from components.snapshot_model.model_folder import small_files
 from components.snapshot_model.source import Source, Stated, Unreachable
 from components.sources import File
 from components.storage import sha256_of_json
-
-LARGEST_CARD = 1 << 20  # bytes
 
 
 def folder_name(address: str) -> str:
@@ -52,8 +50,6 @@ def open_s3(address: str) -> Source:
                 remedy="run again when nobody writes to the folder",
             )
 
-    card = found.get(CARD)
-    is_readable = card is not None and (card.size or 0) <= LARGEST_CARD
     return Source(
         name=address.rstrip("/"),
         revision="",
@@ -61,9 +57,13 @@ def open_s3(address: str) -> Source:
         where=sources.without_credentials(address),
         if_damaged="run again; if it stays, a proxy in between changes files",
         files={name: Stated(size=found[name].size or 0, digest="") for name in names},
-        card=read_card(b"".join(card.pieces())) if card and is_readable else {},
+        card=read_card(_beginning(found[CARD])) if CARD in found else {},
         read=read,
     )
+
+
+def _beginning(file: File) -> bytes:
+    return next(file.pieces(), b"")[:LARGEST_FRONT_MATTER]
 
 
 def _etag(file: File) -> str:

@@ -94,7 +94,7 @@ def card_fields(card: object) -> dict[str, Any]:
     for name in CARD_FIELDS:
         value = card.get(name) if isinstance(card, dict) else None
         if isinstance(value, list):
-            found[name] = [str(entry)[:CARD_TEXT] for entry in value[:CARD_LIST]]
-        elif value:
-            found[name] = str(value)[:CARD_TEXT]
+            found[name] = [entry[:CARD_TEXT] for entry in value[:CARD_LIST] if isinstance(entry, str)]
+        elif isinstance(value, str):
+            found[name] = value[:CARD_TEXT]
     return found

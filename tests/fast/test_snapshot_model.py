@@ -1,9 +1,12 @@
 import dataclasses
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from components.snapshot_model.assembly import ABANDONED_SECONDS
 from components.snapshot_model.core import local_folder, snapshot_model
 from components.storage import read_json
 from tests.fast.conftest import files_below, only_problem_of
@@ -24,6 +27,13 @@ REPOSITORY = {
     "README.md": b"# A model",
     ".gitattributes": b"*.safetensors filter=lfs",
     "onnx/model.onnx": b"onnx",
+}
+CARD = {
+    "license": "apache-2.0",
+    "base_model": ["org/base"],
+    "tags": ["language", *(f"tag {n}" for n in range(100))],
+    "license_name": "x" * 1000,
+    "widget": [{"text": "not kept"}],
 }
 TOKEN = "hf_" + "t" * 20
 
@@ -55,6 +65,16 @@ def hub():
             "org/short": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\0" * 100),)),
             "org/no-template": Repository(files={**REPOSITORY, "tokenizer_config.json": b"{}"}),
             "org/experts": Repository(files={**REPOSITORY, "config.json": b'{"model_type": "x", "num_experts": 8}'}),
+            "org/consolidated": Repository(
+                files={
+                    **{name: content for name, content in REPOSITORY.items() if name != "model.safetensors"},
+                    "model-00001-of-00001.safetensors": WEIGHTS,
+                    "model.safetensors.index.json": b'{"weight_map": {"a": "model-00001-of-00001.safetensors"}}',
+                    "consolidated.safetensors": WEIGHTS,
+                }
+            ),
+            "org/card": Repository(files=REPOSITORY, card=CARD),
+            "org/mended": Repository(files=REPOSITORY),
             "org/pickles": Repository(
                 files={name: content for name, content in REPOSITORY.items() if name != "model.safetensors"}
             ),
@@ -107,6 +127,124 @@ def test_complete_commit_needs_no_hub(hub, client, tmp_path):
     before = len(hub.requests)
     assert client.snapshot("org/pinned", tmp_path, COMMIT)["reused"] is True
     assert len(hub.requests) == before > 0
+
+
+def test_only_the_weights_that_the_index_names_are_downloaded(hub, client, tmp_path):
+    report = client.snapshot("org/consolidated", tmp_path)
+    names = {*FILES, "model-00001-of-00001.safetensors", "model.safetensors.index.json"} - {"model.safetensors"}
+    assert {path.name for path in Path(report["path"]).iterdir()} == {*names, "snapshot.json"}
+    assert hub.sent_files("org/consolidated") == sorted(names)
+
+
+def test_licence_and_base_model_are_in_the_snapshot_and_in_the_report_and_bounded(client, tmp_path):
+    report = client.snapshot("org/card", tmp_path)
+    card = report["card"]
+    assert (card["license"], card["base_model"], card["tags"][0]) == ("apache-2.0", ["org/base"], "language")
+    assert (len(card["tags"]), len(card["license_name"])) == (30, 200)
+    assert "widget" not in card
+    assert read_json(Path(report["path"]) / "snapshot.json")["card"] == card
+
+
+def test_report_says_what_was_brought_and_what_was_there(client, tmp_path):
+    first = client.snapshot("org/whole", tmp_path)
+    assert (first["files"], first["bytes"], first["reused_bytes"]) == (len(FILES), sum(map(len, FILES.values())), 0)
+    second = client.snapshot("org/whole", tmp_path)
+    assert second["reused_bytes"] == second["bytes"] == first["bytes"]
+    assert second["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("model.safetensors", None), ("model.safetensors", b"cut"), ("config.json", b"")]
+)
+@pytest.mark.parametrize("revision", ["main", COMMIT])
+def test_file_that_a_snapshot_lost_is_fetched_again_alone(hub, client, tmp_path, name, content, revision):
+    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    (path / name).unlink()
+    if content is not None:
+        (path / name).write_bytes(content)
+    before = hub.sent_bytes["org/mended"]
+    report = client.snapshot("org/mended", tmp_path, revision)
+    assert (path / name).read_bytes() == FILES[name]
+    assert hub.sent_bytes["org/mended"] - before == len(FILES[name]) == report["bytes"] - report["reused_bytes"]
+    assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": []}', '{"files": [{"name": "../x", "size": 1}]}'])
+def test_snapshot_whose_manifest_is_damaged_is_made_anew_from_what_is_there(hub, client, tmp_path, content):
+    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    before, manifest = hub.sent_bytes["org/mended"], read_json(path / "snapshot.json")
+    (path / "snapshot.json").write_text(content)
+    (path / "something").mkdir()
+    assert client.snapshot("org/mended", tmp_path)["reused"]
+    assert read_json(path / "snapshot.json") == manifest
+    assert sorted(entry.name for entry in path.iterdir()) == sorted([*FILES, "snapshot.json"])
+    assert hub.sent_bytes["org/mended"] == before
+
+
+def test_hub_that_is_down_leaves_what_the_branch_was_and_says_so(tmp_path):
+    with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub, Client(hub.url, tmp_path / "home") as client:
+        first = client.snapshot("org/model", tmp_path)
+        pinned = client.snapshot("org/model", tmp_path, COMMIT)
+    assert first["is_current"]
+    assert pinned["is_current"]
+    for offline in (False, True):
+        with Client(hub.url, tmp_path / "home", offline=offline) as client:
+            later = client.snapshot("org/model", tmp_path)
+            assert (later["path"], later["is_current"]) == (first["path"], False)
+            assert "WARNING" in (said := "".join(client.said))
+            assert f"commit {COMMIT}" in said
+            assert client.snapshot("org/model", tmp_path, COMMIT)["is_current"]
+            assert client.problem("org/model", tmp_path, "v1.0").where.startswith("org/model at revision v1.0")
+            assert client.problem("org/other", tmp_path).where.startswith("org/other")
+
+
+def test_refusal_of_a_hub_that_answers_is_not_taken_for_a_hub_that_is_down(tmp_path):
+    with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub, Client(hub.url, tmp_path / "home") as client:
+        client.snapshot("org/model", tmp_path)
+        hub.repositories["org/model"] = dataclasses.replace(hub.repositories["org/model"], token=TOKEN)
+        assert "it is private" in client.problem("org/model", tmp_path).what
+
+
+def test_broken_snapshot_without_a_hub_is_an_error_that_names_the_file(tmp_path):
+    with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub, Client(hub.url, tmp_path / "home") as client:
+        path = Path(client.snapshot("org/model", tmp_path)["path"])
+    (path / "tokenizer.json").unlink()
+    with Client(hub.url, tmp_path / "home", offline=True) as client:
+        assert client.problem("org/model", tmp_path).what.startswith("tokenizer.json of the snapshot is missing; ")
+
+
+def test_abandoned_downloads_are_cleared_away_and_those_at_work_are_not(folder, tmp_path):
+    old, new = (tmp_path / "workspace" / "models" / "org--name" / f".partial-{digit * 40}" for digit in "ab")
+    former = old.with_name(".tmp-cccc-1234")
+    for partial in (old, new, former):
+        partial.mkdir(parents=True)
+        (partial / "model.safetensors").write_bytes(b"half")
+    week_ago = time.time() - ABANDONED_SECONDS - 10
+    for partial in (old, former):
+        for path in (partial / "model.safetensors", partial):
+            os.utime(path, (week_ago, week_ago))
+    os.utime(new, (week_ago, week_ago))
+    snapshot_model(model=str(folder), revision="", workspace=tmp_path / "workspace")
+    assert [path.exists() for path in (old, former, new)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "card"),
+    [
+        ("---\nlicense: mit\nbase_model: org/base\n---\n# Title", {"license": "mit", "base_model": "org/base"}),
+        ("---\r\nlicense: mit\r\n---\r\n", {"license": "mit"}),
+        ("# Title", {}),
+        ("---\n- a list\n---\n", {}),
+        ("---\n{ no: yaml\n---\n", {}),
+        ("---\nlicense: " + "[" * 5000, {}),
+        ("\xff\xfe", {}),
+        ("---\nbase_model: [org/base, {a: b}, 7]\nlicense: {a: b}\ntags: 7\n---\n", {"base_model": ["org/base"]}),
+        ("", {}),
+    ],
+)
+def test_card_of_a_folder_is_read_from_its_readme(folder, tmp_path, text, card):
+    (folder / "README.md").write_bytes(text.encode("latin-1"))
+    assert snapshot_model(model=str(folder), revision="", workspace=tmp_path / "workspace").card == card
 
 
 def test_folder_without_manifest_is_not_taken_for_a_snapshot(client, tmp_path):
