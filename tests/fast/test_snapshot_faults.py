@@ -167,10 +167,9 @@ def test_fault_that_stays_is_one_clear_error_with_nothing_published_and_the_next
     if not repository.faults:
         return
     hub.mend(model)
-    before = hub.sent_bytes[model]
     assert_good(tmp_path, client.snapshot(model, tmp_path), FILES)
-    is_half_there = any(fault.stalls_at < 1 or fault.cut_at == 0.5 for fault in repository.faults)
-    assert hub.sent_bytes[model] - before <= (0.7 if is_half_there else 1) * size(FILES)
+    if name in ("stall", "down"):  # after half of the file
+        assert hub.sent_bytes[model] <= 1.1 * size(FILES)
 
 
 def test_branch_that_moves_between_two_requests_does_not_mix_two_states(hub, client, tmp_path):
