@@ -1,8 +1,8 @@
 """How fast are snapshots verified and downloaded, and what do faults cost? No GPU.
 
-Verifying: the same files, in memory (page cache), by `osft-pipeline verify`'s code and by two `sha256sum` at once, in turns.
-Downloading: from the tests' hub on this machine, by `snapshot_model` and by huggingface_hub's own `snapshot_download`, in
-turns; the former verifies every file and has it on the disk when it ends, the latter does neither.
+Verifying: the same files, in memory (page cache), by `osft-pipeline verify`'s code and by two `sha256sum` at once, in
+turns. Downloading: from the tests' hub on this machine, by `snapshot_model` and by huggingface_hub's own
+`snapshot_download`, in turns; the former verifies every file and has it on the disk when it ends, the latter does not.
 Faults: the bytes of files that the hub sent, as a share of the model's, for each fault of the tests that passes.
 
 python -m benchmarks.snapshots WORK_FOLDER
@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ SMALL = {
     "chat_template.jinja": b"{{ messages }}",
 }
 
-# Seconds without the start of Python, in a process of its own: the address of a hub is read when its client is imported.
+# Without the start of Python, in a process of its own: a hub's address is read when its client is imported.
 OURS = """
 from pathlib import Path
 from components.snapshot_model.core import snapshot_model
@@ -80,14 +81,14 @@ def verifying(work: Path) -> dict[str, Any]:
     shutil.rmtree(source)
     names = [path.name for path in snapshot.glob("*.safetensors")]
     ours, theirs = [], []
+    command = ["xargs", "-P2", "-n1", "sha256sum"]
+
+    def sha256sum() -> None:
+        subprocess.run(command, cwd=snapshot, input="\n".join(names), text=True, stdout=subprocess.DEVNULL, check=True)  # noqa: S603
+
     for _ in range(ROUNDS):
         ours.append(seconds(lambda: verify(snapshot, repair=False)))
-        command = ["xargs", "-P2", "-n1", "sha256sum"]
-        theirs.append(
-            seconds(
-                lambda: subprocess.run(command, cwd=snapshot, input="\n".join(names).encode(), stdout=-3, check=True)
-            )
-        )
+        theirs.append(seconds(sha256sum))
     size = FILES * FILE_BYTES
     shutil.rmtree(work / "workspace")
     return {
@@ -103,13 +104,15 @@ def verifying(work: Path) -> dict[str, Any]:
 
 def downloading(work: Path) -> dict[str, Any]:
     ours, theirs = [], []
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(DOWNLOAD_FILE_BYTES)], stdin=-1, stdout=-1, text=True)
-    assert server.stdin and server.stdout
+    command = [sys.executable, "-c", SERVER, str(DOWNLOAD_FILE_BYTES)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    assert server.stdin is not None
+    assert server.stdout is not None
     address = server.stdout.readline().strip()
     for _ in range(ROUNDS):
         for program, found in ((OURS, ours), (THEIRS, theirs)):
             environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(work / "home"), "NO_PROXY": "127.0.0.1"}
-            done = subprocess.run(
+            done = subprocess.run(  # noqa: S603
                 [sys.executable, "-c", TIMED.format(program), str(work / "download")],
                 env=environment, capture_output=True, text=True, check=True,
             )  # fmt: skip
@@ -142,7 +145,7 @@ def faults(work: Path) -> dict[str, float]:
     return shares
 
 
-def seconds(work: Any) -> float:
+def seconds(work: Callable[[], object]) -> float:
     started = time.monotonic()
     work()
     return time.monotonic() - started
