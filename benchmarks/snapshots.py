@@ -132,11 +132,11 @@ def downloading(work: Path) -> dict[str, Any]:
 def faults(work: Path) -> dict[str, float]:
     """Bytes sent as a share of the model's."""
     repositories = {f"org/{name}": repository for name, (repository, _) in PASSING.items()}
-    repositories["org/killed"] = Repository(files=SPLIT, bytes_per_second=3e6)
+    repositories["org/killed"] = Repository(files=SPLIT, bytes_per_second=8e5)
     shares = {}
     with HubServer(repositories) as hub, Client(hub.url, work / "home") as client:
         for _ in range(KILLS):
-            client.be_killed("org/killed", work / "faults", after_seconds=0.08)
+            client.be_killed("org/killed", work / "faults", after_seconds=0.2)
         for name, repository in repositories.items():
             client.snapshot(name, work / "faults")
             size = sum(map(len, repository.files.values()))

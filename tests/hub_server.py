@@ -96,7 +96,7 @@ class HubServer:
         """Of files, by org/name."""
         self.spoilt: dict[tuple[str, int], int] = {}
         self.lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.hub = self  # type: ignore[attr-defined]
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -146,6 +146,11 @@ class HubServer:
             FILE_ADDRESS.fullmatch(unquote(request.address)) for request in self.requests if request.method == "GET"
         ]
         return sorted(match["file"] for match in found if match and match["name"] == name)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients are killed, and go away in the middle of an answer."""
 
 
 class _Handler(BaseHTTPRequestHandler):

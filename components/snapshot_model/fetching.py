@@ -54,7 +54,7 @@ def fetch_files(folder: Path, wanted: dict[str, Stated], source: Source) -> Fetc
     missing = sum(max(0, stated.size - size_of(folder / name)) for name, stated in wanted.items())
     stopped = threading.Event()
     first: list[BaseException] = []
-    with Meter("downloading", missing) as arrived, Meter("verifying", total_bytes(wanted)) as verified:
+    with Meter("fetching", missing) as arrived, Meter("verifying", total_bytes(wanted)) as verified:
 
         def fetch(name: str) -> Stated | None:
             file = _File(folder / name, wanted[name], source, stopped, arrived, verified)

@@ -6,6 +6,7 @@ own downloads begin again from the first byte after a failure and wait as long a
 
 import contextlib
 import email.utils
+import os
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 DESCRIPTION_PATIENCE_SECONDS = 60.0  # until a hub that does not say what a model holds counts as unreachable
+ENDPOINT = "HF_ENDPOINT"
 IF_DAMAGED = "run again; if it stays, a proxy or mirror in between changes files"
 RULE = "the model must be readable on the hub with the token in HF_TOKEN, if it needs one"
 
@@ -29,11 +31,20 @@ def open_model(name: str, revision: str) -> Source:
         Unreachable: when the hub gives no answer, or only errors of its own.
         Problems: when it answers that the model cannot be had.
     """
+    if os.environ.get(ENDPOINT) == "":  # a secret's empty value; the client would take it for an address
+        del os.environ[ENDPOINT]
     from huggingface_hub import HfApi, constants
 
     where = f"{name} at revision {revision}, hub {hub_name()}"
     if constants.is_offline_mode():
         raise Unreachable("HF_HUB_OFFLINE is set")
+    if urlsplit(constants.ENDPOINT).scheme not in ("http", "https"):
+        raise problem(
+            f"{ENDPOINT} is no address of a hub",
+            where=where,
+            rule="an address begins with https://",
+            remedy="correct it, or leave it out for the hub itself",
+        )
     patience = Patience(DESCRIPTION_PATIENCE_SECONDS, threading.Event())
     while True:
         try:

@@ -18,7 +18,7 @@ HASHING_THREADS = min(8, len(os.sched_getaffinity(0)))  # hashlib lets the other
 class Meter:
     """Counts bytes and says every few seconds how far it is, as in
 
-    snapshot_model | downloading: 4210 of 16340 MB, 98 MB/s, 2 min 03 s left
+    snapshot_model | fetching: 4210 of 16340 MB, 98 MB/s, 2 min 03 s left
     """
 
     def __init__(self, what: str, total_bytes: int) -> None:

@@ -199,6 +199,7 @@ def test_every_step_that_touches_the_workspace_mounts_the_same_claim(placed: dic
     ("variable", "steps"),
     [
         ("HF_TOKEN", {"snapshot_model"}),
+        ("HF_ENDPOINT", {"snapshot_model"}),
         ("JUDGE_API_KEY", {"evaluate"}),
         ("AWS_ACCESS_KEY_ID", {"ingest_sdg", "snapshot_model"}),
         ("AWS_SECRET_ACCESS_KEY", {"ingest_sdg", "snapshot_model"}),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -108,13 +109,13 @@ def hub(tmp_path_factory):
     repositories["org/moving"] = Repository(
         files=SPLIT, bytes_per_second=20e6, later=Repository(files=FILES, commit=LATER)
     )
-    repositories |= {
-        f"org/{name}": Repository(files=SPLIT, bytes_per_second=3e6) for name in ("killed", "left", "full")
-    }
+    repositories["org/full"] = Repository(files=SPLIT, bytes_per_second=3e6)
+    repositories["org/killed"] = Repository(files=SPLIT, bytes_per_second=8e5)
     repositories |= {
         f"org/{name}": Repository(files=SPLIT, bytes_per_second=10e6)
-        for name in ("two-flock", "two-no-locks", "two-blind-locks", "clock")
+        for name in ("two-flock", "two-no-locks", "two-blind-locks", "clock", "told", "large")
     }
+    repositories["org/left"] = Repository(files=SPLIT, bytes_per_second=1e6)
     repositories["org/stopped"] = Repository(files=SPLIT, faults=(Fault(file=next(iter(SHARDS)), stalls_at=0.5),))
     with HubServer(repositories) as server:
         yield server
@@ -198,7 +199,7 @@ def test_twenty_kills_cost_no_bytes_and_never_show_half_a_snapshot(hub, client, 
     choice = random.Random(1)
     folder = tmp_path / "models" / "org--killed" / COMMIT
     for _ in range(20):
-        client.be_killed("org/killed", tmp_path, after_seconds=choice.uniform(0.01, 0.12))
+        client.be_killed("org/killed", tmp_path, after_seconds=choice.uniform(0.01, 0.3))
         assert not folder.exists() or (folder / "snapshot.json").exists()
     sent = hub.sent_bytes["org/killed"]
     assert 0 < sent < size(SPLIT)
@@ -241,7 +242,7 @@ def test_pod_goes_on_with_what_a_killed_one_left_while_it_waited(hub, client, tm
         killed.ask("org/left", tmp_path / "workspace")
         wait_until(lambda: hub.sent_bytes["org/left"] > 1e6)
         client.ask("org/left", tmp_path / "workspace")
-        wait_until(lambda: hub.sent_bytes["org/left"] > 2e6)
+        wait_until(lambda: hub.sent_bytes["org/left"] > 4e6)
         killed.kill()
         assert_good(tmp_path / "workspace", client.report(), SPLIT)
     assert any("made by another process" in line for line in client.said)
@@ -302,6 +303,23 @@ def test_clock_that_jumps_changes_nothing(hub, tmp_path):
         for _ in range(5):
             client.be_killed("org/clock", tmp_path, after_seconds=0.1)
         assert_good(tmp_path, client.snapshot("org/clock", tmp_path), SPLIT)
+
+
+def test_progress_says_bytes_and_rate_and_time_left(hub, tmp_path):
+    often = "from components.snapshot_model import meter; meter.SECONDS_BETWEEN_LINES = 0.1"
+    with Client(hub.url, tmp_path / "home", changes=often) as client:
+        client.snapshot("org/told", tmp_path)
+    lines = [line for line in client.said if re.search(r"fetching: [1-5] of 6 MB, \d+ MB/s, [\d.]+ s left$", line)]
+    assert len(lines) > 1
+
+
+def test_model_that_does_not_fit_is_refused_before_its_first_byte(hub, tmp_path):
+    full = f"import shutil; shutil.disk_usage = lambda _: shutil._ntuple_diskusage(1, 1, {2 * size(SPLIT) - 1})"
+    with Client(hub.url, tmp_path / "home", changes=full) as client:
+        found = client.problem("org/large", tmp_path)
+    assert "the workspace is too small" in found.what
+    assert hub.sent_bytes["org/large"] == 0
+    assert files_below(tmp_path / "models") == []
 
 
 def wait_until(condition) -> None:

@@ -205,6 +205,27 @@ def test_refusal_of_a_hub_that_answers_is_not_taken_for_a_hub_that_is_down(tmp_p
         assert "it is private" in client.problem("org/model", tmp_path).what
 
 
+@pytest.mark.parametrize("address", ["mirror.example", "ftp://mirror.example", "/mirror"])
+def test_endpoint_that_is_no_address_is_named_at_once(tmp_path, address):
+    with Client(address, tmp_path / "home") as client:
+        assert client.problem("org/model", tmp_path).what == "HF_ENDPOINT is no address of a hub"
+
+
+def test_empty_endpoint_means_the_hub_itself(tmp_path):
+    with Client("", tmp_path / "home", offline=True) as client:
+        assert "hub https://" in client.problem("org/model", tmp_path).where
+
+
+def test_password_of_an_endpoint_is_never_shown(tmp_path):
+    with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub:
+        address = hub.url.replace("://", "://user:pass-word@")
+        with Client(address, tmp_path / "home") as client:
+            client.snapshot("org/model", tmp_path)
+            found = client.problem("org/absent", tmp_path)
+            assert "pass-word" not in "".join([*client.said, str(found)])
+    assert not any(b"pass-word" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
 def test_broken_snapshot_without_a_hub_is_an_error_that_names_the_file(tmp_path):
     with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub, Client(hub.url, tmp_path / "home") as client:
         path = Path(client.snapshot("org/model", tmp_path)["path"])
