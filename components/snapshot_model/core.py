@@ -17,6 +17,7 @@ from components.problems import Problems, problem, quote
 from components.snapshot_model import folder as local
 from components.snapshot_model import hub, s3
 from components.snapshot_model.assembly import Assembled, assemble, clear_abandoned
+from components.snapshot_model.fetching import writing
 from components.snapshot_model.manifest import (
     Manifest,
     is_complete,
@@ -159,7 +160,8 @@ def _from_hub(workspace: Path, name: str, revision: str) -> tuple[Path, Assemble
         return model_folder / commit, found, False
     final, assembled = _assembled(workspace, name, source)
     if revision != source.commit:
-        remember_revision(model_folder, revision, source.commit)
+        with writing(model_folder):
+            remember_revision(model_folder, revision, source.commit)
     return final, assembled, True
 
 

@@ -284,17 +284,19 @@ def test_volume_without_room_for_a_single_byte_is_one_clear_error(hub, client, t
     assert published(tmp_path) == []
 
 
-def test_read_only_volume_is_one_clear_error(hub, tmp_path):
+def test_read_only_volume_is_one_clear_error_and_a_complete_snapshot_on_it_is_used(hub, client, tmp_path):
     workspace = tmp_path / "workspace"
-    workspace.mkdir()
+    client.snapshot("org/passing-cut-at-0.1", workspace)
+    before = files_below(workspace)
     mount = f"mount --bind {workspace} {workspace} && mount -o remount,ro,bind {workspace}"
     prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
     if subprocess.run([*prefix, "true"], capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount")
     with Client(hub.url, tmp_path / "home", prefix=prefix) as client:
+        assert client.snapshot("org/passing-cut-at-0.1", workspace)["reused"]
         found = client.problem("org/left", workspace)
     assert "the workspace is not writable" in found.what
-    assert files_below(workspace) == []
+    assert files_below(workspace) == before
 
 
 def test_clock_that_jumps_changes_nothing(hub, tmp_path):
