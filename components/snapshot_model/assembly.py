@@ -99,12 +99,13 @@ def mend(folder: Path, manifest: Manifest, broken: dict[str, str], source: Sourc
 
 def clear_abandoned(models: Path) -> None:
     """Remove downloads that nobody has gone on with for a week, of any model."""
-    for partial in [*models.glob(f"*/{PARTIAL}*"), *models.glob(f"*/{TEMPORARY}*")]:
+    for left in [path for prefix in (PARTIAL, LOCK, TEMPORARY) for path in models.glob(f"*/{prefix}*")]:
         with contextlib.suppress(OSError):
-            newest = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
+            inside = left.iterdir() if left.is_dir() else ()
+            newest = max(path.stat().st_mtime for path in (left, *inside))
             if time.time() - newest > ABANDONED_SECONDS:
-                progress.say(f"removing an abandoned download, {folder_bytes(partial) / 1e6:.0f} MB: {partial}")
-                shutil.rmtree(partial)
+                progress.say(f"removing what nobody has gone on with for a week: {left}")
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _make(workspace: Path, final: Path, partial: Path, source: Source) -> int:

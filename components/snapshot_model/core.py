@@ -27,7 +27,7 @@ from components.snapshot_model.manifest import (
     wrong_sizes,
 )
 from components.snapshot_model.source import Source, Unreachable
-from components.workspace import snapshot_folder
+from components.workspace import model_folder, snapshot_folder
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -144,24 +144,24 @@ def _assembled(workspace: Path, name: str, source: Source) -> tuple[Path, Assemb
 
 
 def _from_hub(workspace: Path, name: str, revision: str) -> tuple[Path, Assembled, bool]:
-    model_folder = snapshot_folder(workspace, name, "commit").parent
-    if COMMIT.fullmatch(revision) and (found := _complete(model_folder / revision)):
-        return model_folder / revision, found, True
+    folder = model_folder(workspace, name)
+    if COMMIT.fullmatch(revision) and (found := _complete(folder / revision)):
+        return folder / revision, found, True
     try:
         source = hub.open_model(name, revision)
     except Unreachable as error:
-        commit = revision if COMMIT.fullmatch(revision) else remembered_commit(model_folder, revision)
-        found = _complete(model_folder / commit) if commit else None
+        commit = revision if COMMIT.fullmatch(revision) else remembered_commit(folder, revision)
+        found = _complete(folder / commit) if commit else None
         if not commit or not found:
-            raise _unreachable(name, revision, f"{_broken(model_folder, commit)}{error}") from None
+            raise _unreachable(name, revision, f"{_broken(folder, commit)}{error}") from None
         progress.say(
             f"WARNING: {error}\nWARNING: going on with what {revision} was when the hub was last asked: commit {commit}"
         )
-        return model_folder / commit, found, False
+        return folder / commit, found, False
     final, assembled = _assembled(workspace, name, source)
     if revision != source.commit:
-        with writing(model_folder):
-            remember_revision(model_folder, revision, source.commit)
+        with writing(folder):
+            remember_revision(folder, revision, source.commit)
     return final, assembled, True
 
 
@@ -170,10 +170,10 @@ def _complete(folder: Path) -> Assembled | None:
     return Assembled(manifest=manifest, fetched_bytes=0) if manifest and is_complete(folder) else None
 
 
-def _broken(model_folder: Path, commit: str | None) -> str:
+def _broken(folder: Path, commit: str | None) -> str:
     """What is wrong with a snapshot that is there and cannot be used."""
-    manifest = read_manifest(model_folder / commit) if commit else None
-    wrong = wrong_sizes(model_folder / manifest.commit, manifest) if manifest else {}
+    manifest = read_manifest(folder / commit) if commit else None
+    wrong = wrong_sizes(folder / manifest.commit, manifest) if manifest else {}
     return "".join(f"{name} of the snapshot {reason}; " for name, reason in wrong.items())
 
 

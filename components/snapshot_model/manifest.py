@@ -78,24 +78,25 @@ def is_complete(folder: Path) -> bool:
     return manifest is not None and not wrong_sizes(folder, manifest)
 
 
-def remember_revision(model_folder: Path, revision: str, commit: str) -> None:
+def remember_revision(folder: Path, revision: str, commit: str) -> None:
     """Keep what a branch or tag was, for when the hub cannot be asked.
 
     One file for all of a model's revisions: a name of a branch is not always one of a file. Of two pods that write at
     the same time one may lose its entry, and writes it again the next time.
     """
-    known = _revisions(model_folder)
+    known = _revisions(folder)
     if known.get(revision) != commit:
-        write_json(model_folder / REVISIONS, {**known, revision: commit})
+        write_json(folder / REVISIONS, {**known, revision: commit})
 
 
-def remembered_commit(model_folder: Path, revision: str) -> str | None:
+def remembered_commit(folder: Path, revision: str) -> str | None:
     """The commit that a branch or tag was when the hub was last asked."""
-    return _revisions(model_folder).get(revision)
+    return _revisions(folder).get(revision)
 
 
-def _revisions(model_folder: Path) -> dict[str, str]:
+def _revisions(folder: Path) -> dict[str, str]:
     with contextlib.suppress(FileNotFoundError, ValueError):
-        known = read_json(model_folder / REVISIONS)
-        return known if isinstance(known, dict) else {}
+        known = read_json(folder / REVISIONS)
+        if isinstance(known, dict):
+            return {name: commit for name, commit in known.items() if isinstance(commit, str)}
     return {}

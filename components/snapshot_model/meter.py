@@ -12,7 +12,7 @@ from components import progress
 from components.storage import sha256_of_file
 
 SECONDS_BETWEEN_LINES = 5.0
-HASHING_THREADS = min(8, len(os.sched_getaffinity(0)))  # hashlib lets the others run
+HASHING_THREADS = min(8, os.cpu_count() or 1)  # hashlib lets the others run
 
 
 class Meter:
