@@ -190,7 +190,7 @@ def _turn(final: Path, partial: Path) -> Iterator[None]:
             os.fchmod(descriptor, FILE_MODE)
         seen, since, told = -1, time.monotonic(), False
         while not _locked(descriptor) and not is_complete(final):
-            if (arrived := folder_bytes(partial)) != seen:
+            if (arrived := _arrived(partial)) != seen:
                 seen, since = arrived, time.monotonic()
             elif time.monotonic() - since > OTHERS_PATIENCE_SECONDS:
                 progress.say(f"who makes {final} has not come further for {OTHERS_PATIENCE_SECONDS:.0f} s: going on")
@@ -203,6 +203,12 @@ def _turn(final: Path, partial: Path) -> Iterator[None]:
     finally:
         _lock_file(final).unlink(missing_ok=True)  # who waits for it sees that the snapshot is there, or makes it
         os.close(descriptor)
+
+
+def _arrived(partial: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):  # it may be published while it is looked at
+        return folder_bytes(partial)
+    return 0
 
 
 def _locked(descriptor: int) -> bool:

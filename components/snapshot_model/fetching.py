@@ -91,12 +91,19 @@ def total_bytes(files: dict[str, Stated]) -> int:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what a volume refuses into a problem."""
+    """Turn what a volume refuses into a problem.
+
+    Raises:
+        FileNotFoundError: when the file or its folder was taken away meanwhile.
+        Problems: otherwise.
+    """
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
+        if isinstance(error, FileExistsError) and not os.path.lexists(error.filename):
+            raise FileNotFoundError(error.filename) from None  # there when it was to be made, and gone since
         is_full = error.errno in FULL
         raise problem(
             "the volume is full" if is_full else f"the volume does not take it: {error.strerror}",
