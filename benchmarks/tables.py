@@ -1,4 +1,4 @@
-"""The tables of docs/training.md and docs/evaluation.md and the former's picture, out of benchmarks/results.
+"""The tables of docs/training.md, docs/evaluation.md and docs/snapshots.md and a picture, out of benchmarks/results.
 
     python -m benchmarks.tables [--check]
 
@@ -7,6 +7,7 @@ the document says something else than the results.
 """
 
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,6 +179,33 @@ def kinds() -> str:
     return table(["kind of answer: label, questions not looked at", "answers", "agreed"], rows)
 
 
+def verifying() -> str:
+    found = result("snapshots")["verifying"]
+    rows = [
+        ["`osft-pipeline verify`", f"{found['bytes_per_second'] / 1e6:,.0f}"],
+        ["two `sha256sum` at once", f"{found['sha256sum_bytes_per_second'] / 1e6:,.0f}"],
+        ["ratio", f"{found['ratio']:.1f}"],
+    ]
+    return table([f"{found['bytes'] / 1e9:.1f} GB in four files, {found['threads']} cores", "MB/s"], rows)
+
+
+def downloading() -> str:
+    found = result("snapshots")["downloading"]
+    ours, theirs = (statistics.median(found[key]) for key in ("seconds", "snapshot_download_seconds"))
+    return table(
+        [f"{found['bytes'] / 1e9:.1f} GB in four files", "`snapshot_model`", "`snapshot_download`", "ratio"],
+        [["seconds, median of the rounds", f"{ours:.1f}", f"{theirs:.1f}", f"{found['ratio']:.2f}"]],
+    )
+
+
+def faults() -> str:
+    found = result("snapshots")["faults"]
+    cuts = [share for name, share in found.items() if name.startswith("cut-at-0")]
+    others = {name: share for name, share in found.items() if not name.startswith("cut-at-0")}
+    rows = [[f"{name.replace('-', ' ')}", f"{share:.2f}"] for name, share in others.items()]
+    return table(["fault that passes", "sent, of the model's size"], [["cut at one tenth", f"{max(cuts):.2f}"], *rows])
+
+
 def picture() -> None:
     """Where an 8B model's memory goes, for several ratios."""
     import matplotlib
@@ -217,6 +245,7 @@ def picture() -> None:
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "training.md": {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory},
     "evaluation.md": {"answering": answering, "verdicts": verdicts, "kinds": kinds},
+    "snapshots.md": {"verifying": verifying, "faults": faults, "downloading": downloading},
 }
 
 

@@ -27,7 +27,8 @@ _step = "osft"
 def say(text: str) -> None:
     """Print `text`, every line of it headed by the running step's name."""
     for line in text.splitlines():
-        print(f"{_step}{SEPARATOR}{printable(line)}", flush=True)
+        # The line with its end in one piece: several threads may say something.
+        print(f"{_step}{SEPARATOR}{printable(line)}\n", end="", flush=True)
 
 
 def printable(text: str) -> str:

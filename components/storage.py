@@ -11,21 +11,23 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 READ_BYTES = 1 << 20
 # Pods run as any user of one group; the next one must be able to read and to clean up (safetensors writes 0600).
 FILE_MODE, FOLDER_MODE = 0o664, 0o775
+TEMPORARY = ".tmp-"
 
 
-def sha256_of_file(path: Path) -> str:
-    """Hex digest of a file's content, read in pieces of 1 MiB."""
+def sha256_of_file(path: Path, seen: Callable[[int], None] = lambda _: None) -> str:
+    """Hex digest of a file's content, read in pieces of 1 MiB; `seen` is told the length of each."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(READ_BYTES):
             digest.update(piece)
+            seen(len(piece))
     return digest.hexdigest()
 
 
@@ -53,12 +55,12 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a whole file under its final name, or leave what was there."""
     content = text.encode()
-    _make_folders(path.parent)
+    make_folders(path.parent)
     temporary = _beside(path)
     temporary.write_bytes(content)
-    _flush(temporary)
+    flush(temporary)
     temporary.replace(path)
-    _flush(path.parent)
+    flush(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -72,16 +74,16 @@ def publish_folder(final: Path) -> Iterator[Path]:
 
     If somebody else published `final` meanwhile, theirs stays and ours is dropped: a name stands for one content.
     """
-    _make_folders(final.parent)
+    make_folders(final.parent)
     temporary = _beside(final)
     temporary.mkdir()
     try:
         yield temporary
         for path in sorted(temporary.rglob("*")):
             path.chmod(FOLDER_MODE if path.is_dir() else FILE_MODE)
-            _flush(path)
+            flush(path)
         temporary.chmod(FOLDER_MODE)
-        _flush(temporary)
+        flush(temporary)
         publish_whole(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -89,17 +91,18 @@ def publish_folder(final: Path) -> Iterator[Path]:
 
 def publish_whole(folder: Path, final: Path) -> None:
     """Let a complete folder of the same volume appear as `final`; what stands there already stays."""
-    _make_folders(final.parent)
+    make_folders(final.parent)
     try:
         folder.rename(final)
     except OSError:
         if not final.is_dir():
             raise
         shutil.rmtree(folder)
-    _flush(final.parent)
+    flush(final.parent)
 
 
-def _make_folders(folder: Path) -> None:
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it, for every pod of the group."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -108,10 +111,11 @@ def _make_folders(folder: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    return path.parent / f".tmp-{path.name}-{uuid.uuid4().hex[:12]}"
+    return path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:12]}"
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have a file or folder on the disk, not only in memory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,5 +1,6 @@
 """The workspace, one volume on the cluster and one folder on a laptop: what lies where.
 
+<workspace>/models/<org>--<name>/            revisions.json, downloads that are not finished
 <workspace>/models/<org>--<name>/<commit>/   the base model and snapshot.json
 <workspace>/runs/<run key>/                  metrics.jsonl, summary.json, report.html, published.json
 <workspace>/adapted/<run key>/               the adapted model and training_report.json
@@ -21,9 +22,14 @@ STEP_RECORDS = "pipeline-runs"
 GIB = 2**30
 
 
+def model_folder(workspace: Path, name: str) -> Path:
+    """Where all states of a base model lie; `name` is org/name."""
+    return workspace / "models" / name.replace("/", "--")
+
+
 def snapshot_folder(workspace: Path, name: str, commit: str) -> Path:
-    """Where a base model lies; `name` is org/name."""
-    return workspace / "models" / name.replace("/", "--") / commit
+    """Where a base model lies."""
+    return model_folder(workspace, name) / commit
 
 
 def run_folder(workspace: Path, run_key: str) -> Path:

@@ -234,6 +234,22 @@ def plan(
         raise typer.Exit(1)
 
 
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A model's snapshot, or a workspace with some.")],
+    repair: Annotated[bool, typer.Option("--repair", help="Fetch broken files again from where they came.")] = False,
+) -> None:
+    """Read snapshots of base models and compare them with what they were; changes nothing without --repair."""
+    from components.progress import duration
+    from components.snapshot_model import verification
+
+    for found in verification.verify(folder.expanduser().resolve(), repair):
+        size = f"{found.bytes / 1e6:.0f} MB in {found.files} files, {duration(found.seconds)}"
+        typer.echo(f"good: {found.path}, {size}")
+        for name in found.repaired:
+            typer.echo(f"repaired: {found.path / name}")
+
+
 @app.callback(invoke_without_command=True)
 def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from components.problems import list_some, problem
-from components.storage import read_json
+from components.storage import TEMPORARY, read_json
 from components.workspace import PUBLISHED, SNAPSHOT_MANIFEST, STEP_RECORDS, SUMMARY, TRAINING_REPORT
 from pipeline.sizes import Size, Told, measure
 
@@ -44,7 +44,6 @@ COMPLETE, UNFINISHED, GOOD, NOT_GOOD, NOT_EVALUATED, FINISHED, REPORT_ONLY = (
 FOLDERS = ("models", "runs", "adapted", STEP_RECORDS, "kfp")
 # What a run's folder holds besides its reports, of this project's trainer and of mini-trainer.
 WORKING_FOLDERS = ("checkpoints", "full_state_checkpoints", "hf_format")
-TEMPORARY = ".tmp-"
 REMOVED = ".tmp-removed-"  # what a removal renames to; nothing else is called so
 # Made by file systems and storage, in any folder: snapshots of the volume, files that are removed and still open.
 NOT_OURS = re.compile(r"\.nfs[0-9a-f]+|\.snapshots?|\.Trash-.*|lost\+found")

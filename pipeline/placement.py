@@ -15,7 +15,7 @@ RUN_ID = "metadata.labels['pipeline/runid']"  # KFP's label of all pods of a run
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Linux has it
 
 SECRET_VARIABLES = {
-    "hub": ("HF_TOKEN",),
+    "hub": ("HF_TOKEN", "HF_ENDPOINT"),
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_S3_ENDPOINT", "AWS_DEFAULT_REGION"),
     "judge": ("JUDGE_API_KEY",),
     "webhook": ("WEBHOOK_URL", "WEBHOOK_FORMAT"),

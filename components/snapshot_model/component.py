@@ -17,4 +17,9 @@ def snapshot_model(model: str, revision: str, workspace: str, snapshot: dsl.Outp
     snapshot.uri = str(report.path)  # stays in the workspace: a path is not uploaded to the object store
     snapshot.metadata["source"] = report.source
     snapshot.metadata["commit"] = report.commit
+    snapshot.metadata["is_current"] = report.is_current
+    snapshot.metadata["files"] = report.files
+    snapshot.metadata["bytes"] = report.bytes
+    snapshot.metadata["reused_bytes"] = report.reused_bytes
     snapshot.metadata["seconds"] = report.seconds
+    snapshot.metadata["card"] = report.card

@@ -1,35 +1,38 @@
 """A verified, immutable copy of the base model in the workspace; made once, used by every later run.
 
-`snapshot.json`, written last, says that a snapshot is complete:
+    models/ibm-granite--granite-3.2-8b-instruct/<commit>/    the model's files and snapshot.json, written last
+    models/ibm-granite--granite-3.2-8b-instruct/revisions.json    {"main": "<commit>"}
 
-    {"source": "ibm-granite/granite-3.2-8b-instruct", "revision": "main", "commit": "0123...", "bytes": 16340000000,
-     "files": [{"name": "config.json", "size": 787, "sha256": "..."}, ...]}
+`manifest` shows what stands in them, `assembly` how a snapshot is made, `hub`, `folder` and `s3` where from.
 """
 
 import dataclasses
-import hashlib
 import re
-import shutil
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components import progress
-from components.problems import problem, quote
-from components.snapshot_model.model_folder import check_model_files, check_model_folder, wanted
-from components.storage import READ_BYTES, publish_folder, read_json, sha256_of_file, sha256_of_json, write_json
-from components.workspace import SNAPSHOT_MANIFEST, check_workspace, folder_bytes, snapshot_folder
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import ModelInfo
+from components.problems import Problems, problem, quote
+from components.snapshot_model import folder as local
+from components.snapshot_model import hub, s3
+from components.snapshot_model.assembly import Assembled, assemble, clear_abandoned
+from components.snapshot_model.fetching import writing
+from components.snapshot_model.manifest import (
+    Manifest,
+    is_complete,
+    read_manifest,
+    remember_revision,
+    remembered_commit,
+    wrong_sizes,
+)
+from components.snapshot_model.source import Source, Unreachable
+from components.workspace import model_folder, snapshot_folder
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-WEIGHTS = ".safetensors"
-SECONDS_BETWEEN_LINES = 5.0
-LOCAL_ORG = "local"  # a folder's snapshot is kept as local/<folder name>
+COMMIT = re.compile(r"[0-9a-f]{40}")
+S3_SCHEME = "s3://"
+LOCAL_ORG, S3_ORG = "local", "s3"  # a folder's snapshot is kept as local/<folder name>
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,10 +42,21 @@ class SnapshotReport:
     path: Path
     source: str
     commit: str
-    """The hub's commit; for a local folder the first 40 digits of a hash over its files."""
+    """The hub's commit; for a folder the first 40 digits of a hash over its files."""
+    is_current: bool
+    """False when the hub could not be reached, and what the revision was before is used."""
+    files: int
     bytes: int
-    reused: bool
+    reused_bytes: int
+    """Those of them that were there already, from an earlier run or an attempt that was cut short."""
+    card: dict[str, Any]
+    """What the model card says of licence and base model."""
     seconds: float
+
+    @property
+    def reused(self) -> bool:
+        """Whether nothing had to be brought."""
+        return self.reused_bytes == self.bytes
 
 
 def local_folder(model: str) -> Path | None:
@@ -57,7 +71,7 @@ def local_folder(model: str) -> Path | None:
         raise problem(
             f"{quote(model)} is neither a folder nor org/name",
             where="parameter model",
-            rule="a model is a local folder, or organisation and name on a hub with one slash between",
+            rule="a model is a local folder, s3://bucket/folder, or organisation and name on a hub, one slash between",
             remedy="for instance ibm-granite/granite-3.2-8b-instruct, or /mnt/osft/uploads/my-model",
         )
     return None
@@ -67,7 +81,7 @@ def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotRep
     """Bring a model into the workspace, unless it is there.
 
     Args:
-        model: `org/name` on a hub (HF_ENDPOINT, HF_TOKEN), or a local folder.
+        model: `org/name` on a hub (HF_ENDPOINT, HF_TOKEN), a local folder, or `s3://bucket/folder`.
         revision: branch, tag or commit on the hub.
         workspace: the run's workspace.
 
@@ -75,179 +89,105 @@ def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotRep
         Problems: when the model cannot be had, is incomplete or cannot be trained, or there is no room for it.
     """
     started = time.monotonic()
-    folder = local_folder(model)
-    path, reused = _from_folder(folder, workspace) if folder else _from_hub(model, revision, workspace)
-    manifest = read_json(path / SNAPSHOT_MANIFEST)
-    size = f"{manifest['bytes'] / 1e6:.0f} MB in {len(manifest['files'])} files"
-    progress.say(f"{'already there' if reused else 'complete'}: {path}, {size}")
-    return SnapshotReport(
-        path=path,
-        source=manifest["source"],
-        commit=manifest["commit"],
-        bytes=manifest["bytes"],
-        reused=reused,
+    clear_abandoned(workspace / "models")
+    is_current = True
+    if model.startswith(S3_SCHEME):
+        name = f"{S3_ORG}/{s3.folder_name(model)}"
+        final, assembled = _assembled(workspace, name, s3.open_s3(model))
+    elif folder := local_folder(model):
+        final, assembled = _assembled(workspace, f"{LOCAL_ORG}/{folder.name}", local.open_folder(folder))
+    else:
+        final, assembled, is_current = _from_hub(workspace, model, revision)
+    report = SnapshotReport(
+        path=final,
+        source=assembled.manifest.source,
+        commit=assembled.manifest.commit,
+        is_current=is_current,
+        files=len(assembled.manifest.files),
+        bytes=assembled.manifest.bytes,
+        reused_bytes=assembled.reused_bytes,
+        card=assembled.manifest.card,
         seconds=time.monotonic() - started,
+    )
+    progress.say(_summary(report))
+    return report
+
+
+def open_source(manifest: Manifest) -> Source:
+    """The source that a snapshot came from, in the state it was in.
+
+    Raises:
+        Problems: when it cannot be had, or is in another state now.
+    """
+    if manifest.source.startswith(S3_SCHEME):
+        source = s3.open_s3(manifest.source)
+    elif manifest.source.startswith("/"):
+        source = local.open_folder(Path(manifest.source))
+    else:
+        try:
+            source = hub.open_model(manifest.source, manifest.commit)
+        except Unreachable as error:
+            raise _unreachable(manifest.source, manifest.commit, str(error)) from None
+    if source.commit != manifest.commit:
+        raise problem(
+            f"the source holds another state of the model now: {source.commit[:12]}",
+            where=source.where,
+            rule=f"the snapshot is of {manifest.commit[:12]}",
+            remedy="bring the state of then back, or remove the snapshot and run again",
+        )
+    return source
+
+
+def _assembled(workspace: Path, name: str, source: Source) -> tuple[Path, Assembled]:
+    final = snapshot_folder(workspace, name, source.commit)
+    return final, assemble(workspace, final, source)
+
+
+def _from_hub(workspace: Path, name: str, revision: str) -> tuple[Path, Assembled, bool]:
+    folder = model_folder(workspace, name)
+    if COMMIT.fullmatch(revision) and (found := _complete(folder / revision)):
+        return folder / revision, found, True
+    try:
+        source = hub.open_model(name, revision)
+    except Unreachable as error:
+        commit = revision if COMMIT.fullmatch(revision) else remembered_commit(folder, revision)
+        found = _complete(folder / commit) if commit else None
+        if not commit or not found:
+            raise _unreachable(name, revision, f"{_broken(folder, commit)}{error}") from None
+        progress.say(
+            f"WARNING: {error}\nWARNING: going on with what {revision} was when the hub was last asked: commit {commit}"
+        )
+        return folder / commit, found, False
+    final, assembled = _assembled(workspace, name, source)
+    if revision != source.commit:
+        with writing(folder):
+            remember_revision(folder, revision, source.commit)
+    return final, assembled, True
+
+
+def _complete(folder: Path) -> Assembled | None:
+    manifest = read_manifest(folder)
+    return Assembled(manifest=manifest, fetched_bytes=0) if manifest and is_complete(folder) else None
+
+
+def _broken(folder: Path, commit: str | None) -> str:
+    """What is wrong with a snapshot that is there and cannot be used."""
+    manifest = read_manifest(folder / commit) if commit else None
+    wrong = wrong_sizes(folder / manifest.commit, manifest) if manifest else {}
+    return "".join(f"{name} of the snapshot {reason}; " for name, reason in wrong.items())
+
+
+def _unreachable(name: str, revision: str, what: str) -> Problems:
+    return problem(
+        what,
+        where=f"{name} at revision {revision}, hub {hub.hub_name()}",
+        rule="what is not in the workspace yet comes from the hub",
+        remedy="check the network or HF_ENDPOINT, name a local folder as the model, or run again later",
     )
 
 
-def _from_folder(source: Path, workspace: Path) -> tuple[Path, bool]:
-    names = check_model_folder(source)
-    files: list[dict[str, Any]] = []
-    for name in progress.track(names, len(names), "hashing files"):
-        size = (source / name).stat().st_size
-        files.append({"name": name, "size": size, "sha256": sha256_of_file(source / name)})
-    commit = sha256_of_json(files)[:40]
-    final = snapshot_folder(workspace, f"{LOCAL_ORG}/{source.name}", commit)
-    if (final / SNAPSHOT_MANIFEST).exists():
-        return final, True
-    _check_room(workspace, sum(file["size"] for file in files))
-    with publish_folder(final) as folder:
-        for file in progress.track(files, len(files), "copying files"):
-            copied = _copy(source / file["name"], folder / file["name"])
-            if copied != file["sha256"]:
-                raise problem(
-                    f"{file['name']} changed while it was copied",
-                    where=str(source),
-                    rule="a snapshot is of one state of the model",
-                    remedy="run again when nobody writes to the folder",
-                )
-        _write_manifest(folder, str(source), "", commit, files)
-    return final, False
-
-
-def _from_hub(name: str, revision: str, workspace: Path) -> tuple[Path, bool]:
-    if re.fullmatch(r"[0-9a-f]{40}", revision):
-        final = snapshot_folder(workspace, name, revision)
-        if (final / SNAPSHOT_MANIFEST).exists():
-            return final, True
-    from huggingface_hub import HfApi, snapshot_download
-
-    with _hub_errors(name, revision):
-        info = HfApi().model_info(name, revision=revision, files_metadata=True)
-    commit = str(info.sha)
-    final = snapshot_folder(workspace, name, commit)
-    if (final / SNAPSHOT_MANIFEST).exists():
-        return final, True
-    expected = _expected(info)
-    total = sum(size for size, _ in expected.values())
-    _check_room(workspace, total)
-    progress.say(f"downloading {name} at {commit[:12]}: {total / 1e6:.0f} MB in {len(expected)} files")
-    # The small files first: a model that cannot be trained is refused before its weights are fetched.
-    small = [file for file in expected if not file.endswith(WEIGHTS)]
-    weights = [file for file in expected if file.endswith(WEIGHTS)]
-    files: list[dict[str, Any]] = []
-    with publish_folder(final) as folder:
-        for names in (small, weights):
-            with _hub_errors(name, revision), _told_size(folder, total):
-                snapshot_download(name, revision=commit, local_dir=folder, allow_patterns=names)
-            for file_name in progress.track(names, len(names), "verifying files"):
-                size, digest = expected[file_name]
-                path = folder / file_name
-                found = sha256_of_file(path)
-                if path.stat().st_size != size or (digest and _digest(path, digest, found) != digest):
-                    raise problem(
-                        f"{file_name} arrived damaged: {path.stat().st_size} bytes, sha256 {found[:12]}…",
-                        where=f"{name} at {commit[:12]}",
-                        rule=f"the hub says {size} bytes and digest {digest}",
-                        remedy="run again; if it stays, a proxy or mirror in between changes files",
-                    )
-                files.append({"name": file_name, "size": size, "sha256": found})
-            check_model_files(list(expected), lambda file: (folder / file).read_bytes(), f"{name} at {commit[:12]}")
-        _remove_download_cache(folder)
-        _write_manifest(folder, name, revision, commit, files)
-    return final, False
-
-
-def _expected(info: "ModelInfo") -> dict[str, tuple[int, str]]:
-    """Wanted files of a repository: size, and the digest that the hub states (LFS: sha256, else git's blob id)."""
-    siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
-    expected = {}
-    for name in wanted(list(siblings)):
-        sibling = siblings[name]
-        digest = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-        expected[name] = (int(sibling.size or 0), str(digest or ""))
-    return expected
-
-
-def _digest(path: Path, stated: str, sha256: str) -> str:
-    if len(stated) == 64:
-        return sha256
-    content = path.read_bytes()  # small: a file outside LFS; git hashes a header before the content
-    return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
-
-
-def _check_room(workspace: Path, model_bytes: int) -> None:
-    check_workspace(workspace, 2 * model_bytes)
-
-
-def _write_manifest(folder: Path, source: str, revision: str, commit: str, files: list[dict[str, Any]]) -> None:
-    total = sum(file["size"] for file in files)
-    document = {"source": source, "revision": revision, "commit": commit, "bytes": total, "files": files}
-    write_json(folder / SNAPSHOT_MANIFEST, document)
-
-
-def _copy(source: Path, target: Path) -> str:
-    """Copy a file and give the hex sha256 of what was written."""
-    digest = hashlib.sha256()
-    with source.open("rb") as read, target.open("wb") as write:
-        while piece := read.read(READ_BYTES):
-            digest.update(piece)
-            write.write(piece)
-    return digest.hexdigest()
-
-
-def _remove_download_cache(folder: Path) -> None:
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
-
-
-@contextmanager
-def _told_size(folder: Path, total: int) -> Iterator[None]:
-    """Say every few seconds how much has arrived in `folder`."""
-    stop = threading.Event()
-    started = time.monotonic()
-
-    def tell() -> None:
-        while not stop.wait(SECONDS_BETWEEN_LINES):
-            arrived = min(folder_bytes(folder), total)
-            rate = arrived / (time.monotonic() - started)
-            left = progress.duration((total - arrived) / rate) if rate else "unknown time"
-            progress.say(f"{arrived / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.0f} MB/s, {left} left")
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-@contextmanager
-def _hub_errors(name: str, revision: str) -> Iterator[None]:
-    """Turn what the hub's client raises into one error that says what to do."""
-    from huggingface_hub import constants, errors
-
-    where = f"{name} at revision {revision}, hub {constants.ENDPOINT}"
-    rule = "the model must be readable on the hub with the token in HF_TOKEN, if it needs one"
-    try:
-        yield
-    except errors.GatedRepoError:
-        what, remedy = (
-            "access to the model is restricted",
-            f"accept its terms on the hub's page of {name}, set HF_TOKEN",
-        )
-    except errors.RevisionNotFoundError:
-        what, remedy = f"there is no revision {quote(revision)}", "use a branch, a tag or a commit of the model"
-    except errors.RepositoryNotFoundError:
-        what, remedy = "there is no such model, or it is private", "correct org/name, or set HF_TOKEN for a private one"
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        what, remedy = f"the hub answered {status}", "run again later; what is complete in the workspace stays"
-    except errors.HFValidationError as error:
-        what, remedy = f"{quote(name)} is no name on a hub: {error}", "correct org/name"
-    except (OSError, errors.HTTPError) as error:
-        what = f"the hub cannot be reached: {str(error).splitlines()[0]}"
-        remedy = "check the network or HF_ENDPOINT, or name a local folder as the model"
-    else:
-        return
-    raise problem(what, where=where, rule=rule, remedy=remedy)
+def _summary(report: SnapshotReport) -> str:
+    size = f"{report.bytes / 1e6:.0f} MB in {report.files} files"
+    if report.reused:
+        return f"already there: {report.path}, {size}"
+    return f"complete: {report.path}, {size}, {report.reused_bytes / 1e6:.0f} MB of it were there"

@@ -6,13 +6,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from components.problems import Checks, list_some, problem
+from components.problems import Checks, list_some, problem, quote
 
-# Weights as safetensors only: pickles run code when they are read. Only the top folder: others hold copies in other
-# formats. No *.py: code from a model's author is not run.
-WANTED = (
-    "*.safetensors",
-    "model.safetensors.index.json",
+# What a model is besides its weights. No *.py: code from a model's author is not run.
+SMALL = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -25,7 +22,12 @@ WANTED = (
     "chat_template.jinja",
     "chat_template.json",
 )
+# Weights as safetensors only: pickles run code when they are read. One file, or those that the index names; others
+# (consolidated.safetensors, adapters) hold the same or something else in another form. The one file goes first, as in
+# transformers and in the training.
+WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SHARD = "model-*.safetensors"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
@@ -36,16 +38,26 @@ TRAINABLE_TYPES = (
 EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
-def wanted(names: Collection[str]) -> list[str]:
-    """Those of a repository's or folder's file names that belong to a snapshot, sorted."""
-    return sorted(name for name in names if "/" not in name and any(fnmatch(name, pattern) for pattern in WANTED))
+def small_files(names: Collection[str]) -> list[str]:
+    """Those of a repository's or folder's file names that belong to a snapshot and are no weights, sorted."""
+    return sorted(name for name in names if name in SMALL or (name == INDEX and WEIGHTS not in names))
+
+
+def weight_files(names: Collection[str], read: Callable[[str], bytes]) -> list[str]:
+    """Those that hold the weights, sorted; `read` gives the content of an index that `check_model_files` accepts."""
+    return [WEIGHTS] if WEIGHTS in names else sorted(set(json.loads(read(INDEX))["weight_map"].values()))
+
+
+def likely_weights(names: Collection[str]) -> list[str]:
+    """Those that hold the weights as far as names tell: enough to see whether there is room for them."""
+    return [WEIGHTS] if WEIGHTS in names else sorted(name for name in names if fnmatch(name, SHARD))
 
 
 def check_model_files(names: Collection[str], read: Callable[[str], bytes], where: str) -> None:
     """Make sure that a model can be trained and asked with these files.
 
     Args:
-        names: the wanted files that are there.
+        names: the files that are there, others among them.
         read: gives the content of one of the small ones.
         where: the folder or repository, for the error.
 
@@ -63,7 +75,7 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
             return {}
         try:
             value = json.loads(read(name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             checks.add(
                 f"{name} is no JSON: {error}",
                 where=f"{where}/{name}",
@@ -89,18 +101,31 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
         missing.append(f"a tokenizer ({' or '.join(TOKENIZERS)})")
     if not any(name in names for name in TEMPLATES) and not document("tokenizer_config.json").get("chat_template"):
         missing.append(f"a chat template ({TEMPLATES[0]} or chat_template in tokenizer_config.json)")
-    if not any(name.endswith(".safetensors") for name in names):
+    is_split = WEIGHTS not in names and INDEX in names
+    if not any(name.endswith(".safetensors") and "/" not in name for name in names):
         missing.append("weights (*.safetensors)")
-    elif "model.safetensors" not in names and INDEX not in names:
-        missing.append(f"model.safetensors, or {INDEX} with the files that it names")
+    elif WEIGHTS not in names and INDEX not in names:
+        missing.append(f"{WEIGHTS}, or {INDEX} with the files that it names")
     if missing:
         checks.add(f"the model lacks {', '.join(missing)}", where=where, rule=rule, remedy=remedy)
-    shards = set(document("model.safetensors.index.json").get("weight_map", {}).values())
-    if absent := sorted(shards.difference(names)):
+    weight_map = document(INDEX).get("weight_map") if is_split else {}
+    if not isinstance(weight_map, dict) or (is_split and not weight_map):
         checks.add(
-            f"weights are missing: {list_some(absent)}",
-            where=f"{where}/model.safetensors.index.json",
-            rule="every file that the index names is there",
+            "the index names no weights",
+            where=f"{where}/{INDEX}",
+            rule="a JSON object weight_map with the file of each weight",
+            remedy="fetch the model again",
+        )
+        weight_map = {}
+    shards = {str(shard) for shard in weight_map.values()}
+    absent = sorted(
+        shard for shard in shards if shard not in names or not fnmatch(shard, "*.safetensors") or "/" in shard
+    )
+    if absent:
+        checks.add(
+            f"weights are missing: {list_some(map(quote, absent))}",
+            where=f"{where}/{INDEX}",
+            rule="every file that the index names is there, beside it, as safetensors",
             remedy="fetch the model again",
         )
     if "config.json" in names:
@@ -131,17 +156,21 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_model_folder(folder: Path) -> list[str]:
-    """The wanted files of a local model folder, after `check_model_files`."""
+    """The files of a local model folder that belong to the model, after `check_model_files`."""
     if not folder.is_dir():
         raise problem(
             "no such folder",
             where=f"model {folder}",
-            rule="a model is a local folder or org/name on a hub",
+            rule="a model is a local folder, org/name on a hub, or s3://bucket/folder",
             remedy="correct the path; org/name has exactly one slash and no dots in front",
         )
-    names = wanted([path.name for path in folder.iterdir() if path.is_file()])
-    check_model_files(names, lambda name: (folder / name).read_bytes(), str(folder))
-    return names
+
+    def read(name: str) -> bytes:
+        return (folder / name).read_bytes()
+
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    check_model_files(names, read, str(folder))
+    return sorted([*small_files(names), *weight_files(names, read)])
 
 
 def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:

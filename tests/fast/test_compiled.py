@@ -212,6 +212,7 @@ def test_every_step_mounts_the_same_claim(placed: dict[str, Any]) -> None:
     ("variable", "steps"),
     [
         ("HF_TOKEN", {"snapshot_model"}),
+        ("HF_ENDPOINT", {"snapshot_model"}),
         ("JUDGE_API_KEY", {"evaluate"}),
         ("WEBHOOK_URL", {"notify"}),
         ("AWS_ACCESS_KEY_ID", {"ingest_sdg", "snapshot_model"}),

@@ -2,7 +2,14 @@ import json
 
 import pytest
 
-from components.snapshot_model.model_folder import TRAINABLE_TYPES, check_model_files, check_model_folder, wanted
+from components.snapshot_model.model_folder import (
+    TRAINABLE_TYPES,
+    check_model_files,
+    check_model_folder,
+    likely_weights,
+    small_files,
+    weight_files,
+)
 from tests.fast.conftest import only_problem_of, problems_of
 
 GOOD = {
@@ -13,6 +20,7 @@ GOOD = {
 }
 INDEX = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
 SHARDS = {"model-00001-of-00002.safetensors": "1", "model-00002-of-00002.safetensors": "2"}
+OTHER, INDEX_NAME = "consolidated.safetensors", "model.safetensors.index.json"
 REST = {name: content for name, content in GOOD.items() if name != "model.safetensors"}
 
 
@@ -73,9 +81,21 @@ def test_what_is_there_is_not_named_as_missing():
 @pytest.mark.parametrize("absent", [[name] for name in SHARDS] + [list(SHARDS)])
 def test_shard_that_the_index_names_and_nobody_brought_is_named(absent):
     shards = {name: content for name, content in SHARDS.items() if name not in absent}
-    found = only_problem_of(check, {**GOOD, **shards, "model.safetensors.index.json": INDEX})
-    assert found.what == f"weights are missing: {', '.join(absent)}"
+    found = only_problem_of(check, {**REST, **shards, OTHER: "x", INDEX_NAME: INDEX})
+    assert found.what == f"weights are missing: {', '.join(map(repr, absent))}"
     assert found.where.endswith("/model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("name", ["../../secret.safetensors", "sub/model.safetensors", "pytorch_model.bin", "a.py", 7])
+def test_index_that_names_anything_but_weights_beside_it_is_refused(name):
+    found = only_problem_of(check, {**REST, OTHER: "x", str(name): "y", INDEX_NAME: {"weight_map": {"a": name}}})
+    assert found.what == f"weights are missing: {str(name)!r}"
+
+
+@pytest.mark.parametrize("weight_map", [{}, [], None, "model.safetensors"])
+def test_index_without_weights_is_named(weight_map):
+    found = only_problem_of(check, {**REST, OTHER: "x", INDEX_NAME: {"weight_map": weight_map}})
+    assert found.what == "the index names no weights"
 
 
 @pytest.mark.parametrize("key", ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"])
@@ -110,7 +130,8 @@ def test_model_of_another_type_is_refused_with_the_types_that_can(config):
     ],
 )
 def test_broken_json_is_named(name, content):
-    found = problems_of(check, {**GOOD, name: content})
+    files = {**(REST if name == INDEX_NAME else GOOD), OTHER: "x", name: content}
+    found = problems_of(check, files)
     assert any(problem.where.endswith(f"/{name}") and problem.rule == "a JSON object" for problem in found)
 
 
@@ -146,19 +167,36 @@ def test_all_that_is_wrong_is_named_at_once():
         "onnx/model.safetensors",
         "sub/config.json",
         "../model.safetensors",
+        "consolidated.safetensors",
+        "adapter_model.safetensors",
     ],
 )
-def test_what_runs_code_or_does_not_belong_to_the_model_is_not_wanted(name):
-    assert wanted([name, "config.json"]) == ["config.json"]
+def test_what_runs_code_or_does_not_belong_to_the_model_is_left_out(name):
+    names = [name, *GOOD]
+    assert small_files(names) == sorted(REST)
+    assert weight_files(names, no_reading) == likely_weights(names) == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("name", [*GOOD, *SHARDS, "model.safetensors.index.json", "chat_template.jinja", "merges.txt"])
-def test_files_of_the_model_are_wanted(name):
-    assert wanted([name]) == [name]
+def no_reading(name):
+    raise AssertionError(f"{name} need not be read")
 
 
-def test_wanted_files_come_sorted():
-    assert wanted(list(GOOD)) == sorted(GOOD)
+@pytest.mark.parametrize("name", [*REST, "model.safetensors.index.json", "chat_template.jinja", "merges.txt"])
+def test_small_files_of_the_model_belong_to_it(name):
+    assert small_files([name, "model-00001-of-00002.safetensors"]) == [name]
+
+
+def test_weights_are_those_that_the_index_names():
+    names = [*REST, *SHARDS, OTHER, "model-00009-of-00002.safetensors", INDEX_NAME]
+    assert weight_files(names, lambda name: json.dumps({INDEX_NAME: INDEX}[name]).encode()) == sorted(SHARDS)
+    assert set(likely_weights(names)) == {*SHARDS, "model-00009-of-00002.safetensors"}
+
+
+def test_one_file_of_weights_goes_before_an_index():
+    names = [*GOOD, *SHARDS, INDEX_NAME]
+    assert weight_files(names, no_reading) == ["model.safetensors"]
+    assert INDEX_NAME not in small_files(names)
+    check({**GOOD, INDEX_NAME: "no JSON"})
 
 
 def test_folder_is_checked_by_its_files_only(tmp_path):

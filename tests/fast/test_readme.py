@@ -12,6 +12,7 @@ from pipeline.compile import COMPILED
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNAPSHOTS = (ROOT / "docs" / "snapshots.md").read_text(encoding="utf-8")
 EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
@@ -56,9 +57,11 @@ def test_the_commands_that_it_names_exist() -> None:
 
 def test_the_command_lines_that_it_shows_have_the_options_that_there_are() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    shown = re.findall(r"osft-pipeline ([a-z]+) (.*)", README + EVALUATION)
+    shown = re.findall(r"osft-pipeline ([a-z]+) (.*)", README + EVALUATION + SNAPSHOTS)
 
-    assert {"run", "evaluate", "compile", "plan", "upload", "submit", "schedule"} <= {name for name, _ in shown}
+    assert {"run", "evaluate", "compile", "plan", "upload", "submit", "schedule", "verify"} <= {
+        name for name, _ in shown
+    }
     for name, arguments in shown:
         if name not in commands:
             continue  # a sentence about the program

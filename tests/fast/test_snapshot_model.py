@@ -1,18 +1,17 @@
 import dataclasses
-import json
 import os
 import shutil
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from components.problems import Problem
+from components.snapshot_model.assembly import ABANDONED_SECONDS
 from components.snapshot_model.core import local_folder, snapshot_model
 from components.storage import read_json
 from tests.fast.conftest import files_below, only_problem_of
-from tests.hub_server import COMMIT, HubServer, Repository, git_blob_id, sha256
+from tests.hub_client import Client
+from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository, git_blob_id, sha256
 
 FILES = {
     "config.json": b'{"model_type": "llama"}',
@@ -20,6 +19,7 @@ FILES = {
     "tokenizer_config.json": b'{"chat_template": "{{ messages }}"}',
     "model.safetensors": bytes(range(256)) * 40,
 }
+WEIGHTS = FILES["model.safetensors"]
 REPOSITORY = {
     **FILES,
     "pytorch_model.bin": b"pickle" * 100,
@@ -28,62 +28,23 @@ REPOSITORY = {
     ".gitattributes": b"*.safetensors filter=lfs",
     "onnx/model.onnx": b"onnx",
 }
+CARD = {
+    "license": "apache-2.0",
+    "base_model": ["org/base"],
+    "tags": ["language", *(f"tag {n}" for n in range(100))],
+    "license_name": "x" * 1000,
+    "widget": [{"text": "not kept"}],
+}
 TOKEN = "hf_" + "t" * 20
 
-# One call a line, one answer a line. In a process of its own: huggingface_hub reads HF_ENDPOINT when it is imported.
-CLIENT = """
-import dataclasses, json, sys
-from pathlib import Path
-from components.problems import Problems
-from components.snapshot_model.core import snapshot_model
-for line in sys.stdin:
-    call = json.loads(line)
-    try:
-        report = snapshot_model(model=call["model"], revision=call["revision"], workspace=Path(call["workspace"]))
-        answer = {**dataclasses.asdict(report), "path": str(report.path)}
-    except Problems as error:
-        answer = {"problems": [dataclasses.asdict(problem) for problem in error.problems]}
-    except BaseException as error:
-        answer = {"fault": repr(error)}
-    print(json.dumps(answer), flush=True)
-"""
+
+def published(workspace: Path) -> list[str]:
+    """All that stands under a final name: what is half there has a name with a dot in front."""
+    return [name for name in files_below(workspace) if "/." not in name]
 
 
-class Client:
-    """`snapshot_model` in a process of its own, with one hub and one token."""
-
-    def __init__(self, hub: str, home: Path, token: str = "") -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-        environment |= {"HF_ENDPOINT": hub, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
-        environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", **({"HF_TOKEN": token} if token else {})}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CLIENT], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def snapshot(self, model: str, workspace: Path, revision: str = "main") -> dict[str, object]:
-        """The report."""
-        answer = self._answer(model, workspace, revision)
-        assert "path" in answer, answer
-        return answer
-
-    def problem(self, model: str, workspace: Path, revision: str = "main") -> Problem:
-        """The one thing found wrong."""
-        answer = self._answer(model, workspace, revision)
-        assert "problems" in answer, answer
-        (found,) = answer["problems"]
-        return Problem(**found)
-
-    def close(self) -> None:
-        self.process.communicate()
-
-    def _answer(self, model: str, workspace: Path, revision: str) -> dict:
-        call = {"model": model, "workspace": str(workspace), "revision": revision}
-        self.process.stdin.write(json.dumps(call) + "\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        raise AssertionError(f"the client ended with code {self.process.wait()}")
+def spoilt(file: str, content: bytes) -> Fault:
+    return Fault(file=file, content=content, times=ALWAYS)
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +54,27 @@ def hub():
             "org/whole": Repository(files=REPOSITORY, revisions=("main", "v1.0", "refs/pr/1")),
             "org/reused": Repository(files=REPOSITORY),
             "org/pinned": Repository(files=REPOSITORY),
-            "org/interrupted": Repository(files=REPOSITORY, breaks_off=frozenset({"model.safetensors"})),
+            "org/interrupted": Repository(files=REPOSITORY, faults=(Fault(file="model.safetensors", cut_at=0.5),)),
             "org/private": Repository(files=REPOSITORY, token=TOKEN),
             "org/gated": Repository(files=REPOSITORY, gated=True),
-            "org/broken": Repository(files=REPOSITORY, broken=True),
-            "org/damaged": Repository(
-                files=REPOSITORY, damaged={"model.safetensors": b"\xff" + FILES["model.safetensors"][1:]}
+            "org/broken": Repository(files=REPOSITORY, faults=(Fault(status=500, times=ALWAYS),)),
+            "org/damaged": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\xff" + WEIGHTS[1:]),)),
+            "org/damaged-config": Repository(
+                files=REPOSITORY, faults=(spoilt("config.json", b'{"model_type": "lIama"}'),)
             ),
-            "org/damaged-config": Repository(files=REPOSITORY, damaged={"config.json": b'{"model_type": "lIama"}'}),
-            "org/short": Repository(files=REPOSITORY, damaged={"model.safetensors": b"\0" * 100}),
+            "org/short": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\0" * 100),)),
             "org/no-template": Repository(files={**REPOSITORY, "tokenizer_config.json": b"{}"}),
             "org/experts": Repository(files={**REPOSITORY, "config.json": b'{"model_type": "x", "num_experts": 8}'}),
+            "org/consolidated": Repository(
+                files={
+                    **{name: content for name, content in REPOSITORY.items() if name != "model.safetensors"},
+                    "model-00001-of-00001.safetensors": WEIGHTS,
+                    "model.safetensors.index.json": b'{"weight_map": {"a": "model-00001-of-00001.safetensors"}}',
+                    "consolidated.safetensors": WEIGHTS,
+                }
+            ),
+            "org/card": Repository(files=REPOSITORY, card=CARD),
+            "org/mended": Repository(files=REPOSITORY),
             "org/pickles": Repository(
                 files={name: content for name, content in REPOSITORY.items() if name != "model.safetensors"}
             ),
@@ -125,8 +96,8 @@ def test_download_is_verified_and_holds_the_model_and_nothing_else(hub, client, 
     assert report["path"] == str(folder)
     assert report["commit"] == COMMIT
     assert report["reused"] is False
-    assert files_below(tmp_path) == sorted(f"models/org--whole/{COMMIT}/{name}" for name in [*FILES, "snapshot.json"])
-    assert not (folder / ".cache").exists()
+    inside = [f"models/org--whole/{COMMIT}/{name}" for name in [*FILES, "snapshot.json"]]
+    assert files_below(tmp_path) == sorted([*inside, "models/org--whole/revisions.json"])
     for name, content in FILES.items():
         assert (folder / name).read_bytes() == content
     manifest = read_json(folder / "snapshot.json")
@@ -158,6 +129,145 @@ def test_complete_commit_needs_no_hub(hub, client, tmp_path):
     assert len(hub.requests) == before > 0
 
 
+def test_only_the_weights_that_the_index_names_are_downloaded(hub, client, tmp_path):
+    report = client.snapshot("org/consolidated", tmp_path)
+    names = {*FILES, "model-00001-of-00001.safetensors", "model.safetensors.index.json"} - {"model.safetensors"}
+    assert {path.name for path in Path(report["path"]).iterdir()} == {*names, "snapshot.json"}
+    assert hub.sent_files("org/consolidated") == sorted(names)
+
+
+def test_licence_and_base_model_are_in_the_snapshot_and_in_the_report_and_bounded(client, tmp_path):
+    report = client.snapshot("org/card", tmp_path)
+    card = report["card"]
+    assert (card["license"], card["base_model"], card["tags"][0]) == ("apache-2.0", ["org/base"], "language")
+    assert (len(card["tags"]), len(card["license_name"])) == (30, 200)
+    assert "widget" not in card
+    assert read_json(Path(report["path"]) / "snapshot.json")["card"] == card
+
+
+def test_report_says_what_was_brought_and_what_was_there(client, tmp_path):
+    first = client.snapshot("org/whole", tmp_path)
+    assert (first["files"], first["bytes"], first["reused_bytes"]) == (len(FILES), sum(map(len, FILES.values())), 0)
+    second = client.snapshot("org/whole", tmp_path)
+    assert second["reused_bytes"] == second["bytes"] == first["bytes"]
+    assert second["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("model.safetensors", None), ("model.safetensors", b"cut"), ("config.json", b"")]
+)
+@pytest.mark.parametrize("revision", ["main", COMMIT])
+def test_file_that_a_snapshot_lost_is_fetched_again_alone(hub, client, tmp_path, name, content, revision):
+    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    (path / name).unlink()
+    if content is not None:
+        (path / name).write_bytes(content)
+    before = hub.sent_bytes["org/mended"]
+    report = client.snapshot("org/mended", tmp_path, revision)
+    assert (path / name).read_bytes() == FILES[name]
+    assert hub.sent_bytes["org/mended"] - before == len(FILES[name]) == report["bytes"] - report["reused_bytes"]
+    assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": []}', '{"files": [{"name": "../x", "size": 1}]}'])
+def test_snapshot_whose_manifest_is_damaged_is_made_anew_from_what_is_there(hub, client, tmp_path, content):
+    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    before, manifest = hub.sent_bytes["org/mended"], read_json(path / "snapshot.json")
+    (path / "snapshot.json").write_text(content)
+    (path / "something").mkdir()
+    assert client.snapshot("org/mended", tmp_path)["reused"]
+    assert read_json(path / "snapshot.json") == manifest
+    assert sorted(entry.name for entry in path.iterdir()) == sorted([*FILES, "snapshot.json"])
+    assert hub.sent_bytes["org/mended"] == before
+
+
+def test_hub_that_is_down_leaves_what_the_branch_was_and_says_so(tmp_path):
+    with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub, Client(hub.url, tmp_path / "home") as client:
+        first = client.snapshot("org/model", tmp_path)
+        pinned = client.snapshot("org/model", tmp_path, COMMIT)
+    assert first["is_current"]
+    assert pinned["is_current"]
+    for offline in (False, True):
+        with Client(hub.url, tmp_path / "home", offline=offline) as client:
+            later = client.snapshot("org/model", tmp_path)
+            assert (later["path"], later["is_current"]) == (first["path"], False)
+            assert "WARNING" in (said := "".join(client.said))
+            assert f"commit {COMMIT}" in said
+            assert client.snapshot("org/model", tmp_path, COMMIT)["is_current"]
+            assert client.problem("org/model", tmp_path, "v1.0").where.startswith("org/model at revision v1.0")
+            assert client.problem("org/other", tmp_path).where.startswith("org/other")
+
+
+def test_refusal_of_a_hub_that_answers_is_not_taken_for_a_hub_that_is_down(tmp_path):
+    with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub, Client(hub.url, tmp_path / "home") as client:
+        client.snapshot("org/model", tmp_path)
+        hub.repositories["org/model"] = dataclasses.replace(hub.repositories["org/model"], token=TOKEN)
+        assert "it is private" in client.problem("org/model", tmp_path).what
+
+
+@pytest.mark.parametrize("address", ["mirror.example", "ftp://mirror.example", "/mirror"])
+def test_endpoint_that_is_no_address_is_named_at_once(tmp_path, address):
+    with Client(address, tmp_path / "home") as client:
+        assert client.problem("org/model", tmp_path).what == "HF_ENDPOINT is no address of a hub"
+
+
+def test_empty_endpoint_means_the_hub_itself(tmp_path):
+    with Client("", tmp_path / "home", offline=True) as client:
+        assert "hub https://" in client.problem("org/model", tmp_path).where
+
+
+def test_password_of_an_endpoint_is_never_shown(tmp_path):
+    with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub:
+        address = hub.url.replace("://", "://user:pass-word@")
+        with Client(address, tmp_path / "home") as client:
+            client.snapshot("org/model", tmp_path)
+            found = client.problem("org/absent", tmp_path)
+            assert "pass-word" not in "".join([*client.said, str(found)])
+    assert not any(b"pass-word" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_broken_snapshot_without_a_hub_is_an_error_that_names_the_file(tmp_path):
+    with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub, Client(hub.url, tmp_path / "home") as client:
+        path = Path(client.snapshot("org/model", tmp_path)["path"])
+    (path / "tokenizer.json").unlink()
+    with Client(hub.url, tmp_path / "home", offline=True) as client:
+        assert client.problem("org/model", tmp_path).what.startswith("tokenizer.json of the snapshot is missing; ")
+
+
+def test_abandoned_downloads_are_cleared_away_and_those_at_work_are_not(folder, tmp_path):
+    old, new = (tmp_path / "workspace" / "models" / "org--name" / f".partial-{digit * 40}" for digit in "ab")
+    former = old.with_name(".tmp-cccc-1234")
+    for partial in (old, new, former):
+        partial.mkdir(parents=True)
+        (partial / "model.safetensors").write_bytes(b"half")
+    week_ago = time.time() - ABANDONED_SECONDS - 10
+    for partial in (old, former):
+        for path in (partial / "model.safetensors", partial):
+            os.utime(path, (week_ago, week_ago))
+    os.utime(new, (week_ago, week_ago))
+    snapshot_model(model=str(folder), revision="", workspace=tmp_path / "workspace")
+    assert [path.exists() for path in (old, former, new)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "card"),
+    [
+        ("---\nlicense: mit\nbase_model: org/base\n---\n# Title", {"license": "mit", "base_model": "org/base"}),
+        ("---\r\nlicense: mit\r\n---\r\n", {"license": "mit"}),
+        ("# Title", {}),
+        ("---\n- a list\n---\n", {}),
+        ("---\n{ no: yaml\n---\n", {}),
+        ("---\nlicense: " + "[" * 5000, {}),
+        ("\xff\xfe", {}),
+        ("---\nbase_model: [org/base, {a: b}, 7]\nlicense: {a: b}\ntags: 7\n---\n", {"base_model": ["org/base"]}),
+        ("", {}),
+    ],
+)
+def test_card_of_a_folder_is_read_from_its_readme(folder, tmp_path, text, card):
+    (folder / "README.md").write_bytes(text.encode("latin-1"))
+    assert snapshot_model(model=str(folder), revision="", workspace=tmp_path / "workspace").card == card
+
+
 def test_folder_without_manifest_is_not_taken_for_a_snapshot(client, tmp_path):
     folder = tmp_path / "models" / "org--whole" / COMMIT
     folder.mkdir(parents=True)
@@ -182,7 +292,7 @@ def test_download_that_breaks_off_goes_on(hub, client, tmp_path):
         ("org/broken", "main", "the hub answered 500", "org/broken", "run again later"),
         ("org/damaged", "main", "model.safetensors arrived damaged", f"org/damaged at {COMMIT[:12]}", "run again"),
         ("org/damaged-config", "main", "config.json arrived damaged", "org/damaged-config", "run again"),
-        ("org/short", "main", "model.safetensors arrived damaged: 100 bytes", "org/short", "run again"),
+        ("org/short", "main", "model.safetensors has another length: 100 bytes", "org/short", "run again"),
         ("org/no-template", "main", "lacks a chat template", "org/no-template", "-instruct"),
         ("org/experts", "main", "mixture of experts", "org/experts", "mini-trainer"),
         ("org/pickles", "main", "lacks weights (*.safetensors)", "org/pickles", "save_pretrained"),
@@ -195,7 +305,7 @@ def test_model_that_cannot_be_had_is_one_clear_error_and_leaves_nothing(
     assert what in found.what
     assert where in found.where
     assert remedy in found.remedy
-    assert files_below(tmp_path) == []
+    assert published(tmp_path) == []
 
 
 @pytest.mark.parametrize("model", ["org/two--dashes", "org/two..dots", "-org/name", "org/name.git", "org/" + 97 * "n"])
@@ -275,7 +385,7 @@ def test_same_content_is_copied_once(folder, tmp_path):
     written = (first.path / "snapshot.json").stat().st_mtime_ns
     second = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     assert second.reused
-    assert dataclasses.replace(second, reused=False, seconds=0) == dataclasses.replace(first, seconds=0)
+    assert dataclasses.replace(second, reused_bytes=0, seconds=0) == dataclasses.replace(first, seconds=0)
     assert (first.path / "snapshot.json").stat().st_mtime_ns == written
 
 

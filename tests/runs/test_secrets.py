@@ -15,6 +15,7 @@ from tests.runs.test_run import DATA, GAPS, RETENTION
 
 PLANTED = {
     "HF_TOKEN": "hf_plantedTokenOfTheHub",
+    "HF_ENDPOINT": "https://planted-hub.example",
     "AWS_ACCESS_KEY_ID": "AKIAPLANTEDKEYID",
     "AWS_SECRET_ACCESS_KEY": "plantedSecretOfTheObjectStore",
     "AWS_S3_ENDPOINT": "https://planted-endpoint.example",
@@ -23,7 +24,7 @@ PLANTED = {
     "WEBHOOK_URL": "https://planted-webhook.example/T0/B0/hook",
     "WEBHOOK_FORMAT": "slack",
 }
-NO_SECRETS = {"WEBHOOK_FORMAT"}  # come in a secret, because they belong to what is one
+NO_SECRETS = {"HF_ENDPOINT", "WEBHOOK_FORMAT"}  # come in a secret, because they belong to what is one
 NAME = "org/tiny"
 
 

@@ -1,0 +1,222 @@
+"""How a snapshot comes to stand under its name: gathered in a folder beside it, verified, renamed.
+
+    models/<org>--<name>/.partial-<commit>/   what has arrived so far; the next attempt goes on with it
+    models/<org>--<name>/.lock-<commit>       held by who is at work, where the volume knows locks
+
+All attempts at one commit share that folder, and nothing depends on the lock. What a commit holds never changes, so
+every attempt writes the same bytes to the same places: who begins at the end of what is there and writes on cannot harm
+another who does the same. A file counts when its digest is right, a snapshot when the folder was renamed, and of two
+renames one comes first. The lock saves the second download; on a volume without locks (NFS) both are made.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from components import progress
+from components.problems import Problems, problem
+from components.snapshot_model.fetching import fetch_files, size_of, total_bytes, writing
+from components.snapshot_model.manifest import Manifest, is_complete, read_manifest, write_manifest, wrong_sizes
+from components.snapshot_model.model_folder import check_model_files, likely_weights, small_files, weight_files
+from components.snapshot_model.source import Source, Stated
+from components.storage import FILE_MODE, FOLDER_MODE, TEMPORARY, flush, make_folders, publish_whole
+from components.workspace import SNAPSHOT_MANIFEST, check_workspace, folder_bytes
+
+PARTIAL, LOCK = ".partial-", ".lock-"
+OTHERS_PATIENCE_SECONDS = 120.0  # without a new byte from who holds the lock, until it counts as stuck
+SECONDS_BETWEEN_LOOKS = 0.5
+ATTEMPTS = 5  # at a folder that others publish or clear away; each loss means that somebody else came further
+ABANDONED_SECONDS = 7 * 24 * 3600.0  # since the last byte of a download that nobody goes on with
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Assembled:
+    """What making, mending or finding a snapshot took."""
+
+    manifest: Manifest
+    fetched_bytes: int
+
+    @property
+    def reused_bytes(self) -> int:
+        """What was there already."""
+        return max(0, self.manifest.bytes - self.fetched_bytes)
+
+
+def assemble(workspace: Path, final: Path, source: Source) -> Assembled:
+    """Have a complete snapshot under its name, whoever makes it.
+
+    Raises:
+        Problems: when it cannot be had, cannot be trained, or there is no room for it; what has arrived stays for the
+            next attempt.
+    """
+    partial = final.parent / f"{PARTIAL}{final.name}"
+    fetched_bytes = 0
+    if not is_complete(final):
+        check_workspace(workspace, 0)
+    for _ in range(ATTEMPTS):
+        with _turn(final, partial):
+            if is_complete(final):
+                manifest = read_manifest(final)
+                assert manifest
+                return Assembled(manifest=manifest, fetched_bytes=fetched_bytes)
+            with contextlib.suppress(FileNotFoundError):  # published or cleared away by another: look again
+                found = read_manifest(final)
+                if found:
+                    fetched_bytes += mend(final, found, wrong_sizes(final, found), source)
+                else:
+                    fetched_bytes += _make(workspace, final, partial, source)
+    raise problem(
+        "others take the download away again and again",
+        where=str(partial),
+        rule="a snapshot's folder is left alone while it is made",
+        remedy="look who clears the workspace, then run again",
+    )
+
+
+def mend(folder: Path, manifest: Manifest, broken: dict[str, str], source: Source) -> int:
+    """Fetch a snapshot's broken files again, and nothing else; gives the bytes received.
+
+    Readers of a file that is replaced keep the one that they opened.
+    """
+    for name, reason in broken.items():
+        progress.say(f"{folder / name} {reason}: fetched again")
+    partial = folder.parent / f"{PARTIAL}{folder.name}"
+    with writing(partial):
+        make_folders(partial)
+    fetched = fetch_files(partial, {name: manifest.files[name] for name in broken}, source)
+    with writing(folder):
+        for name in broken:
+            (partial / name).replace(folder / name)
+        flush(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    return fetched.fetched_bytes
+
+
+def clear_abandoned(models: Path) -> None:
+    """Remove downloads that nobody has gone on with for a week, of any model."""
+    for left in [path for prefix in (PARTIAL, LOCK, TEMPORARY) for path in models.glob(f"*/{prefix}*")]:
+        with contextlib.suppress(OSError):
+            inside = left.iterdir() if left.is_dir() else ()
+            newest = max(path.stat().st_mtime for path in (left, *inside))
+            if time.time() - newest > ABANDONED_SECONDS:
+                progress.say(f"removing what nobody has gone on with for a week: {left}")
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _make(workspace: Path, final: Path, partial: Path, source: Source) -> int:
+    def read(name: str) -> bytes:
+        return (partial / name).read_bytes()
+
+    # The small files first: they say which weights there are, and whether the model can be trained at all.
+    small = {name: source.files[name] for name in small_files(source.files)}
+    likely = {name: source.files[name] for name in likely_weights(source.files)}
+    _check_room(workspace, partial, {**small, **likely})
+    with writing(final):
+        make_folders(final.parent)
+        _adopt(final, partial)
+        make_folders(partial)
+    first = fetch_files(partial, small, source)
+    try:
+        check_model_files(source.files, read, source.where)
+    except Problems:
+        shutil.rmtree(partial, ignore_errors=True)  # nothing that another attempt could use
+        raise
+    weights = {name: source.files[name] for name in weight_files(source.files, read)}
+    _check_room(workspace, partial, {**small, **weights})
+    second = fetch_files(partial, weights, source)
+    files = {**first.files, **second.files}
+    manifest = Manifest(
+        source=source.name,
+        revision=source.revision,
+        commit=source.commit,
+        bytes=total_bytes(files),
+        card=source.card,
+        files=files,
+    )
+    with writing(partial):
+        for path in partial.iterdir():
+            if path.name not in (*files, SNAPSHOT_MANIFEST):  # of an attempt before, or of the folder that was adopted
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        write_manifest(partial, manifest)
+        with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
+            partial.chmod(FOLDER_MODE)
+        flush(partial)
+        publish_whole(partial, final)
+        for path in final.glob(f"{TEMPORARY}*"):  # another pod's manifest, which it was writing
+            path.unlink()
+    return first.fetched_bytes + second.fetched_bytes
+
+
+def _check_room(workspace: Path, partial: Path, files: dict[str, Stated]) -> None:
+    """Room for the model and for the adapted one, which is as large; what has arrived has its room already."""
+    arrived = sum(min(size_of(partial / name), stated.size) for name, stated in files.items())
+    check_workspace(workspace, 2 * total_bytes(files) - arrived)
+
+
+def _adopt(final: Path, partial: Path) -> None:
+    """Take a folder without a manifest for what it is: a snapshot that was not finished here."""
+    if not final.is_dir() or read_manifest(final) or not any(final.iterdir()):
+        return
+    if partial.exists():
+        raise problem(
+            f"a folder with files and without a readable {SNAPSHOT_MANIFEST} is in the way",
+            where=str(final),
+            rule="nobody else writes below models/",
+            remedy="remove it, then run again",
+        )
+    final.rename(partial)
+
+
+def _lock_file(final: Path) -> Path:
+    return final.parent / f"{LOCK}{final.name}"
+
+
+@contextlib.contextmanager
+def _turn(final: Path, partial: Path) -> Iterator[None]:
+    """Wait until nobody else makes this snapshot, or it is there, or who makes it seems stuck."""
+    if is_complete(final):
+        yield
+        return
+    with writing(final):
+        make_folders(final.parent)
+        descriptor = os.open(_lock_file(final), os.O_RDWR | os.O_CREAT, FILE_MODE)
+    try:
+        with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
+            os.fchmod(descriptor, FILE_MODE)
+        seen, since, told = -1, time.monotonic(), False
+        while not _locked(descriptor) and not is_complete(final):
+            if (arrived := _arrived(partial)) != seen:
+                seen, since = arrived, time.monotonic()
+            elif time.monotonic() - since > OTHERS_PATIENCE_SECONDS:
+                progress.say(f"who makes {final} has not come further for {OTHERS_PATIENCE_SECONDS:.0f} s: going on")
+                break
+            if not told:
+                told = True
+                progress.say(f"{final} is being made by another process: waiting for it")
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        yield
+    finally:
+        _lock_file(final).unlink(missing_ok=True)  # who waits for it sees that the snapshot is there, or makes it
+        os.close(descriptor)
+
+
+def _arrived(partial: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):  # it may be published while it is looked at
+        return folder_bytes(partial)
+    return 0
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether it is ours; where the volume knows no locks, too."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # NFS without locks: made twice at worst
+        return True
+    return True

@@ -1,0 +1,237 @@
+"""Bring a source's files into a folder, each from where it stopped, and make sure that they are what the source says.
+
+The folder may be filled by others at the same time: bytes are written where they belong and nowhere else, and a file
+that was taken away meanwhile is noticed (FileNotFoundError) before more than a MiB is written to it.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from components import progress
+from components.problems import Problems, problem
+from components.snapshot_model import source as sources
+from components.snapshot_model.meter import Meter
+from components.snapshot_model.source import Patience, Source, Stated, Unreachable
+from components.storage import FILE_MODE, READ_BYTES, flush, sha256_of_file
+
+FILES_AT_ONCE = 8  # as many as huggingface_hub's own client
+CHECK_BYTES = 1 << 20  # written between two looks at whether the file still stands there
+LEAST_BYTES = (
+    1 << 20
+)  # that count as progress, or a twentieth of a smaller file: a source that trickles is given up, too
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+GIT_DIGITS = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """Files that are there and right."""
+
+    files: dict[str, Stated]
+    """With their sha256."""
+    fetched_bytes: int
+    """Received; what was there before is the rest."""
+
+
+class _Stopped(Exception):
+    """Another file failed; this one stays as far as it is."""
+
+
+def fetch_files(folder: Path, wanted: dict[str, Stated], source: Source) -> Fetched:
+    """Bring files into a folder that may hold some of them, whole or in part.
+
+    Raises:
+        Problems: when one of them cannot be had, is not what the source says, or cannot be written.
+        FileNotFoundError: when the folder is taken away meanwhile.
+    """
+    missing = sum(max(0, stated.size - size_of(folder / name)) for name, stated in wanted.items())
+    stopped = threading.Event()
+    first: list[BaseException] = []
+    with Meter("fetching", missing) as arrived, Meter("verifying", total_bytes(wanted)) as verified:
+
+        def fetch(name: str) -> Stated | None:
+            file = _File(folder / name, wanted[name], source, stopped, arrived, verified)
+            try:
+                return Stated(size=wanted[name].size, digest=file.fetch())
+            except _Stopped:
+                return None
+            except BaseException as error:
+                first.append(error)
+                stopped.set()
+                return None
+
+        with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+            try:
+                found = dict(zip(wanted, threads.map(fetch, wanted), strict=True))
+            except BaseException:  # somebody wants this process to end
+                stopped.set()
+                raise
+    if first:
+        raise first[0]
+    return Fetched(files={name: stated for name, stated in found.items() if stated}, fetched_bytes=arrived.bytes)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 when it is not there."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return path.stat().st_size
+    return 0
+
+
+def total_bytes(files: dict[str, Stated]) -> int:
+    return sum(stated.size for stated in files.values())
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a volume refuses into a problem.
+
+    Raises:
+        FileNotFoundError: when the file or its folder was taken away meanwhile.
+        Problems: otherwise.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if isinstance(error, FileExistsError) and not os.path.lexists(error.filename):
+            raise FileNotFoundError(error.filename) from None  # there when it was to be made, and gone since
+        is_full = error.errno in FULL
+        raise problem(
+            "the volume is full" if is_full else f"the volume does not take it: {error.strerror}",
+            where=str(path),
+            rule="a snapshot is written to the workspace",
+            remedy=f"{'make room or enlarge the volume' if is_full else 'make it writable'}, then run again: what has "
+            "arrived stays",
+        ) from None
+
+
+class _File:
+    """One file on its way."""
+
+    def __init__(
+        self, path: Path, stated: Stated, source: Source, stopped: threading.Event, arrived: Meter, verified: Meter
+    ) -> None:
+        self.path, self.stated, self.source = path, stated, source
+        self.stopped, self.arrived, self.verified = stopped, arrived, verified
+
+    def fetch(self) -> str:
+        """Have the whole file there and right; gives its sha256."""
+        in_parts = self._complete()
+        while True:
+            sha256 = sha256_of_file(self.path, self.verified.add)
+            if self._is_right(sha256):
+                with writing(self.path):
+                    flush(self.path)
+                return sha256
+            size = size_of(self.path)
+            self.path.unlink()
+            if not in_parts:
+                raise problem(
+                    f"{self.path.name} arrived damaged: {size} bytes, sha256 {sha256[:12]}…",
+                    where=self.source.where,
+                    rule=f"the source says {self.stated.size} bytes and digest {self.stated.digest}",
+                    remedy=self.source.if_damaged,
+                )
+            progress.say(f"{self.path.name} is damaged, it is fetched once more from its beginning")
+            self._complete()
+            in_parts = False
+
+    def _is_right(self, sha256: str) -> bool:
+        stated = self.stated.digest
+        return (_git_blob_id(self.path) if len(stated) == GIT_DIGITS else sha256) == (stated or sha256)
+
+    def _complete(self) -> bool:
+        """Read until the file has its size; says whether that took more than one answer."""
+        answers = 0
+        has_prefix = size_of(self.path) > 0
+        patience = Patience(sources.PATIENCE_SECONDS, self.stopped)
+        if size_of(self.path) > self.stated.size:
+            self.path.unlink()
+        while (offset := size_of(self.path)) < self.stated.size or not self.path.exists():
+            answers += 1
+            try:
+                self._receive(offset, patience)
+                if size_of(self.path) < self.stated.size:
+                    raise Unreachable(f"the answer ended at byte {size_of(self.path)} of {self.stated.size}")
+            except Unreachable as error:
+                self._wait(patience, error)
+        return has_prefix or answers > 1
+
+    def _wait(self, patience: Patience, error: Unreachable) -> None:
+        try:
+            patience.wait(error, self.path.name)
+        except Unreachable:
+            raise problem(
+                f"{self.path.name} cannot be fetched: {error}",
+                where=self.source.where,
+                rule=f"a download goes on within {sources.PATIENCE_SECONDS:.0f} s",
+                remedy="run again later; what has arrived stays",
+            ) from None
+        if self.stopped.is_set():
+            raise _Stopped
+
+    def _receive(self, offset: int, patience: Patience) -> None:
+        """Write what one answer brings."""
+        with writing(self.path):
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        marked = checked = offset
+        least = min(LEAST_BYTES, self.stated.size // 20)
+        with os.fdopen(descriptor), contextlib.closing(self.source.read(self.path.name, offset)) as pieces:
+            with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
+                os.fchmod(descriptor, FILE_MODE)
+            for piece in pieces:
+                if self.stopped.is_set():
+                    raise _Stopped
+                if offset + len(piece) > self.stated.size:
+                    raise self._too_long()
+                with writing(self.path):
+                    _write(descriptor, piece, offset)
+                offset += len(piece)
+                self.arrived.add(len(piece))
+                if offset - checked >= CHECK_BYTES:
+                    checked = offset
+                    _check_still_there(self.path, descriptor)
+                if offset - marked > least:
+                    marked = offset
+                    patience.renew()
+                elif patience.is_over():
+                    raise Unreachable(f"only {offset - marked} bytes came in {sources.PATIENCE_SECONDS:.0f} s")
+
+    def _too_long(self) -> Problems:
+        return problem(
+            f"{self.path.name} has another length: more than {self.stated.size} bytes",
+            where=self.source.where,
+            rule=f"the source says that it has {self.stated.size} bytes",
+            remedy=self.source.if_damaged,
+        )
+
+
+def _git_blob_id(path: Path) -> str:
+    """What git calls a file's content: a hash over a header and the content."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while piece := file.read(READ_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _write(descriptor: int, piece: bytes, offset: int) -> None:
+    rest = memoryview(piece)
+    while rest:
+        count = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[count:], offset + count
+
+
+def _check_still_there(path: Path, descriptor: int) -> None:
+    """Somebody else may have published the folder; nobody writes to a published file."""
+    if not os.path.samestat(path.stat(), os.fstat(descriptor)):
+        raise FileNotFoundError(path)

@@ -1,0 +1,82 @@
+"""Several make the same snapshot at the same moment, on a volume whose locks do not work."""
+
+import fcntl
+import json
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from components.snapshot_model import source as sources
+from components.snapshot_model.assembly import assemble
+from components.snapshot_model.source import Source, Stated, Unreachable
+from components.workspace import snapshot_folder
+from tests.hub_server import sha256
+
+COMMIT = "0" * 40
+PODS, ROUNDS = 3, 20
+SHARDS = {f"model-0000{number}-of-00002.safetensors": random.Random(number).randbytes(300_001) for number in (1, 2)}
+CONTENTS = {
+    **SHARDS,
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
+    "model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode(),
+}
+FILES = {name: Stated(size=len(content), digest=sha256(content)) for name, content in CONTENTS.items()}
+
+
+def no_locks(descriptor, operation):
+    raise OSError(37, "No locks available")
+
+
+def blind_locks(descriptor, operation):
+    """Everybody gets it."""
+
+
+def unsteady_source(choice: random.Random) -> Source:
+    """Pieces of any length, pauses, and connections that break."""
+
+    def read(name, offset):
+        while offset < len(CONTENTS[name]):
+            length = choice.choice((1000, 20_000, 65_536))
+            if choice.random() < 0.02:
+                time.sleep(choice.random() * 0.003)
+            if choice.random() < 0.01:
+                raise Unreachable("cut")
+            yield CONTENTS[name][offset : offset + length]
+            offset += length
+
+    return Source(
+        name="org/model", revision="", commit=COMMIT, where="here", if_damaged="", files=FILES, card={}, read=read
+    )
+
+
+@pytest.mark.parametrize("locks", [no_locks, blind_locks])
+def test_all_end_with_the_same_good_snapshot_and_leave_nothing(tmp_path, monkeypatch, locks):
+    monkeypatch.setattr(fcntl, "flock", locks)
+    monkeypatch.setattr(sources, "FIRST_WAIT_SECONDS", 0.001)
+    for number in range(ROUNDS):
+        workspace = tmp_path / str(number)
+        final = snapshot_folder(workspace, "org/model", COMMIT)
+        faults: list[object] = []
+
+        def pod(seed: int, workspace: Path = workspace, final: Path = final, faults: list[object] = faults) -> None:
+            choice = random.Random(seed)
+            time.sleep(choice.random() * 0.02)
+            try:
+                assemble(workspace, final, unsteady_source(choice))
+                faults += [name for name, content in CONTENTS.items() if (final / name).read_bytes() != content]
+            except BaseException as error:
+                faults.append(error)
+
+        threads = [threading.Thread(target=pod, args=(number * PODS + seed,)) for seed in range(PODS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert faults == []
+        assert {path.name for path in final.iterdir()} == {*CONTENTS, "snapshot.json"}
+        assert [path.name for path in final.parent.iterdir()] == [COMMIT]

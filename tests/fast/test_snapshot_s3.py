@@ -1,0 +1,125 @@
+"""A model in an object store: against a server that speaks S3."""
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from components.snapshot_model import fetching, s3
+from components.snapshot_model.assembly import assemble
+from components.snapshot_model.core import snapshot_model
+from components.snapshot_model.verification import verify
+from components.storage import read_json
+from components.workspace import snapshot_folder
+from tests.fast.conftest import files_below, only_problem_of, problems_of
+
+WEIGHTS = bytes(range(256)) * 40_000  # several pieces
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer.json": b"{}",
+    "chat_template.jinja": b"{{ messages }}",
+    "model.safetensors": WEIGHTS,
+}
+OTHERS = {
+    "README.md": b"---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A model",
+    "pytorch_model.bin": b"pickle",
+    "modeling_custom.py": b"import os",
+    "original/model.safetensors": b"other",
+}
+ADDRESS = "s3://models/team/my-model"
+
+
+@pytest.fixture(scope="module")
+def server():
+    started = ThreadedMotoServer(port=0)
+    started.start()
+    yield "http://{}:{}".format(*started.get_host_and_port())
+    started.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch):
+    """The bucket "models" with a model in it, and the data connection in the environment."""
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**keys, "AWS_S3_ENDPOINT": server, "NO_PROXY": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    store = boto3.resource("s3", endpoint_url=server).Bucket("models")
+    store.create()
+    for name, content in {**FILES, **OTHERS}.items():
+        store.put_object(Key=f"team/my-model/{name}", Body=content)
+    yield store
+    store.objects.delete()
+    store.delete()
+
+
+@pytest.mark.parametrize("address", [ADDRESS, f"{ADDRESS}/"])
+def test_model_is_brought_with_nothing_else_and_verified(bucket, tmp_path, address):
+    report = snapshot_model(model=address, revision="main", workspace=tmp_path)
+    assert report.path == snapshot_folder(tmp_path, "s3/my-model", report.commit)
+    assert files_below(tmp_path) == sorted(
+        str((report.path / name).relative_to(tmp_path)) for name in [*FILES, "snapshot.json"]
+    )
+    assert all((report.path / name).read_bytes() == content for name, content in FILES.items())
+    assert report.card == {"license": "apache-2.0", "base_model": "org/base"}
+    assert read_json(report.path / "snapshot.json")["source"] == report.source == ADDRESS
+    assert verify(report.path, repair=False)
+
+
+def test_same_state_is_brought_once_and_another_state_beside_it(bucket, tmp_path):
+    first = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path)
+    bucket.put_object(Key="team/my-model/README.md", Body=b"does not belong to the model")
+    assert snapshot_model(model=ADDRESS, revision="", workspace=tmp_path).reused
+    bucket.put_object(Key="team/my-model/tokenizer.json", Body=b"[]")
+    second = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path)
+    assert second.commit != first.commit
+    assert (first.path / "tokenizer.json").read_bytes() == b"{}"
+    assert (second.path / "tokenizer.json").read_bytes() == b"[]"
+
+
+def test_broken_file_is_fetched_again_alone(bucket, tmp_path):
+    path = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path).path
+    (path / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"x")
+    assert len(problems_of(verify, path, repair=False)) == 1
+    assert verify(path, repair=True)[0].repaired == ("model.safetensors",)
+    assert (path / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_download_goes_on_from_what_is_there(bucket, tmp_path):
+    source = s3.open_s3(ADDRESS)
+    final = snapshot_folder(tmp_path, "s3/my-model", source.commit)
+    partial = final.parent / f".partial-{source.commit}"
+    partial.mkdir(parents=True)
+    (partial / "model.safetensors").write_bytes(WEIGHTS[:9_000_000])
+    assembled = assemble(tmp_path, final, source)
+    assert assembled.reused_bytes == 9_000_000
+    assert (final / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_object_that_changes_while_it_is_read_is_an_error(bucket, tmp_path):
+    source = s3.open_s3(ADDRESS)
+    bucket.put_object(Key="team/my-model/model.safetensors", Body=WEIGHTS[::-1])
+    found = only_problem_of(fetching.fetch_files, tmp_path, source.files, source)
+    assert found.what == "model.safetensors changed while it was read"
+
+
+@pytest.mark.parametrize(
+    ("address", "what"),
+    [
+        ("s3://models/absent", "no such file"),
+        ("s3://absent/model", "no such bucket"),
+        ("s3://models/team/my-model/original", "the model lacks"),
+    ],
+)
+def test_model_that_is_not_there_is_one_clear_error(bucket, tmp_path, address, what):
+    found = only_problem_of(snapshot_model, model=address, revision="", workspace=tmp_path)
+    assert what in found.what
+    assert address.removeprefix("s3://").split("/")[0] in found.where
+    assert "secret" not in str(found)
+    assert [name for name in files_below(tmp_path) if "/." not in name] == []
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("s3://bucket/a/b/", "b"), ("s3://bucket", "bucket"), ("s3://bucket/ö x", "--x"), ("s3://bucket/..", "model")],
+)
+def test_folder_is_named_after_the_last_part_of_the_address(address, name):
+    assert s3.folder_name(address) == name
