@@ -144,7 +144,8 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
     """
     from components.evaluate.harness import check_installed
     from components.evaluate.options import EvaluationOptions
-    from components.ingest_sdg import core as ingest
+    from components.ingest_sdg.core import check_data
+    from components.ingest_sdg.options import DataOptions
     from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
     from components.snapshot_model.core import local_folder
     from components.snapshot_model.model_folder import check_model_folder
@@ -154,7 +155,6 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
 
     names = [name for name in parameters if hasattr(TRAINING, name)]
     asked = [name for name in parameters if hasattr(EVALUATION, name)]
-    accepted = tuple(judgment.strip() for judgment in parameters["accepted_judgments"].split(","))
 
     def check_model() -> None:
         if folder := local_folder(parameters["model"]):
@@ -162,7 +162,7 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
 
     checks = Checks()
     for check in (
-        lambda: ingest.read_rows(parameters["data"], ingest.parse_columns(parameters["columns"]), accepted),
+        lambda: check_data(parameters["data"], DataOptions.from_mapping(parameters["data_options"])),
         lambda: read_gap_questions(parameters["questions"]),
         lambda: read_retention_questions(parameters["retention_questions"]),
         check_model,
