@@ -5,8 +5,9 @@ else the one with the smallest hash, and the first of those with the very same t
 """
 
 import dataclasses
+import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,7 @@ LEAST_WORDS = 4  # of an answer that is compared for that; "Yes." is an answer t
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: an order without a pattern
 AT_ONCE = 4096  # rows whose signatures are made together
 
-GAP_SIMILARITY = 0.8
-"""From which similarity a row asks a gap question: a letter more or less. Other words for the same are not found."""
+WORD = re.compile(r"\w+")
 
 KEPT, HELD_OUT, GAP_QUESTION, DUPLICATE, NEAR_DUPLICATE, CONFLICT = range(6)
 
@@ -45,7 +45,8 @@ class Candidates:
 
     def __init__(self, options: DataOptions, gap_questions: Sequence[str]) -> None:
         self._options = options
-        self._gap = _GapQuestions(gap_questions)
+        self._gap = {words(question): question for question in gap_questions}
+        self._asked_by: dict[int, str] = {}
         self._texts, self._questions, self._pairs = array("Q"), array("Q"), array("Q")
         self._numbers = array("Q")
         self._lengths = array("Q")
@@ -61,11 +62,12 @@ class Candidates:
         """A row's cleaned texts."""
         asked, answered = same(question), same(response)
         both = f"{asked}\n{answered}"
+        if gap := self._gap.get(words(question)):
+            self._asked_by[len(self)] = gap
         self._texts.append(_rank(question, response))
         self._questions.append(xxhash.xxh3_64_intdigest(asked.encode()))
         self._pairs.append(xxhash.xxh3_64_intdigest(both.encode()))
         self._lengths.append(len(response))
-        self._gap.add(asked)
         if self._near.wanted:
             self._numbers.append(xxhash.xxh3_64_intdigest(similar.numbers_of(both).encode()))
             self._near.add(both)
@@ -86,12 +88,11 @@ class Candidates:
             text_of: question and response of a row by its number.
         """
         size = len(self)
-        self._gap.finish()
         texts, questions = _numbers(self._texts), _numbers(self._questions)
         fates, instead = np.full(size, KEPT, np.uint8), np.arange(size)
 
         if self._options.gap_questions == "drop":
-            fates[np.fromiter(self._gap.asked_by, np.int64)] = GAP_QUESTION
+            fates[np.fromiter(self._asked_by, np.int64)] = GAP_QUESTION
         rows = np.flatnonzero(fates == KEPT)
         pairs = _numbers(self._pairs)
         order = rows[np.lexsort((texts[rows], pairs[rows]))]
@@ -115,7 +116,7 @@ class Candidates:
 
     def gap_questions(self) -> list[str]:
         """Those that rows ask."""
-        return sorted(set(self._gap.asked_by.values()))
+        return sorted(set(self._asked_by.values()))
 
     def _drop_near(
         self, texts: np.ndarray, fates: np.ndarray, instead: np.ndarray, text_of: Callable[[int], tuple[str, str]]
@@ -184,46 +185,9 @@ class _Signer:
         self._waiting.clear()
 
 
-class _GapQuestions:
-    """Finds rows that ask a gap question, word by word or nearly so; the questions come one by one."""
-
-    def __init__(self, gap_questions: Sequence[str]) -> None:
-        self.asked_by: dict[int, str] = {}
-        """The gap question that a row asks, by the row's number."""
-        self._gap = {same(question): question for question in gap_questions}
-        self._bands: list[dict[int, list[str]]] = []
-        self._waiting: list[str] = []
-        self._done = 0
-        for keys in self._keys(list(self._gap)):
-            band: dict[int, list[str]] = {}
-            for key, asked in zip(keys.tolist(), self._gap, strict=True):
-                band.setdefault(key, []).append(asked)
-            self._bands.append(band)
-
-    def add(self, asked: str) -> None:
-        self._waiting.append(asked)
-        if len(self._waiting) == AT_ONCE:
-            self.finish()
-
-    def finish(self) -> None:
-        """Look at the questions that still wait."""
-        if self._waiting and self._gap:
-            for band, keys in zip(self._bands, self._keys(self._waiting), strict=True):
-                for number in np.flatnonzero(np.isin(keys, np.fromiter(band, np.uint64, len(band)))).tolist():
-                    self._compare(number, band[int(keys[number])])
-        self._done += len(self._waiting)
-        self._waiting.clear()
-
-    def _compare(self, number: int, gap: list[str]) -> None:
-        asked = self._waiting[number]
-        for other in gap:
-            if similar.numbers_of(asked) == similar.numbers_of(other) and (
-                asked == other or similar.similarity(asked, other) >= GAP_SIMILARITY
-            ):
-                self.asked_by.setdefault(self._done + number, self._gap[other])
-
-    def _keys(self, asked: list[str]) -> Iterator[np.ndarray]:
-        return similar.band_keys(similar.signatures(asked), GAP_SIMILARITY)
+def words(text: str) -> str:
+    """The form in which a question is a gap question: punctuation makes no difference either."""
+    return " ".join(WORD.findall(text.casefold()))
 
 
 def same(text: str) -> str:

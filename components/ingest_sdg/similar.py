@@ -26,15 +26,18 @@ def signatures(texts: Sequence[str]) -> Array:
     if not texts:
         return np.empty((0, SIGNATURE), np.uint32)
     separator = b"\n" * PIECE
-    encoded = [text.encode() for text in texts]
-    content = np.frombuffer(separator.join(encoded) + separator, np.uint8)
-    # Every position's next PIECE bytes as one number; pieces at a text's end reach into the separator, never beyond it.
-    pieces = np.ndarray((len(content) - PIECE + 1,), "<u8", content, strides=(1,)).copy()
+    encoded = [text.encode() + separator for text in texts]
+    content = np.frombuffer(b"".join(encoded), np.uint8)
+    ends = np.cumsum([len(text) for text in encoded])
+    starts = np.concatenate(([0], ends[:-1]))
+    # Every position's next PIECE bytes as one number. What begins in a separator reaches into the next text: in its
+    # place stands the text's first piece once more, which changes no set.
+    pieces = np.empty(len(content), np.uint64)
+    pieces[: 1 - PIECE] = np.ndarray((len(content) - PIECE + 1,), "<u8", content, strides=(1,))
     pieces *= np.uint64(0x9E3779B97F4A7C15)
     pieces ^= pieces >> np.uint64(29)
-    offsets = np.zeros(len(encoded) + 1, np.uint64)
-    offsets[1:] = np.cumsum([len(text) + PIECE for text in encoded])
-    offsets[-1] = min(int(offsets[-1]), len(pieces))
+    pieces[(ends[:, None] - 1 - np.arange(PIECE)).ravel()] = np.repeat(pieces[starts], PIECE)
+    offsets = np.concatenate(([0], ends)).astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(pieces, offsets, SIGNATURE, SEED)
     return np.array(matrix.to_rows(), np.uint32).reshape(len(texts), SIGNATURE)
 

@@ -31,6 +31,7 @@ MOST_COLUMNS = 20_000
 MOST_RATIO, RATIO_FROM_BYTES = 200, 1 << 26  # gzip unpacks texts to some 4 times their size, zeros to 1,000 times
 MOST_UNPACKED = 1 << 38
 HEAD_CHARACTERS = 1 << 20  # looked at to know the dialect; the header must be in it
+BLANK_LINES, MOST_BLANK = ("\n", "\r\n", "\r"), 1_000_000
 MOST_NAMED = 20  # rows that are each a problem; more are counted
 DELIMITERS = ",;\t|"
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -169,8 +170,11 @@ def open_table(path: Path, shown: str, wanted: Collection[str] = ()) -> Table:
         if not head.strip():
             raise problem("the file is empty", where=shown, rule="a CSV with a header", remedy="check what wrote it")
         if head.lstrip().startswith("{"):
-            first = next(_objects(path, shown, _WrongLines(shown)), (0, {}))[1]
-            return Table(path=path, shown=shown, kind="jsonl", columns=list(first))
+            wrong = _WrongLines(shown)
+            first = next(_objects(path, shown, wrong), None)
+            if first is None:
+                wrong.check()
+            return Table(path=path, shown=shown, kind="jsonl", columns=list(first[1]) if first else [])
         return _open_csv(path, shown, head, wanted)
 
 
@@ -185,6 +189,7 @@ def _open_csv(path: Path, shown: str, head: str, wanted: Collection[str]) -> Tab
             score = (len(set(wanted) & set(names)), len(names))
             best = max(best, (score, delimiter, names), key=lambda choice: choice[0])
     names = best[2]
+    _check_no_nul("".join(names), f"{shown}, header, line 1")
     if not names or len(names) > MOST_COLUMNS:
         raise problem(
             f"the header has {len(names)} columns" if names else "the file is no CSV: its header cannot be read",
@@ -348,6 +353,7 @@ class _Lines:
         self._shown = shown
         self._number = 0
         self._length = 0
+        self._blank = 0
 
     def __iter__(self) -> "Iterator[str]":
         return self
@@ -365,19 +371,31 @@ class _Lines:
                 rule="a row is a question, an answer and what belongs to it",
                 remedy="close the quote in that row, if it is not closed; otherwise take the row out",
             )
-        if "\0" in line:
+        self._blank = self._blank + 1 if line in BLANK_LINES else 0
+        if self._blank > MOST_BLANK:
             raise problem(
-                "there is a NUL character",
+                f"there are more than {MOST_BLANK:,} empty lines one after the other",
                 where=f"{self._shown}, line {self._number}",
-                rule="tables are text: UTF-8, or UTF-16 with a byte order mark",
-                remedy="convert the file, or remove the character",
+                rule="a table holds rows",
+                remedy="check what wrote it",
             )
+        _check_no_nul(line, f"{self._shown}, line {self._number}")
         return line
 
     def begin(self) -> int:
         """End the row; gives the line that it began in."""
         began, self.first, self._length = self.first, self._number + 1, 0
         return began
+
+
+def _check_no_nul(text: str, where: str) -> None:
+    if "\0" in text:
+        raise problem(
+            "there is a NUL character",
+            where=where,
+            rule="tables are text: UTF-8, or UTF-16 with a byte order mark",
+            remedy="convert the file, or remove the character",
+        )
 
 
 class _Unpacked(io.RawIOBase):
@@ -443,11 +461,12 @@ def _told(path: Path, shown: str) -> Iterator[None]:
 
 def _undecodable(path: Path, shown: str) -> tuple[str, str]:
     """Where a file's first byte is that is no text, and what it is."""
-    with _bytes(path, shown) as file:
+    damaged = (EOFError, zlib.error, gzip.BadGzipFile)  # then the text ends there
+    with _bytes(path, shown) as file, contextlib.suppress(*damaged):
         marks = [name for mark, name in BYTE_ORDER_MARKS.items() if file.peek(4).startswith(mark)]
         decoder = codecs.getincrementaldecoder(marks[0] if marks else "utf-8")()
         offset, line = 0, 1
-        while piece := file.read(1 << 16):
+        while piece := file.read1(1 << 16):
             pending = decoder.getstate()[0]
             try:
                 line += decoder.decode(piece).count("\n")

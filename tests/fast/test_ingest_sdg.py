@@ -11,7 +11,8 @@ from components.evaluate.verdicts import is_right, words
 from components.ingest_sdg.core import DROP_REASONS, check_data, ingest_sdg
 from components.ingest_sdg.options import COLUMNS, DataOptions
 from components.ingest_sdg.questions import VERDICTS, read_gap_questions, read_retention_questions
-from components.ingest_sdg.selection import same
+from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, Candidates, same
+from components.ingest_sdg.tables import clean
 from components.problems import Problems
 from components.storage import read_json, read_jsonl
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
@@ -92,12 +93,12 @@ def test_every_row_is_kept_or_dropped_with_its_reason(ingest, tmp_path):
         3: "judged unfaithful",
         4: "empty question",
         5: "empty question",
-        6: "empty response",
-        7: "duplicate",
-        8: "conflict",
+        7: "empty response",
+        8: "duplicate",
         9: "conflict",
-        10: "duplicate",
-        12: "judged unfaithful",
+        10: "conflict",
+        11: "duplicate",
+        13: "judged unfaithful",
     }
     assert report.conflicts == 1
     assert [question.casefold() for question in report.conflicting_questions] == ["where is the hall?"]
@@ -661,51 +662,78 @@ def test_bad_column_name_is_refused_with_the_known_ones(text, what):
     assert "question, response, judgment" in found.rule
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(["", "a", "A ", "b", "a\r\nb"])
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6) | st.sampled_from(
+    ["", "a", "A ", "b", "a\r\nb"]
+)
 ROWS = st.lists(st.tuples(TEXT, TEXT, st.sampled_from(["YES", "no", "Yes "])), max_size=12)
 
 
-@settings(max_examples=100, deadline=None)
-@given(rows=ROWS, random=st.randoms(use_true_random=False), near=st.sampled_from([0.5, 0.95, 1]))
-def test_any_rows_are_accounted_for_kept_once_and_in_any_order_alike(tmp_path_factory, rows, random, near):
+@settings(max_examples=15, deadline=None)
+@given(rows=ROWS)
+def test_any_rows_are_accounted_for_by_file_and_line(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("any")
     questions = write_csv(folder / "questions.csv", ("question", "reference"), [("b", "c")])
-
-    def sort(name, rows):
-        try:
-            report = ingest_sdg(
-                data=write_csv(folder / f"{name}.csv", HEADER, rows),
-                questions=questions,
-                retention_questions="",
-                output=folder / name,
-                review=folder / f"{name}.html",
-                options={"near_duplicates": near},
-            )
-        except Problems as error:
-            assert f"none of the {len(rows)} rows can be learnt" in str(error)  # noqa: PT017
-            return None
-        kept, dropped = (read_jsonl(folder / name / f"{file}.jsonl") for file in ("records", "dropped"))
-        assert report.rows_read == len(rows) == report.kept + sum(report.dropped.values())
-        assert report.dropped == {reason: [row["reason"] for row in dropped].count(reason) for reason in DROP_REASONS}
-        assert sorted(row["line"] for row in kept + dropped) == lines_of(folder / f"{name}.csv")
-        pairs = [(same(row["question"]), same(row["response"])) for row in kept]
-        assert len({question for question, _ in pairs}) == len(pairs) == report.kept
-        assert all(question and response and question != "b" for question, response in pairs)
-        return {(row["question"], row["response"]) for row in kept}
-
-    shuffled = list(rows)
-    random.shuffle(shuffled)
-    assert sort("one", rows) == sort("other", shuffled)
+    data = write_csv(folder / "data.csv", HEADER, [*rows, SASH])
+    report = ingest_sdg(
+        data=data,
+        questions=questions,
+        retention_questions=questions,
+        output=folder / "out",
+        review=folder / "review.html",
+        options={},
+    )
+    kept, dropped = (read_jsonl(folder / "out" / f"{file}.jsonl") for file in ("records", "dropped"))
+    assert report.rows_read == len(rows) + 1 == report.kept + sum(report.dropped.values())
+    assert report.dropped == {reason: [row["reason"] for row in dropped].count(reason) for reason in DROP_REASONS}
+    assert sorted(row["line"] for row in kept + dropped) == lines_of(folder / "data.csv")
+    assert all(row["question"] and row["response"] and same(row["question"]) != "b" for row in kept)
 
 
 def lines_of(path):
     """Where the rows begin, as Python's csv says."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
-        next(reader)
-        lines = [reader.line_num + 1]
-        lines += [reader.line_num + 1 for _ in reader]
+        lines = [reader.line_num + 1 for _ in reader]
     return lines[:-1]
+
+
+PAIRS = st.lists(st.tuples(TEXT.filter(str.strip), TEXT.filter(str.strip)), min_size=1, max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pairs=PAIRS,
+    random=st.randoms(use_true_random=False),
+    near=st.sampled_from([0.5, 0.95, 1]),
+    share=st.sampled_from([0.0, 0.3]),
+    conflicts=st.sampled_from(["drop", "keep"]),
+)
+def test_what_is_learnt_does_not_depend_on_the_order_of_rows(pairs, random, near, share, conflicts):
+    options = DataOptions(near_duplicates=near, held_out_share=share, conflicts=conflicts)
+
+    def decide(pairs):
+        rows = [(clean(question), clean(response)) for question, response in pairs]
+        candidates = Candidates(options, ["b"])
+        for row in rows:
+            candidates.add(*row)
+        decision = candidates.decide(lambda number: rows[number])
+        fates = decision.fates.tolist()
+        assert len(fates) == len(rows)
+        for number, (fate, other) in enumerate(zip(fates, decision.instead.tolist(), strict=True)):
+            assert (fate in (DUPLICATE, NEAR_DUPLICATE)) == (other != number)
+            assert fates[other] not in (DUPLICATE, NEAR_DUPLICATE)
+        learnt = {row for row, fate in zip(rows, fates, strict=True) if fate == KEPT}
+        held_out = {row for row, fate in zip(rows, fates, strict=True) if fate == HELD_OUT}
+        assert not {same(question) for question, _ in learnt} & {same(question) for question, _ in held_out}
+        assert len(held_out) <= share * (len(learnt) + len(held_out))
+        if conflicts == "drop":
+            assert len({same(question) for question, _ in learnt}) == len(learnt)
+        assert "b" not in {same(question) for question, _ in learnt}
+        return learnt, held_out
+
+    shuffled = list(pairs)
+    random.shuffle(shuffled)
+    assert decide(pairs) == decide(shuffled)
 
 
 def test_column_of_free_text_taken_for_judgments_is_one_problem(tmp_path):
