@@ -1,4 +1,4 @@
-"""The tables of docs/training.md, docs/evaluation.md and docs/snapshots.md and a picture, out of benchmarks/results.
+"""The tables of the documents and a picture of docs/training.md, out of benchmarks/results.
 
     python -m benchmarks.tables [--check]
 
@@ -206,6 +206,28 @@ def faults() -> str:
     return table(["fault that passes", "sent, of the model's size"], [["cut at one tenth", f"{max(cuts):.2f}"], *rows])
 
 
+def ingest() -> str:
+    found = result("ingest")
+    large, small = found["large"], found["small"]
+    names = {
+        "ours": "ingest_sdg and format_chat, near_duplicates = 1",
+        "ours_with_near_duplicates": "ingest_sdg and format_chat, near_duplicates = 0.95",
+        "pandas": "the pandas script",
+    }
+    rows = [
+        [
+            title,
+            f"{large[name]['seconds']:.0f}",
+            f"{large[name]['seconds'] / large['pandas']['seconds']:.2f}",
+            f"{large[name]['peak_memory_gib']:.2f}",
+            f"{small[name]['seconds']:.1f}",
+        ]
+        for name, title in names.items()
+    ]
+    machine = f"{large['rows']:,} rows, {large['mb']:.0f} MB of CSV; {found['origin']['cores']} cores"
+    return table([machine, "seconds", "of pandas'", "peak GiB", f"{small['rows']} rows, seconds"], rows)
+
+
 def picture() -> None:
     """Where an 8B model's memory goes, for several ratios."""
     import matplotlib
@@ -244,6 +266,7 @@ def picture() -> None:
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "training.md": {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory},
+    "data.md": {"ingest": ingest},
     "evaluation.md": {"answering": answering, "verdicts": verdicts, "kinds": kinds},
     "snapshots.md": {"verifying": verifying, "faults": faults, "downloading": downloading},
 }

@@ -46,6 +46,7 @@ S3_CODES = {
 """What the object store's error codes mean, and the remedy."""
 
 HTTP_STATUS = {
+    404: ("no such file", "correct the address"),
     401: ("the server wants to know who asks", "give an address that needs no login, or copy the file"),
     403: ("the server refuses to give it", "give an address that needs no login, or copy the file"),
     410: ("no such file any more", "correct the address"),

@@ -8,6 +8,8 @@ import typer
 
 from components.evaluate.options import DESCRIPTIONS as EVALUATION_DESCRIPTIONS
 from components.evaluate.options import EvaluationOptions
+from components.ingest_sdg.options import DESCRIPTIONS as DATA_DESCRIPTIONS
+from components.ingest_sdg.options import DataOptions
 from components.problems import Problems, StepFailed, problem
 from components.train_osft.options import DESCRIPTIONS, TrainingOptions
 from pipeline import __version__
@@ -24,7 +26,14 @@ app.add_typer(commands)
 app.add_typer(workspace_commands, name="workspace")
 DEFAULTS = TrainingOptions()
 EVALUATION = EvaluationOptions()
+DATA = DataOptions()
+EXAMPLES = {"--option": "warmup_steps=10", "--data-option": "conflicts=keep"}
+FURTHER_DATA_OPTIONS = [name for name in vars(DATA) if name not in DATA_DESCRIPTIONS]
 Cluster = Annotated[Path | None, typer.Option(help="Cluster file (TOML) with what differs from the default cluster.")]
+
+
+def data_option(name: str) -> Any:
+    return typer.Option(help=DATA_DESCRIPTIONS[name], rich_help_panel="Data")
 
 
 def training_option(name: str) -> Any:
@@ -52,15 +61,23 @@ LmEvalTasks = Annotated[str, evaluation_option("lm_eval_tasks")]
 
 @app.command()
 def run(
-    data: Annotated[str, typer.Option(help="SDG output: CSV with question, response and faithfulness_judgment.")],
+    data: Annotated[str, typer.Option(help="SDG output: a file, folder or glob of CSV, JSONL or Parquet.")],
     questions: Questions,
     model: Annotated[str, typer.Option(help="Base model: a local folder, or org/name on the hub.")],
     workspace: Annotated[Path, typer.Option(help="Folder for models and results.")],
     retention_questions: RetentionQuestions = "",
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of the model on the hub.")] = "main",
     system_prompt: Annotated[str | None, typer.Option(help="Said first in every conversation.")] = None,
-    columns: Annotated[str, typer.Option(help="The data's column names: response=answer, judgment=verdict.")] = "",
-    accepted_judgments: Annotated[str, typer.Option(help="Judgments of rows to learn, commas between.")] = "YES",
+    columns: Annotated[str, data_option("columns")] = DATA.columns,
+    accepted_judgments: Annotated[str, data_option("accepted_judgments")] = DATA.accepted_judgments,
+    data_option_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data-option",
+            help=f"Further option of the data, as name=value; repeatable: {', '.join(FURTHER_DATA_OPTIONS)}.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
     unfreeze_rank_ratio: Annotated[float, training_option("unfreeze_rank_ratio")] = DEFAULTS.unfreeze_rank_ratio,
     num_epochs: Annotated[int, training_option("num_epochs")] = DEFAULTS.num_epochs,
     effective_batch_size: Annotated[int, training_option("effective_batch_size")] = DEFAULTS.effective_batch_size,
@@ -98,8 +115,11 @@ def run(
         "model": local.absolute(model) if Path(model).is_dir() else model,
         "revision": revision,
         "system_prompt": graph.SYSTEM_PROMPT if system_prompt is None else system_prompt,
-        "columns": columns,
-        "accepted_judgments": accepted_judgments,
+        "data_options": {
+            "columns": columns,
+            "accepted_judgments": accepted_judgments,
+            **parse_options(data_option_ or [], "--data-option"),
+        },
         "unfreeze_rank_ratio": unfreeze_rank_ratio,
         "num_epochs": num_epochs,
         "effective_batch_size": effective_batch_size,
@@ -257,7 +277,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
         raise typer.Exit
 
 
-def parse_options(texts: list[str]) -> dict[str, Any]:
+def parse_options(texts: list[str], flag: str = "--option") -> dict[str, Any]:
     """name=value pairs; a value is JSON where it can be read as such, and text otherwise.
 
     Raises:
@@ -270,10 +290,10 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise problem(
-                f"--option {text!r} has no value",
+                f"{flag} {text!r} has no value",
                 where="command line",
                 rule="name=value",
-                remedy="for instance --option warmup_steps=10",
+                remedy=f"for instance {flag} {EXAMPLES[flag]}",
             )
         try:
             options[name] = json.loads(value)

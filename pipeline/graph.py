@@ -9,7 +9,6 @@ from components.evaluate.component import evaluate
 from components.evaluate.options import EvaluationOptions
 from components.format_chat.component import format_chat
 from components.ingest_sdg.component import ingest_sdg
-from components.ingest_sdg.core import ACCEPTED_JUDGMENTS
 from components.notify.component import notify
 from components.plan_training.component import plan_training
 from components.publish.component import publish
@@ -42,8 +41,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         model: str = MODEL,
         revision: str = REVISION,
         system_prompt: str = SYSTEM_PROMPT,
-        columns: str = "",
-        accepted_judgments: str = ACCEPTED_JUDGMENTS,
+        data_options: dict = {},  # noqa: B006 - KFP compiles it, nobody changes it
         unfreeze_rank_ratio: float = TRAINING.unfreeze_rank_ratio,
         num_epochs: int = TRAINING.num_epochs,
         effective_batch_size: int = TRAINING.effective_batch_size,
@@ -51,7 +49,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         max_seq_len: int = TRAINING.max_seq_len,
         max_tokens_per_gpu: int = TRAINING.max_tokens_per_gpu,
         seed: int = TRAINING.seed,
-        training_options: dict = {},  # noqa: B006 - KFP compiles it, nobody changes it
+        training_options: dict = {},  # noqa: B006
         judge_url: str = EVALUATION.judge_url,
         judge_model: str = EVALUATION.judge_model,
         closed_min: int = EVALUATION.closed_min,
@@ -64,14 +62,13 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         """Teach a language model new domain knowledge with OSFT and evaluate what it achieved.
 
         Args:
-            data: SDG output, a CSV with question, response, faithfulness_judgment: a path, file:// or https://
-            questions: gap questions, CSV or JSONL with question, reference, other approaches' verdicts (right/wrong)
-            retention_questions: general questions, CSV or JSONL with question, reference; empty for the project's own
+            data: SDG output as CSV, JSONL or Parquet: a file, folder or glob; a path, file://, https:// or s3://
+            questions: gap questions, a table with question, reference, other approaches' verdicts (right/wrong)
+            retention_questions: general questions, a table with question, reference; empty for the project's own
             model: base model, org/name on the hub or a folder in the workspace
             revision: branch, tag or commit of the model on the hub
             system_prompt: said first in every conversation, in training and in evaluation
-            columns: the data's own column names, as in response=answer, judgment=verdict; empty for the usual ones
-            accepted_judgments: judgments of rows to learn, with commas between
+            data_options: how the data is read, for instance {"columns": "response=answer", "held_out_share": 0.1}
             unfreeze_rank_ratio: share of each matrix' directions that may change, above 0 and up to 1
             num_epochs: passes over the data, from 1
             effective_batch_size: samples in one optimizer step, from 1
@@ -95,8 +92,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
                 data=data,
                 questions=questions,
                 retention_questions=retention_questions,
-                columns=columns,
-                accepted_judgments=accepted_judgments,
+                data_options=data_options,
             )
             formatted = format_chat(records=ingested.outputs["records"], system_prompt=system_prompt)
             fetched = snapshot_model(model=model, revision=revision, workspace=workspace)

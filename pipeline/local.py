@@ -152,7 +152,8 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
     """
     from components.evaluate.harness import check_installed
     from components.evaluate.options import EvaluationOptions
-    from components.ingest_sdg import core as ingest
+    from components.ingest_sdg.core import check_data
+    from components.ingest_sdg.options import DataOptions
     from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
     from components.publish.core import registered_name
     from components.snapshot_model.core import local_folder
@@ -163,7 +164,6 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
 
     names = [name for name in parameters if hasattr(TRAINING, name)]
     asked = [name for name in parameters if hasattr(EVALUATION, name)]
-    accepted = tuple(judgment.strip() for judgment in parameters["accepted_judgments"].split(","))
 
     def check_model() -> None:
         if folder := local_folder(parameters["model"]):
@@ -171,7 +171,7 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
 
     checks = Checks()
     for check in (
-        lambda: ingest.read_rows(parameters["data"], ingest.parse_columns(parameters["columns"]), accepted),
+        lambda: check_data(parameters["data"], DataOptions.from_mapping(parameters["data_options"])),
         lambda: read_gap_questions(parameters["questions"]),
         lambda: read_retention_questions(parameters["retention_questions"]),
         check_model,

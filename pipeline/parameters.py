@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from components.evaluate.options import EvaluationOptions
+from components.ingest_sdg.options import DataOptions
 from components.problems import Checks, Problems, problem, quote, suggest
 from components.storage import sha256_of_json
 from components.train_osft.options import TrainingOptions
@@ -19,7 +20,8 @@ PIPELINE = Path(__file__).parent / "compiled" / "osft.yaml"
 DIGEST_DIGITS = 12  # of the content's digest, in a version's name
 WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.A)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.A)
-OPTIONS: dict[str, type[TrainingOptions] | type[EvaluationOptions]] = {
+OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOptions]] = {
+    "data_options": DataOptions,
     "training_options": TrainingOptions,
     "evaluation_options": EvaluationOptions,
 }

@@ -32,7 +32,7 @@ def loss_chart(metrics: list[dict[str, Any]]) -> str:
     rate.set_ylim(0, 1.08 * max(entry["learning_rate"] for entry in metrics))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     loss.legend(handles=[line, schedule], loc="upper right", frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def audit_chart(audits: list[MatrixAudit]) -> str:
@@ -66,10 +66,10 @@ def audit_chart(audits: list[MatrixAudit]) -> str:
         axes.set_yticks(range(0, len(layers), max(1, len(layers) // 10)), layers[:: max(1, len(layers) // 10)])
         figure.colorbar(image, ax=axes)
     figure.supylabel("layer", fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
-def _png(figure: "Figure") -> str:
+def png(figure: "Figure") -> str:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()

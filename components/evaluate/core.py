@@ -12,10 +12,11 @@ from components.evaluate import audit, report
 from components.evaluate.evaluation import evaluate_models
 from components.evaluate.options import EvaluationOptions
 from components.gpu import check_gpu
-from components.ingest_sdg.core import COLUMNS
+from components.ingest_sdg.options import COLUMNS
 from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
-from components.ingest_sdg.tables import clean, read_bytes, read_table
+from components.ingest_sdg.tables import clean, read_table
 from components.problems import Checks, Problems, list_some, problem
+from components.sources import read_bytes, without_credentials
 from components.storage import read_json, read_jsonl
 from components.train_osft.options import TrainingOptions
 from components.workspace import GIB, SUMMARY, TRAINING_REPORT, run_folder
@@ -169,16 +170,16 @@ def read_training_data(uri: str) -> list[tuple[str, str]]:
     """
     content = read_bytes(uri)
     if not content.lstrip().startswith(b'{"messages"'):
-        table = read_table(uri)
         needed = (COLUMNS["question"], COLUMNS["response"])
+        table = read_table(uri, needed)
         if missing := [column for column in needed if column not in table.columns]:
             raise problem(
                 f"the training data lacks {' and '.join(missing)}",
-                where=f"{uri}, header",
+                where=f"{without_credentials(uri)}, header",
                 rule=f"chat JSONL, or a table with {' and '.join(needed)}; found: {list_some(table.columns, 20)}",
                 remedy="name the file that the model was trained on",
             )
-        return [(clean(question), clean(response)) for question, response in table[list(needed)].to_numpy().tolist()]
+        return [(clean(cells[needed[0]]), clean(cells[needed[1]])) for cells in table.rows.values()]
     checks = Checks()
     rows = []
     for number, line in enumerate(content.decode("utf-8", "replace").rstrip("\n").split("\n"), 1):
@@ -189,7 +190,7 @@ def read_training_data(uri: str) -> list[tuple[str, str]]:
         except ValueError as error:
             checks.add(
                 f"line {number} is no chat row: {error}",
-                where=f"{uri}, line {number}",
+                where=f"{without_credentials(uri)}, line {number}",
                 rule='{"messages": [{"role": ..., "content": ...}, ...]} that ends with the assistant',
                 remedy="name the train.jsonl that format_chat made",
             )

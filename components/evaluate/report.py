@@ -160,7 +160,7 @@ def lineage_rows(summary: Summary) -> list[tuple[str, str]]:
             ("Run", f"{plan['run_key']}, evaluation {summary.evaluation_key or 'of its own'}"),
             ("Base model's origin", f"{model['source']} at {model['commit']}"),
             ("Data", f"{data['ingest']['data']}: {plan['samples']} samples, digest {data['data_digest']}"),
-            ("Gap questions left out of the data", "; ".join(data["left_out_as_gap_questions"]) or "none"),
+            ("Gap questions that stood in the data", "; ".join(data["ingest"]["gap_questions_in_data"]) or "none"),
             ("Options", ", ".join(f"{name} = {value}" for name, value in plan["options"].items())),
             ("Trainer", ", ".join([training["trainer"], *(f"{n} {v}" for n, v in training["versions"].items())])),
             ("Trained on", f"{training['device']}, {progress.duration(training['seconds'])}"),

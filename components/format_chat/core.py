@@ -1,21 +1,26 @@
 """Records to chat rows: the same system prompt for training and for every question asked later.
 
-Out, a folder: `train.jsonl` (see components/chat.py), the questions, `system_prompt.txt` and `report.json`.
-Training questions that are gap questions word by word are left out: a test that was learnt by heart proves nothing.
+Out, a folder: `train.jsonl` (see components/chat.py), `held_out.jsonl` of the same form, the questions,
+`system_prompt.txt` and `report.json`.
 """
 
 import dataclasses
+import hashlib
+import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from components import chat, progress
-from components.ingest_sdg.core import same
-from components.problems import list_some, problem, quote
-from components.storage import publish_folder, read_json, read_jsonl, sha256_of_json, write_json, write_jsonl
+from components.storage import publish_folder, read_json, write_json
 
 QUESTION_FILES = ("gap_questions.jsonl", "retention_questions.jsonl")
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,11 +28,11 @@ class FormatReport:
     """What there is to learn."""
 
     samples: int
-    left_out_as_gap_questions: list[str]
-    """Gap questions that stood in the data word by word."""
+    held_out: int
+    """Samples set aside."""
     system_prompt: str
     data_digest: str
-    """SHA-256 of the chat rows, whatever their order."""
+    """SHA-256 of the chat rows to learn, whatever their order and the files that they come from."""
     ingest: dict[str, Any]
     """The report of ingest_sdg."""
     seconds: float
@@ -40,41 +45,40 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
         records: what ingest_sdg made.
         system_prompt: said first in every conversation; empty for none.
         output: folder to make.
-
-    Raises:
-        Problems: when nothing is left to learn.
     """
     started = time.monotonic()
-    asked = {same(entry["question"]): entry["question"] for entry in read_jsonl(records / "gap_questions.jsonl")}
-    rows = []
-    left_out = []
-    for record in read_jsonl(records / "records.jsonl"):
-        if same(record["question"]) in asked:
-            left_out.append(asked[same(record["question"])])
-        else:
-            rows.append(chat.training_row(system_prompt.strip(), record["question"], record["response"]))
-    if not rows:
-        raise problem(
-            f"all {len(left_out)} records are gap questions",
-            where="the data and the gap questions",
-            rule="gap questions are asked, never learnt",
-            remedy="ask other questions than the data answers word by word",
-        )
-    report = FormatReport(
-        samples=len(rows),
-        left_out_as_gap_questions=left_out,
-        system_prompt=system_prompt.strip(),
-        data_digest=sha256_of_json(sorted(sha256_of_json(row) for row in rows)),
-        ingest=read_json(records / "report.json"),
-        seconds=time.monotonic() - started,
-    )
+    said = system_prompt.strip()
     with publish_folder(output) as folder:
-        write_jsonl(folder / "train.jsonl", rows)
-        (folder / "system_prompt.txt").write_text(system_prompt.strip(), encoding="utf-8")
+        digests = _write_rows(records / "records.jsonl", folder / "train.jsonl", said)
+        held_out = _write_rows(records / "held_out.jsonl", folder / "held_out.jsonl", said)
+        report = FormatReport(
+            samples=len(digests),
+            held_out=len(held_out),
+            system_prompt=said,
+            data_digest=hashlib.sha256(np.sort(digests).tobytes()).hexdigest(),
+            ingest=read_json(records / "report.json"),
+            seconds=time.monotonic() - started,
+        )
+        (folder / "system_prompt.txt").write_text(said, encoding="utf-8")
         for name in QUESTION_FILES:
             shutil.copyfile(records / name, folder / name)
         write_json(folder / "report.json", dataclasses.asdict(report))
-    progress.say(f"{len(rows)} chat rows, digest {report.data_digest[:12]}")
-    if left_out:
-        progress.say(f"left out, they are gap questions: {list_some(map(quote, left_out), 5)}")
+    progress.say(f"{report.samples} chat rows, digest {report.data_digest[:12]}")
     return report
+
+
+def _write_rows(records: Path, output: Path, system_prompt: str) -> np.ndarray:
+    """Write the chat rows; gives the SHA-256 of each."""
+    digests = bytearray()
+
+    def lines() -> Iterator[bytes]:
+        with records.open(encoding="utf-8") as file:
+            for line in file:
+                record = json.loads(line)
+                row = _encode(chat.training_row(system_prompt, record["question"], record["response"])).encode()
+                digests.extend(hashlib.sha256(row).digest())
+                yield row + b"\n"
+
+    with output.open("wb") as file:
+        file.writelines(lines())
+    return np.frombuffer(bytes(digests), "S32")

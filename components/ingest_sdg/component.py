@@ -10,8 +10,7 @@ def ingest_sdg(
     data: str,
     questions: str,
     retention_questions: str,
-    columns: str,
-    accepted_judgments: str,
+    data_options: dict,
     records: dsl.Output[dsl.Dataset],
     review: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
@@ -28,12 +27,12 @@ def ingest_sdg(
         data=data,
         questions=questions,
         retention_questions=retention_questions,
-        columns=columns,
-        accepted_judgments=accepted_judgments,
+        options=data_options,
         output=Path(records.path),
         review=Path(review.path),
     )
     metrics.log_metric("rows_read", report.rows_read)
     metrics.log_metric("kept", report.kept)
+    metrics.log_metric("held_out", report.held_out)
     for reason, count in report.dropped.items():
         metrics.log_metric(f"dropped_{reason.replace(' ', '_')}", count)

@@ -17,14 +17,12 @@ choice; a row without is answered in full. `subject` is for the report.
 """
 
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.evaluate.verdicts import words
-from components.ingest_sdg.tables import clean, read_table
+from components.ingest_sdg.tables import SmallTable, clean, read_table
 from components.problems import Checks, list_some, quote, suggest
-
-if TYPE_CHECKING:
-    import pandas as pd
+from components.sources import without_credentials
 
 NEEDED = ("question", "reference")
 DISTRACTORS, STATEMENT, SUBJECT = "distractors", "statement", "subject"
@@ -41,7 +39,7 @@ def read_gap_questions(uri: str) -> list[dict[str, Any]]:
     Raises:
         Problems: for questions without text or reference, repeated ones, and cells that are no verdict.
     """
-    return _check(read_table(uri), uri, with_verdicts=True)
+    return _check(read_table(uri, NEEDED), without_credentials(uri), with_verdicts=True)
 
 
 def read_retention_questions(uri: str) -> list[dict[str, Any]]:
@@ -54,26 +52,26 @@ def read_retention_questions(uri: str) -> list[dict[str, Any]]:
         Problems: as `read_gap_questions`, and for unknown columns and rows that are half a multiple choice.
     """
     if uri:
-        return _check(read_table(uri), uri, with_verdicts=False)
+        return _check(read_table(uri, NEEDED), without_credentials(uri), with_verdicts=False)
     with resources.as_file(resources.files("components.evaluate") / BUNDLED_RETENTION) as path:
         return _check(read_table(str(path)), BUNDLED_RETENTION, with_verdicts=False)
 
 
-def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[str, Any]]:
+def _check(table: SmallTable, uri: str, with_verdicts: bool) -> list[dict[str, Any]]:
     checks = Checks()
     for column in NEEDED:
         if column not in table.columns:
             checks.add(
-                f"column {quote(column)} is missing{suggest(column, map(str, table.columns))}",
+                f"column {quote(column)} is missing{suggest(column, table.columns)}",
                 where=f"{uri}, header",
                 rule=f"columns needed: {', '.join(NEEDED)}; columns found: {list_some(table.columns, 20)}",
                 remedy="add the column: without a reference nobody can say whether an answer is right",
             )
     checks.raise_if_any()
-    further = [str(column) for column in table.columns if column not in NEEDED]
+    further = [column for column in table.columns if column not in NEEDED]
     approaches = [column for column in further if column != SUBJECT] if with_verdicts else []
     for column in list(approaches):
-        found = [_folded(cell) for cell in table[column]]
+        found = [_folded(cells[column]) for cells in table.rows.values()]
         if found and VERDICTS.keys().isdisjoint(found):
             approaches.remove(column)
             checks.add(
@@ -92,7 +90,7 @@ def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[st
         )
     questions: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
-    for number, cells in zip(table.index, table.to_dict("records"), strict=True):
+    for number, cells in table.rows.items():
         question, reference = (clean(cells[column]) for column in NEEDED)
         where = f"{uri}, row {number}"
         if not question or not reference:
@@ -157,8 +155,8 @@ def _check(table: "pd.DataFrame", uri: str, with_verdicts: bool) -> list[dict[st
     return questions
 
 
-def _folded(cell: object) -> str:
-    return str(cell).strip().casefold()
+def _folded(cell: str) -> str:
+    return cell.strip().casefold()
 
 
 def _choices(reference: str, distractors: str, statement: str) -> list[str]:

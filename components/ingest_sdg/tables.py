@@ -1,19 +1,90 @@
-"""A table of texts from anywhere that fsspec reads: a path, `file://`, `https://`; `s3://` where s3fs is installed."""
+"""Tables of texts, read row by row: CSV of any dialect, JSONL, both also packed with gzip, and Parquet.
 
+    question,response,faithfulness_judgment
+    What colour is a master's sash?,A master's sash is crimson.,YES
+
+What a file is, its content says and not its name. Whatever stands in it, no more than one row is held, and a row longer
+than LONGEST_ROW is an error: with a quote that is never closed the whole rest of a file is one row.
+"""
+
+import codecs
+import contextlib
 import csv
+import dataclasses
+import gzip
 import io
 import json
+import math
+import tempfile
 import unicodedata
-from typing import TYPE_CHECKING, Any
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from components.problems import Checks, problem, quote
+from components import sources
+from components.ingest_sdg import parquet
+from components.problems import Checks, list_some, problem, quote
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-RULE = "one row a record, texts with commas, quotes or line breaks in double quotes, a quote doubled"
+LONGEST_ROW = 1 << 24  # characters; a hundred times what any model reads at once
+MOST_COLUMNS = 20_000
+MOST_RATIO, RATIO_FROM_BYTES = 200, 1 << 26  # gzip unpacks texts to some 4 times their size, zeros to 1,000 times
+MOST_UNPACKED = 1 << 38
+HEAD_CHARACTERS = 1 << 20  # looked at to know the dialect; the header must be in it
+BLANK_LINES, MOST_BLANK = ("\n", "\r\n", "\r"), 1_000_000
+MOST_NAMED = 20  # rows that are each a problem; more are counted
+DELIMITERS = ",;\t|"
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
+OTHER_FILES = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"ARROW1": "an Arrow file",
+}
+NO_OBJECT = "is no object whose values are texts, numbers, true or false"
+RULE = "one row a record, texts with delimiters, quotes or line breaks in double quotes, a quote doubled"
 REMEDY = "write it with a CSV library, for instance pandas.DataFrame.to_csv(index=False)"
+
+Row = tuple[int, list[str]]
+"""The line that a row begins in, and its cells."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """A file that was recognized; nothing but its beginning is read yet."""
+
+    path: Path
+    shown: str
+    """Its address, for errors."""
+    kind: str
+    """csv, jsonl or parquet."""
+    columns: list[str]
+    """Of JSONL those of the first object."""
+    delimiter: str = ","
+    quote_mark: str = '"'
+
+    def rows(self, names: Sequence[str]) -> Iterator[Row]:
+        """The cells of the named columns, as text; a missing or empty one is an empty text. Of Parquet, rows count
+        from 1.
+
+        Raises:
+            Problems: when it cannot be read to its end; all rows that are wrong in themselves at once.
+        """
+        if self.kind == "parquet":
+            return parquet.rows(self.path, self.shown, names, LONGEST_ROW)
+        return _csv_rows(self, names) if self.kind == "csv" else _json_rows(self, names)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmallTable:
+    """A table in memory."""
+
+    columns: list[str]
+    rows: dict[int, dict[str, str]]
+    """By number: of CSV as a spreadsheet shows them, from 2; of JSONL the lines; of Parquet from 1."""
 
 
 def clean(text: str) -> str:
@@ -21,119 +92,388 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
-def read_table(uri: str) -> "pd.DataFrame":
-    """All cells as text; an empty cell is an empty text. CSV, or JSONL when the first character is a {.
+def read_table(address: str, wanted: Collection[str] = ()) -> SmallTable:
+    """A whole table: questions, for instance.
 
-    The index holds the rows' numbers: of CSV as a spreadsheet shows them, from 2; of JSONL the lines.
+    Args:
+        address: of one file.
+        wanted: columns that it should have; they tell the dialect.
 
     Raises:
-        Problems: when there is no such file, it is not UTF-8, or it is neither.
+        Problems: when there is no such file, or it cannot be read.
     """
-    import pandas as pd
+    with one_local_file(address) as path:
+        table = open_table(path, sources.without_credentials(address), wanted)
+        names = table.columns if table.kind != "jsonl" else _all_columns(table)
+        read = enumerate(table.rows(names), 2) if table.kind == "csv" else ((row[0], row) for row in table.rows(names))
+        return SmallTable(columns=names, rows={n: dict(zip(names, cells, strict=True)) for n, (_, cells) in read})
 
-    content = read_bytes(uri)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+
+@contextlib.contextmanager
+def one_local_file(address: str) -> Iterator[Path]:
+    """The one file behind an address, as a file of this machine.
+
+    Raises:
+        Problems: when it cannot be read, or there is more than one.
+    """
+    with local_files(address) as files:
+        if len(files) > 1:
+            raise problem(
+                f"this is a folder or a glob of {len(files)} files",
+                where=sources.without_credentials(address),
+                rule="one file is read here",
+                remedy="name the file in it",
+            )
+        yield files[0][1]
+
+
+@contextlib.contextmanager
+def local_files(address: str) -> Iterator[list[tuple[sources.File, Path]]]:
+    """The files behind an address, and where they or their copies lie on this machine.
+
+    Raises:
+        Problems: when one cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for number, file in enumerate(sources.find_files(address)):
+            path = file.local or Path(folder) / str(number)
+            if file.local is None:
+                file.copy(path)
+            paths.append((file, path))
+        yield paths
+
+
+def open_table(path: Path, shown: str, wanted: Collection[str] = ()) -> Table:
+    """Recognize a file.
+
+    Args:
+        wanted: columns that it should have; they tell the dialect.
+
+    Raises:
+        Problems: when it is no table.
+    """
+    with _told(path, shown):
+        with path.open("rb") as file:
+            start = file.read(8)
+        if found := next((what for magic, what in OTHER_FILES.items() if start.startswith(magic)), ""):
+            raise problem(
+                f"the file is {found}",
+                where=shown,
+                rule="a table is CSV or JSONL, also packed with gzip, or Parquet",
+                remedy="unpack or convert it",
+            )
+        if start.startswith(PARQUET):
+            return Table(path=path, shown=shown, kind="parquet", columns=parquet.columns(path, shown))
+        with _text(path, shown) as text:
+            head = text.read(HEAD_CHARACTERS)
+        if not head.strip():
+            raise problem("the file is empty", where=shown, rule="a CSV with a header", remedy="check what wrote it")
+        if head.lstrip().startswith("{"):
+            wrong = _WrongLines(shown)
+            first = next(_objects(path, shown, wrong), None)
+            if first is None:
+                wrong.check()
+            return Table(path=path, shown=shown, kind="jsonl", columns=list(first[1]) if first else [])
+        return _open_csv(path, shown, head, wanted)
+
+
+def _open_csv(path: Path, shown: str, head: str, wanted: Collection[str]) -> Table:
+    mark = "'" if head.startswith("'") else '"'
+    best: tuple[tuple[int, int], str, list[str]] = ((-1, 0), ",", [])
+    for delimiter in DELIMITERS:
+        reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, quotechar=mark, strict=True)
+        with contextlib.suppress(csv.Error):
+            header = next((cells for cells in reader if cells), [])
+            names = [name.strip() for name in header]
+            score = (len(set(wanted) & set(names)), len(names))
+            best = max(best, (score, delimiter, names), key=lambda choice: choice[0])
+    names = best[2]
+    _check_no_nul("".join(names), f"{shown}, header, line 1")
+    if not names or len(names) > MOST_COLUMNS:
         raise problem(
-            f"the file is not UTF-8: byte 0x{content[error.start]:02x}",
-            where=f"{uri}, line {line}, byte {error.start}",
-            rule="tables are UTF-8 text",
-            remedy="convert it, for instance: iconv -f WINDOWS-1252 -t UTF-8 old.csv > new.csv",
-        ) from None
-    if not text.strip():
-        raise problem("the file is empty", where=uri, rule="a CSV with a header", remedy="check what wrote it")
-    if text.lstrip().startswith("{"):
-        rows = _json_lines(text, uri)
-        return pd.DataFrame(list(rows.values()), index=list(rows), dtype=str).fillna("")
-    try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, skip_blank_lines=True)
-    except pd.errors.ParserError as error:
-        raise problem(
-            f"the file is no CSV: {str(error).strip()}",
-            where=uri,
-            rule=RULE,
-            remedy=REMEDY,
-        ) from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells of the first row for row names
-        raise problem(
-            f"the file is no CSV: row 2 has more cells than the header, which has {len(table.columns)}",
-            where=uri,
-            rule=RULE,
+            f"the header has {len(names)} columns" if names else "the file is no CSV: its header cannot be read",
+            where=f"{shown}, header",
+            rule=f"{RULE}; at most {MOST_COLUMNS} columns",
             remedy=REMEDY,
         )
-    columns = [column.strip() for column in next(csv.reader(io.StringIO(text)))]
-    if repeated := sorted({column for column in columns if columns.count(column) > 1}):
+    if repeated := sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []:
         raise problem(
-            f"columns stand in the header more than once: {', '.join(map(quote, repeated))}",
-            where=f"{uri}, header",
+            f"columns stand in the header more than once: {list_some(map(quote, repeated), 5)}",
+            where=f"{shown}, header",
             rule="a column's name stands in the header once",
             remedy="rename or remove the others",
         )
-    table.columns = pd.Index(columns)
-    table.index = pd.RangeIndex(2, len(table) + 2)
-    return table
+    return Table(path=path, shown=shown, kind="csv", columns=names, delimiter=best[1], quote_mark=mark)
 
 
-def _json_lines(text: str, uri: str) -> dict[int, dict[str, str]]:
-    """Objects of texts by their line; numbers and truth values become texts.
-
-    Raises:
-        Problems: naming every line that is no such object.
-    """
-    checks = Checks()
-    rows = {}
-    for number, line in enumerate(io.StringIO(text, newline=None), 1):  # splitlines would split texts at U+2028
-        if not line.strip():
-            continue
+def _csv_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
+    places = [table.columns.index(name) for name in names]
+    width = len(table.columns)
+    wrong: list[int] = []
+    wrong_rows = 0
+    with _told(table.path, table.shown), _text(table.path, table.shown) as text:
+        lines = _Lines(text, table.shown)
+        csv.field_size_limit(LONGEST_ROW)  # one for the whole process, and below what csv itself allows
+        reader = csv.reader(lines, delimiter=table.delimiter, quotechar=table.quote_mark, strict=True)
+        header = False
         try:
-            row: Any = json.loads(line)
-            json.dumps(row, ensure_ascii=False, allow_nan=False).encode()  # neither NaN nor half a surrogate pair
-        except (ValueError, RecursionError) as error:
-            row, what = None, f"is no JSON: {error}"
+            for cells in reader:
+                line = lines.begin()
+                if not cells:
+                    continue
+                if not header:
+                    header = True
+                elif len(cells) == width:
+                    yield line, [cells[place] for place in places]
+                else:
+                    wrong_rows += 1
+                    wrong = [*wrong, line][:MOST_NAMED]
+        except csv.Error as error:
+            raise problem(
+                f"the file is no CSV: {error}",
+                where=f"{table.shown}, row that begins in line {lines.first}",
+                rule=RULE,
+                remedy=REMEDY,
+            ) from None
+    if wrong:
+        raise problem(
+            f"the file is no CSV: {wrong_rows} rows have more or fewer cells than the header, which has {width}",
+            where=f"{table.shown}, rows that begin in lines {list_some(wrong, 5)}",
+            rule=RULE,
+            remedy=REMEDY,
+        )
+
+
+def _json_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
+    wrong = _WrongLines(table.shown)
+    for line, row in _objects(table.path, table.shown, wrong):
+        cells = [_cell(row.get(name)) for name in names]
+        texts = [cell for cell in cells if cell is not None]
+        if len(texts) == len(cells):
+            yield line, texts
         else:
-            what = "is no object whose values are texts, numbers, true or false"
-        if isinstance(row, dict) and not any(isinstance(value, (dict, list)) for value in row.values()):
-            rows[number] = {name.strip(): _cell(value) for name, value in row.items()}
-            continue
-        checks.add(
-            f"line {number} {what}",
-            where=f"{uri}, line {number}",
+            wrong.add(line, f"{NO_OBJECT}: {quote(names[cells.index(None)])}")
+    wrong.check()
+
+
+def _objects(path: Path, shown: str, wrong: "_WrongLines") -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file by their line; adds the lines that are none to `wrong`."""
+    with _told(path, shown), _text(path, shown) as text:
+        lines = _Lines(text, shown)
+        for line in lines:
+            number = lines.begin()
+            if not line.strip():
+                continue
+            row: Any = None
+            try:
+                row = json.loads(line)
+                what = NO_OBJECT
+            except ValueError as error:
+                what = f"is no JSON: {error}"
+            except RecursionError:
+                what = "is no JSON: nested too deeply"
+            if isinstance(row, dict):
+                yield number, {name.strip(): value for name, value in row.items()}
+            else:
+                wrong.add(number, what)
+
+
+def _all_columns(table: Table) -> list[str]:
+    """The names of all objects; lines that are none are a problem of who reads the rows."""
+    names: dict[str, None] = {}
+    for _, row in _objects(table.path, table.shown, _WrongLines(table.shown)):
+        names |= dict.fromkeys(row)
+        if len(names) > MOST_COLUMNS:
+            raise problem(
+                f"there are more than {MOST_COLUMNS} columns",
+                where=table.shown,
+                rule="the objects of a table have the same names",
+                remedy="check what wrote it",
+            )
+    return list(names)
+
+
+def _cell(value: Any) -> str | None:
+    """A JSON value as text; None for what is none: lists, objects, NaN, half a surrogate pair."""
+    if isinstance(value, str):
+        return None if _has_surrogate(value) else value
+    if value is None:
+        return ""
+    if isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return json.dumps(value)
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+class _WrongLines:
+    """Collects the lines that are wrong in themselves: the first MOST_NAMED as a problem each, the others counted."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._checks = Checks()
+        self._count = 0
+
+    def add(self, line: int, what: str) -> None:
+        self._count += 1
+        if self._count <= MOST_NAMED:
+            self._add(f"line {line} {what}", f"{self._shown}, line {line}")
+
+    def check(self) -> None:
+        """Raises:
+        Problems: when there are any.
+        """
+        if self._count > MOST_NAMED:
+            self._add(f"{self._count - MOST_NAMED} more lines are no objects of texts", self._shown)
+        self._checks.raise_if_any()
+
+    def _add(self, what: str, where: str) -> None:
+        self._checks.add(
+            what,
+            where=where,
             rule="JSONL: one object a line, the columns' names with their texts",
             remedy="write it with a JSON library, one json.dumps(row) a line",
         )
-    checks.raise_if_any()
-    return rows
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value)
+class _Lines:
+    """Lines of a text with their number; those of one row together are not longer than LONGEST_ROW."""
+
+    def __init__(self, text: io.TextIOBase, shown: str) -> None:
+        self.first = 1
+        """The line that the current row begins in."""
+        self._text = text
+        self._shown = shown
+        self._number = 0
+        self._length = 0
+        self._blank = 0
+
+    def __iter__(self) -> "Iterator[str]":
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(LONGEST_ROW)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self._length += len(line)
+        if self._length >= LONGEST_ROW:
+            raise problem(
+                f"the row is longer than {LONGEST_ROW:,} characters",
+                where=f"{self._shown}, row that begins in line {self.first}",
+                rule="a row is a question, an answer and what belongs to it",
+                remedy="close the quote in that row, if it is not closed; otherwise take the row out",
+            )
+        self._blank = self._blank + 1 if line in BLANK_LINES else 0
+        if self._blank > MOST_BLANK:
+            raise problem(
+                f"there are more than {MOST_BLANK:,} empty lines one after the other",
+                where=f"{self._shown}, line {self._number}",
+                rule="a table holds rows",
+                remedy="check what wrote it",
+            )
+        _check_no_nul(line, f"{self._shown}, line {self._number}")
+        return line
+
+    def begin(self) -> int:
+        """End the row; gives the line that it began in."""
+        began, self.first, self._length = self.first, self._number + 1, 0
+        return began
 
 
-def read_bytes(uri: str) -> bytes:
-    """The content of a file.
+def _check_no_nul(text: str, where: str) -> None:
+    if "\0" in text:
+        raise problem(
+            "there is a NUL character",
+            where=where,
+            rule="tables are text: UTF-8, or UTF-16 with a byte order mark",
+            remedy="convert the file, or remove the character",
+        )
 
-    Raises:
-        Problems: when it cannot be read; says what was tried.
-    """
-    import fsspec
 
+class _Unpacked(io.RawIOBase):
+    """What a gzip file unpacks to, as long as that is in proportion."""
+
+    def __init__(self, packed: BinaryIO, size: int, shown: str) -> None:
+        self._file = gzip.GzipFile(fileobj=packed)
+        self._most = min(MOST_UNPACKED, max(RATIO_FROM_BYTES, MOST_RATIO * size))
+        self._unpacked = 0
+        self._shown = shown
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read1(len(buffer))
+        self._unpacked += len(content)
+        if self._unpacked > self._most:
+            raise problem(
+                f"the file unpacks to more than {self._most >> 20} MiB",
+                where=self._shown,
+                rule=f"a packed table is at most {MOST_RATIO} times as large as its file",
+                remedy="unpack it yourself, and look at what it holds",
+            )
+        buffer[: len(content)] = content
+        return len(content)
+
+
+@contextlib.contextmanager
+def _text(path: Path, shown: str) -> Iterator[io.TextIOWrapper]:
+    with _bytes(path, shown) as file:
+        marks = (name for mark, name in BYTE_ORDER_MARKS.items() if file.peek(4).startswith(mark))
+        yield io.TextIOWrapper(file, encoding=next(marks, "utf-8"), newline="")
+
+
+@contextlib.contextmanager
+def _bytes(path: Path, shown: str) -> Iterator[io.BufferedReader]:
+    with path.open("rb") as file:
+        if file.peek(2).startswith(GZIP):
+            yield io.BufferedReader(_Unpacked(file, path.stat().st_size, shown), 1 << 16)
+        else:
+            yield file
+
+
+@contextlib.contextmanager
+def _told(path: Path, shown: str) -> Iterator[None]:
+    """Turn what reading raises into a problem."""
     try:
-        with fsspec.open(uri, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        what, remedy = "no such file", "correct the path; on the cluster the workspace is the only disk the step sees"
-    except IsADirectoryError:
-        what, remedy = "this is a folder", "name the file in it"
-    except PermissionError as error:
-        what, remedy = f"no permission to read it: {error.strerror}", "make it readable for group 0"
-    except ImportError as error:
-        what, remedy = f"no reader for this kind of address: {error}", "install the package, or copy the file"
-    except ValueError as error:
-        what, remedy = f"no usable address: {error}", "use a path, file:// or https://"
+        yield
+        return
+    except UnicodeDecodeError:
+        where, what = _undecodable(path, shown)
+        rule = "tables are UTF-8 text, or UTF-16 with a byte order mark"
+        remedy = "convert it, for instance: iconv -f WINDOWS-1252 -t UTF-8 old.csv > new.csv"
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        where, what = shown, f"the gzip file is damaged: {error}"
+        rule, remedy = "a packed file is complete", "copy or make it again"
     except OSError as error:
-        what, remedy = f"cannot be read: {error}", "check the address and the connection, then run again"
-    raise problem(what, where=uri or "an empty address", rule="data and questions are readable files", remedy=remedy)
+        where, what = shown, f"cannot be read: {error.strerror}"
+        rule, remedy = "data and questions are readable files", "check the file, then run again"
+    raise problem(what, where=where, rule=rule, remedy=remedy)
+
+
+def _undecodable(path: Path, shown: str) -> tuple[str, str]:
+    """Where a file's first byte is that is no text, and what it is."""
+    damaged = (EOFError, zlib.error, gzip.BadGzipFile)  # then the text ends there
+    with _bytes(path, shown) as file, contextlib.suppress(*damaged):
+        marks = [name for mark, name in BYTE_ORDER_MARKS.items() if file.peek(4).startswith(mark)]
+        decoder = codecs.getincrementaldecoder(marks[0] if marks else "utf-8")()
+        offset, line = 0, 1
+        while piece := file.read1(1 << 16):
+            pending = decoder.getstate()[0]
+            try:
+                line += decoder.decode(piece).count("\n")
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                byte = error.object[error.start]
+                place = offset - len(pending) + error.start
+                return f"{shown}, line {line}, byte {place}", f"the file is not UTF-8: byte 0x{byte:02x}"
+            offset += len(piece)
+    return f"{shown}, end", "the file ends in the middle of a character"

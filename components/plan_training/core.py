@@ -7,6 +7,7 @@ from typing import Any
 
 from components import pages, progress, step_records
 from components.evaluate.options import EvaluationOptions
+from components.plan_training.lengths import SHORTEST_STOCK_SAMPLE, Lengths, length_chart
 from components.plan_training.memory import MemoryPlan, largest_ratio, largest_tokens, plan_memory
 from components.problems import Checks, Problems
 from components.publish.core import is_published, registered_name
@@ -26,7 +27,6 @@ from components.workspace import (
 )
 
 EVALUATOR_VERSION = 2  # higher when the same questions would be judged or counted in another way
-SHORTEST_STOCK_SAMPLE = 20  # tokens; instructlab.training.data_process drops what is shorter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,18 @@ def plan_training(
         seconds=time.monotonic() - started,
     )
     write_json(output, dataclasses.asdict(plan))
-    write_text(page, pages.render("components.plan_training", "plan.html.j2", title="Training plan", plan=plan))
+    write_text(
+        page,
+        pages.render(
+            "components.plan_training",
+            "plan.html.j2",
+            title="Training plan",
+            plan=plan,
+            lengths=Lengths.of(lengths),
+            length_chart=length_chart(lengths, parsed.max_seq_len),
+            stock=SHORTEST_STOCK_SAMPLE,
+        ),
+    )
     progress.say(
         f"run {key}: {plan.samples} samples, {plan.tokens_per_epoch} tokens an epoch, longest {plan.longest_sample}, "
         f"{plan.steps} steps, about {memory.total_gib:.1f} GiB"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from components.ingest_sdg.core import ingest_sdg, same
+from components.ingest_sdg.core import ingest_sdg
 from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
+from components.ingest_sdg.selection import same
 from components.storage import read_jsonl
 
 KITE_GUILD = Path(__file__).parent.parent.parent / "examples" / "kite-guild"
@@ -20,9 +21,10 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
         retention_questions=str(KITE_GUILD / "retention_questions.csv"),
         output=folder / "records",
         review=folder / "review.html",
+        options={},
     )
     assert (report.rows_read, report.kept) == (77, 64)
-    assert report.dropped == {
+    assert {reason: count for reason, count in report.dropped.items() if count} == {
         "judged unfaithful": 5, "empty question": 1, "empty response": 1, "duplicate": 4, "conflict": 2,
     }  # fmt: skip
     return folder / "records"

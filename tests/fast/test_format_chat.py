@@ -6,7 +6,7 @@ import pytest
 from components import chat
 from components.format_chat.core import format_chat
 from components.storage import read_json, read_jsonl, write_json, write_jsonl
-from tests.fast.conftest import files_below, only_problem_of
+from tests.fast.conftest import files_below
 
 RECORDS = [
     {"question": "What colour is a master's sash?", "response": "It is crimson."},
@@ -20,11 +20,12 @@ GAP = [{"question": "What does an apprentice carry?", "reference": "a heron feat
 def records(tmp_path):
     """Gives a folder as ingest_sdg makes it."""
 
-    def write(rows=RECORDS, gap=GAP, name="records"):
+    def write(rows=RECORDS, held_out=(), name="records"):
         folder = tmp_path / name
         folder.mkdir()
         write_jsonl(folder / "records.jsonl", rows)
-        write_jsonl(folder / "gap_questions.jsonl", gap)
+        write_jsonl(folder / "held_out.jsonl", held_out)
+        write_jsonl(folder / "gap_questions.jsonl", GAP)
         write_jsonl(folder / "retention_questions.jsonl", [{"question": "2 + 2?", "reference": "4"}])
         write_json(folder / "report.json", {"kept": len(rows)})
         return folder
@@ -61,6 +62,7 @@ def test_folder_holds_what_later_steps_need_and_the_group_may_write_it(records, 
     report = format_chat(records=records(), system_prompt="", output=tmp_path / "out")
     assert files_below(tmp_path / "out") == [
         "gap_questions.jsonl",
+        "held_out.jsonl",
         "report.json",
         "retention_questions.jsonl",
         "system_prompt.txt",
@@ -99,25 +101,15 @@ def test_digest_changes_with_any_text(records, tmp_path, rows, system_prompt):
     assert changed != digest(records(), tmp_path / "a")
 
 
-@pytest.mark.parametrize(
-    "asked", ["Who winds the great clock?", "who winds  the GREAT clock?", " Who winds\nthe great clock? "]
-)
-def test_gap_question_is_left_out_of_training_and_named(records, tmp_path, asked):
-    gap = [{"question": asked, "reference": "the apprentice", "others": {}}]
-    report = format_chat(records=records(gap=gap), system_prompt="", output=tmp_path / "out")
-    trained = [chat.question_of(row) for row in read_jsonl(tmp_path / "out" / "train.jsonl")]
-    assert trained == [record["question"] for record in RECORDS[:2]]
-    assert report.samples == 2
-    assert report.left_out_as_gap_questions == [asked]
-    assert read_json(tmp_path / "out" / "report.json")["left_out_as_gap_questions"] == [asked]
-
-
-def test_refused_when_every_record_is_a_gap_question(records, tmp_path):
-    gap = [{**record, "reference": "x", "others": {}} for record in RECORDS]
-    found = only_problem_of(format_chat, records=records(gap=gap), system_prompt="", output=tmp_path / "out")
-    assert "all 3 records are gap questions" in found.what
-    assert "never learnt" in found.rule
-    assert not (tmp_path / "out").exists()
+def test_held_out_rows_are_written_beside_and_change_nothing(records, tmp_path):
+    report = format_chat(
+        records=records(RECORDS[:2], RECORDS[2:]), system_prompt="You are an expert.", output=tmp_path / "out"
+    )
+    (row,) = read_jsonl(tmp_path / "out" / "held_out.jsonl")
+    assert chat.question_of(row) == RECORDS[2]["question"]
+    assert len(chat.check_row(row)) == 3
+    assert (report.samples, report.held_out) == (2, 1)
+    assert report.data_digest == digest(records(RECORDS[:2], name="without"), tmp_path / "b")
 
 
 USER = {"role": "user", "content": "What colour?"}

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 from collections import Counter
@@ -7,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.evaluate.verdicts import is_right, words
-from components.ingest_sdg.core import COLUMNS, DROP_REASONS, ingest_sdg, parse_columns, read_rows, same, sort_rows
+from components.ingest_sdg.core import DROP_REASONS, check_data, ingest_sdg
+from components.ingest_sdg.options import COLUMNS, DataOptions
 from components.ingest_sdg.questions import VERDICTS, read_gap_questions, read_retention_questions
+from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, Candidates, same
+from components.ingest_sdg.tables import clean
 from components.problems import Problems
 from components.storage import read_json, read_jsonl
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
@@ -48,7 +52,7 @@ def ingest(tmp_path):
             retention_questions=retention_questions,
             output=tmp_path / "out",
             review=tmp_path / "review.html",
-            **options,
+            options=options,
         )
 
     return run
@@ -78,23 +82,26 @@ def test_every_row_is_kept_or_dropped_with_its_reason(ingest, tmp_path):
         "judged unfaithful": 2,
         "empty question": 2,
         "empty response": 1,
+        "gap question": 0,
         "duplicate": 2,
+        "near duplicate": 0,
         "conflict": 2,
     }
     assert kept(tmp_path) == [SASH[:2], LAMPS[:2]]
-    dropped = {row["number"]: row["reason"] for row in read_jsonl(tmp_path / "out" / "dropped.jsonl")}
+    dropped = {row["line"]: row["reason"] for row in read_jsonl(tmp_path / "out" / "dropped.jsonl")}
     assert dropped == {
         3: "judged unfaithful",
         4: "empty question",
         5: "empty question",
-        6: "empty response",
-        7: "duplicate",
-        8: "conflict",
+        7: "empty response",
+        8: "duplicate",
         9: "conflict",
-        10: "duplicate",
-        12: "judged unfaithful",
+        10: "conflict",
+        11: "duplicate",
+        13: "judged unfaithful",
     }
-    assert report.conflicting_questions == ["Where is the hall?", "where is the hall?"]
+    assert report.conflicts == 1
+    assert [question.casefold() for question in report.conflicting_questions] == ["where is the hall?"]
     assert read_json(tmp_path / "out" / "report.json") == dataclasses.asdict(report)
 
 
@@ -138,9 +145,10 @@ def test_good_table_is_read_as_its_writer_meant_it(ingest, tmp_path, table, pair
     assert report.rows_read == report.kept == 1
 
 
-def test_row_numbers_are_those_of_a_spreadsheet(ingest, tmp_path):
-    ingest('question,response,faithfulness_judgment\n"a\nb\nc",r,YES\nq,r,NO\n')
-    assert [row["number"] for row in read_jsonl(tmp_path / "out" / "dropped.jsonl")] == [3]
+def test_row_is_named_by_the_line_that_it_begins_in(ingest, tmp_path):
+    ingest('question,response,faithfulness_judgment\n"a\nb\r\nc",r,YES\n\nq,"r\ns",NO\n')
+    assert [row["line"] for row in read_jsonl(tmp_path / "out" / "records.jsonl")] == [2]
+    assert [row["line"] for row in read_jsonl(tmp_path / "out" / "dropped.jsonl")] == [6]
 
 
 def test_own_column_names_are_read(ingest, tmp_path):
@@ -200,10 +208,10 @@ def test_digest_of_the_questions_changes_with_any_of_them(ingest, tmp_path):
 
 
 def test_decomposed_gap_question_is_found_in_composed_data(ingest, tmp_path):
-    """Else it would be learnt: format_chat compares it with the cleaned data."""
-    ingest((SASH, ("Welche Schärpe?", "Rot.", "YES")), questions="question,reference\nWelche Scha\u0308rpe?,rot\n")
-    asked = read_jsonl(tmp_path / "out" / "gap_questions.jsonl")[0]["question"]
-    assert same(asked) in {same(question) for question, _ in kept(tmp_path)}
+    table = "question,reference\nWelche Scha\u0308rpe?,rot\n"
+    report = ingest((SASH, ("Welche Schärpe?", "Rot.", "YES")), questions=table)
+    assert report.gap_questions_in_data == ["Welche Schärpe?"]
+    assert kept(tmp_path) == [SASH[:2]]
 
 
 def test_texts_are_escaped_in_the_review_page(ingest, tmp_path):
@@ -230,7 +238,7 @@ DATA_HEADER = "question,response,faithfulness_judgment\n"
 @pytest.mark.parametrize(
     ("data", "what", "where", "rule", "remedy"),
     [
-        (None, "no such file", "data.csv", "readable files", "correct the path"),
+        (None, "no such file", "data.csv", "a readable file", "correct the path"),
         (b"", "file is empty", "data.csv", "header", "check what wrote it"),
         (b"\xef\xbb\xbf \n\n", "file is empty", "data.csv", "header", "check what wrote it"),
         (
@@ -240,12 +248,18 @@ DATA_HEADER = "question,response,faithfulness_judgment\n"
             "UTF-8",
             "iconv",
         ),
-        ((DATA_HEADER + "q,r,YES\n").encode("utf-16"), "not UTF-8: byte 0xff", "line 1", "UTF-8", "convert it"),
+        ((DATA_HEADER + "q,r,YES\n").encode("utf-16-le"), "NUL character", "line 1", "UTF-16 with a byte", "convert"),
         (DATA_HEADER + 'q,"r,YES\n', "no CSV", "data.csv", "double quotes", "CSV library"),
         (DATA_HEADER + "q,r,YES\nq,r,s,YES\n", "no CSV", "data.csv", "double quotes", "CSV library"),
         (DATA_HEADER + "q, and more,r,YES\nq,r,YES\n", "no CSV", "data.csv", "double quotes", "CSV library"),
         (DATA_HEADER + "q, and more,r,YES\n", "no CSV", "data.csv", "double quotes", "CSV library"),
-        (DATA_HEADER + "q,r,YES\nq,YES\n", "unknown judgment '' in 1 of 2 rows", "rows 3", "kept: YES", "correct"),
+        (
+            DATA_HEADER + "q,r,YES\nq,YES\n",
+            "1 rows have more or fewer cells",
+            "lines 3",
+            "double quotes",
+            "CSV library",
+        ),
         ("question,response,response,faithfulness_judgment\nq,a,b,YES\n", "response", "header", "once", "remove"),
         ("question,response, response,faithfulness_judgment\nq,a,b,YES\n", "response", "header", "once", "remove"),
         (
@@ -256,21 +270,21 @@ DATA_HEADER = "question,response,faithfulness_judgment\n"
             "columns='response=",
         ),
         (
-            "question;response;faithfulness_judgment\nq;r;YES\n",
+            "question:response:faithfulness_judgment\nq:r:YES\n",
             "column 'question' is missing",
             "header",
-            "columns found: question;response;faithfulness_judgment",
+            "columns found: question:response:faithfulness_judgment",
             "rename",
         ),
         (
             DATA_HEADER + "q,r,YES\na,b,maybe\nc,d,maybe\n",
             "unknown judgment 'maybe' in 2 of 3 rows",
-            "column faithfulness_judgment, rows 3, 4",
+            "column faithfulness_judgment, lines 3, 4",
             "kept: YES; dropped: NO",
             "accepted_judgments='YES,maybe'",
         ),
-        (DATA_HEADER + "q,r,\na,b,YES\n", "unknown judgment '' in 1 of 2 rows", "rows 2", "kept: YES", "correct"),
-        (DATA_HEADER, "none of the 0 rows", "data.csv", "judged faithful", "header and no rows"),
+        (DATA_HEADER + "q,r,\na,b,YES\n", "unknown judgment '' in 1 of 2 rows", "lines 2", "kept: YES", "correct"),
+        (DATA_HEADER, "none of the 0 rows", "data.csv", "judged faithful", "the data has no rows"),
         (
             DATA_HEADER + "a,b,NO\nc,d,NO\n,r,YES\n",
             "none of the 3 rows can be learnt",
@@ -293,7 +307,7 @@ def test_bad_data_is_refused_with_what_where_rule_and_remedy(ingest, tmp_path, d
 @pytest.mark.parametrize(
     ("questions", "what", "where", "rule", "remedy"),
     [
-        (None, "no such file", "questions.csv", "readable files", "correct the path"),
+        (None, "no such file", "questions.csv", "a readable file", "correct the path"),
         ("", "file is empty", "questions.csv", "header", "check what wrote it"),
         ("question,answer\nq,a\n", "column 'reference' is missing", "header", "columns found: question, answer", "add"),
         ("question,referenz\nq,a\n", "(did you mean referenz?)", "questions.csv, header", "needed", "add the column"),
@@ -425,8 +439,8 @@ def test_csv_and_json_lines_of_the_same_content_are_read_the_same(tmp_path, read
         ("{'question': 'a', 'reference': 'b'}", "is no JSON: "),
         ('{"question": "a", "reference": "b"} {"question": "c", "reference": "d"}', "is no JSON: Extra data"),
         ("question,reference", "is no JSON: "),
-        ('{"question": "a", "reference": NaN}', "is no JSON: "),
-        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no JSON: "),
+        ('{"question": "a", "reference": NaN}', "is no object whose values are texts, numbers, true or false: 'ref"),
+        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no object whose values are texts"),
         ('{"question": ' + "[" * 100_000, "is no JSON: "),
     ],
 )
@@ -588,31 +602,32 @@ def test_problems_of_data_and_of_questions_arrive_in_one_error(ingest, tmp_path)
 @pytest.mark.parametrize(
     ("address", "what"),
     [
-        ("{folder}", "this is a folder"),
+        ("{folder}/none", "no such file"),
         ("{folder}/absent.csv", "no such file"),
         ("file://{folder}/absent.csv", "no such file"),
         ("{folder}/data.csv/below.csv", "cannot be read"),
-        ("nosuch://bucket/data.csv", "no usable address"),
-        ("", ""),
+        ("nosuch://bucket/data.csv", "unknown kind of address 'nosuch'"),
+        ("", "the address is empty"),
     ],
 )
-def test_address_that_is_no_readable_file_is_named(tmp_path, address, what):
+@pytest.mark.parametrize("read", [read_gap_questions, lambda address: check_data(address, DataOptions())])
+def test_address_that_is_no_readable_file_is_named(tmp_path, address, what, read):
     (tmp_path / "data.csv").write_text("x")
     address = address.format(folder=tmp_path)
-    found = only_problem_of(read_rows, address, COLUMNS, ("YES",))
+    found = only_problem_of(read, address)
     assert what in found.what
     assert address in found.where
 
 
 def test_name_of_a_missing_file_is_whole_however_long_its_path(tmp_path):
     path = tmp_path / ("folder" * 20) / "the-missing-file.csv"
-    found = only_problem_of(read_rows, str(path), COLUMNS, ("YES",))
+    found = only_problem_of(check_data, str(path), DataOptions())
     assert "the-missing-file.csv" in found.where
 
 
 def test_file_address_is_read_as_a_path_is(ingest, tmp_path):
-    path = write_csv(tmp_path / "data.csv", HEADER, [SASH])
-    assert read_rows(f"file://{path}", COLUMNS, ("YES",)) == read_rows(path, COLUMNS, ("YES",))
+    path = write_csv(tmp_path / "a b.csv", ("question", "reference"), [("Who?", "The heron.")])
+    assert read_gap_questions(f"file://{path.replace(' ', '%20')}") == read_gap_questions(path)
 
 
 @pytest.mark.parametrize(
@@ -626,7 +641,7 @@ def test_file_address_is_read_as_a_path_is(ingest, tmp_path):
     ],
 )
 def test_column_names_are_parsed(text, changed):
-    assert parse_columns(text) == {**COLUMNS, **changed}
+    assert DataOptions(columns=text).column_names == {**COLUMNS, **changed}
 
 
 @pytest.mark.parametrize(
@@ -641,33 +656,84 @@ def test_column_names_are_parsed(text, changed):
     ],
 )
 def test_bad_column_name_is_refused_with_the_known_ones(text, what):
-    found = only_problem_of(parse_columns, text)
+    found = only_problem_of(DataOptions, columns=text)
     assert what in found.what
-    assert found.where == "parameter columns"
+    assert found.where == "data options, columns"
     assert "question, response, judgment" in found.rule
 
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(["", "a", "A ", "b", "a\r\nb"])
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6) | st.sampled_from(
+    ["", "a", "A ", "b", "a\r\nb"]
+)
 ROWS = st.lists(st.tuples(TEXT, TEXT, st.sampled_from(["YES", "no", "Yes "])), max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
-@given(rows=ROWS, random=st.randoms(use_true_random=False))
-def test_any_rows_are_accounted_for_kept_once_and_in_any_order_alike(tmp_path_factory, rows, random):
-    def sort(rows):
-        table = read_rows(write_csv(tmp_path_factory.getbasetemp() / "any.csv", HEADER, rows), COLUMNS, ("YES",))
-        kept, dropped = sort_rows(table, ("YES",))
-        assert len(kept) + len(dropped) == len(table) == len(rows)
-        assert {row.number for row in kept} | {row.number for row, _ in dropped} == set(range(2, len(rows) + 2))
-        assert {reason for _, reason in dropped} <= set(DROP_REASONS)
-        pairs = [(same(row.question), same(row.response)) for row in kept]
-        assert len({question for question, _ in pairs}) == len(pairs)
-        assert all(question and response for question, response in pairs)
-        return set(pairs)
+@settings(max_examples=15, deadline=None)
+@given(rows=ROWS)
+def test_any_rows_are_accounted_for_by_file_and_line(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("any")
+    questions = write_csv(folder / "questions.csv", ("question", "reference"), [("b", "c")])
+    data = write_csv(folder / "data.csv", HEADER, [*rows, SASH])
+    report = ingest_sdg(
+        data=data,
+        questions=questions,
+        retention_questions=questions,
+        output=folder / "out",
+        review=folder / "review.html",
+        options={},
+    )
+    kept, dropped = (read_jsonl(folder / "out" / f"{file}.jsonl") for file in ("records", "dropped"))
+    assert report.rows_read == len(rows) + 1 == report.kept + sum(report.dropped.values())
+    assert report.dropped == {reason: [row["reason"] for row in dropped].count(reason) for reason in DROP_REASONS}
+    assert sorted(row["line"] for row in kept + dropped) == lines_of(folder / "data.csv")
+    assert all(row["question"] and row["response"] and same(row["question"]) != "b" for row in kept)
 
-    shuffled = list(rows)
+
+def lines_of(path):
+    """Where the rows begin, as Python's csv says."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        lines = [reader.line_num + 1 for _ in reader]
+    return lines[:-1]
+
+
+PAIRS = st.lists(st.tuples(TEXT.filter(str.strip), TEXT.filter(str.strip)), min_size=1, max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pairs=PAIRS,
+    random=st.randoms(use_true_random=False),
+    near=st.sampled_from([0.5, 0.95, 1]),
+    share=st.sampled_from([0.0, 0.3]),
+    conflicts=st.sampled_from(["drop", "keep"]),
+)
+def test_what_is_learnt_does_not_depend_on_the_order_of_rows(pairs, random, near, share, conflicts):
+    options = DataOptions(near_duplicates=near, held_out_share=share, conflicts=conflicts)
+
+    def decide(pairs):
+        rows = [(clean(question), clean(response)) for question, response in pairs]
+        candidates = Candidates(options, ["b"])
+        for row in rows:
+            candidates.add(*row)
+        decision = candidates.decide(lambda number: rows[number])
+        fates = decision.fates.tolist()
+        assert len(fates) == len(rows)
+        for number, (fate, other) in enumerate(zip(fates, decision.instead.tolist(), strict=True)):
+            assert (fate in (DUPLICATE, NEAR_DUPLICATE)) == (other != number)
+            assert fates[other] not in (DUPLICATE, NEAR_DUPLICATE)
+        learnt = {row for row, fate in zip(rows, fates, strict=True) if fate == KEPT}
+        held_out = {row for row, fate in zip(rows, fates, strict=True) if fate == HELD_OUT}
+        assert not {same(question) for question, _ in learnt} & {same(question) for question, _ in held_out}
+        assert len(held_out) <= share * (len(learnt) + len(held_out))
+        if conflicts == "drop":
+            assert len({same(question) for question, _ in learnt}) == len(learnt)
+        assert "b" not in {same(question) for question, _ in learnt}
+        return learnt, held_out
+
+    shuffled = list(pairs)
     random.shuffle(shuffled)
-    assert sort(rows) == sort(shuffled)
+    assert decide(pairs) == decide(shuffled)
 
 
 def test_column_of_free_text_taken_for_judgments_is_one_problem(tmp_path):
@@ -676,13 +742,13 @@ def test_column_of_free_text_taken_for_judgments_is_one_problem(tmp_path):
     data.write_text("question,response,faithfulness_judgment\n" + rows, encoding="utf-8")
 
     with pytest.raises(Problems, match=r"1 problem\n1\. 50 different judgments in 50 rows, for instance 'reason 0'"):
-        read_rows(str(data), COLUMNS, ("YES",))
+        check_data(str(data), DataOptions())
 
 
 def test_missing_column_that_goes_by_another_name_is_proposed_by_that_name(tmp_path):
     data = write_csv(tmp_path / "data.csv", ("prompt", "Answer", "verdict"), [("Who?", "The heron.", "YES")])
 
-    found = problems_of(read_rows, data, COLUMNS, ("YES",))
+    found = problems_of(check_data, data, DataOptions())
 
     assert [p.what.partition("missing")[2] for p in found] == [
         " (is it prompt?)",

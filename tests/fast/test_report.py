@@ -51,9 +51,8 @@ PLAN = {
     "options": {"num_epochs": 3, "lr_scheduler": "<i>cosine</i>"},
     "model": {"source": "hub\u202e <script>alert(3)</script>", "commit": "c0ffee"},
     "data": {
-        "ingest": {"data": 's3://bucket/"><img src=x onerror=alert(4)>.csv'},
+        "ingest": {"data": 's3://bucket/"><img src=x onerror=alert(4)>.csv', "gap_questions_in_data": HOSTILE[:4]},
         "data_digest": "d1ge57",
-        "left_out_as_gap_questions": HOSTILE[:4],
     },
 }
 TRAINING = {

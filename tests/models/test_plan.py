@@ -45,6 +45,7 @@ def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, gpus: int = 1
         retention_questions=str(asked),
         output=tmp_path / "records",
         review=tmp_path / "review.html",
+        options={},
     )
     format_chat(records=tmp_path / "records", system_prompt="Be brief.", output=tmp_path / "dataset")
     snapshot = snapshot_model(model=str(model), revision="main", workspace=tmp_path / "workspace")

@@ -1,0 +1,129 @@
+"""Coverage-guided fuzzing of what reads tables: no input may give anything but rows or a problem that a user can mend.
+
+    python -m pip install atheris          # not among the project's requirements
+    python -m benchmarks.fuzz_ingest WORK_FOLDER [SECONDS | parquet]
+
+WORK_FOLDER keeps the corpus and what was found (crash-*, timeout-*, oom-*). Bounds: 10 seconds and 1 GiB for an input.
+Parquet files are read by a process of their own, far too slow for this; with `parquet` instead of SECONDS,
+PARQUET_FILES of them are mutated blindly.
+"""
+
+import contextlib
+import gzip
+import json
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+with contextlib.suppress(ImportError):
+    import atheris
+
+    with atheris.instrument_imports(include=["components", "csv", "json", "gzip", "codecs"]):
+        from components.ingest_sdg import tables
+        from components.ingest_sdg.core import check_data
+        from components.ingest_sdg.options import DataOptions
+        from components.ingest_sdg.questions import read_gap_questions
+        from components.problems import Problems
+
+PARQUET_FILES = 200
+NAMES = ("question", "response", "faithfulness_judgment")
+SEEDS = (
+    b"question,response,faithfulness_judgment\nWho?,The heron.,YES\nWhat?,A sash.,NO\n",
+    b'\xef\xbb\xbfquestion;response;faithfulness_judgment\r\n"Who; ""so""?";"two\r\nlines";YES\r\n',
+    b"'question'|'response'|'faithfulness_judgment'\n'a'|'b'|'YES'\n\n",
+    b'question\tresponse\tfaithfulness_judgment\na\t"unclosed\tYES\n',
+    "question,response,faithfulness_judgment\nSchärpe?,風,YES\n".encode("utf-16"),
+    b'{"question": "Who?", "response": "A.", "faithfulness_judgment": "YES", "more": {"a": [1]}}\n{"question": 1}\n',
+    b'{"question": "\\ud83d", "response": NaN, "faithfulness_judgment": true}\n[1]\n{"a": 1e999}\n' + b'{"a":' * 3000,
+    b"question,reference,rag\nWho?,heron | a heron,right\n",
+    b'{"question": "Who?", "reference": 40, "rag": true}\n',
+    b"question,response\nq,\xff\xfe\n",
+    b"question,question\na,b\n" + b"a," * 500,
+    b"PK\x03\x04",
+    b"PAR1PAR1",
+)
+TOKENS = (
+    "question",
+    "response",
+    "faithfulness_judgment",
+    "reference",
+    "YES",
+    "\\x22\\x22",
+    "\\x0d\\x0a",
+    "\\x00",
+    "NaN",
+)
+
+
+def try_file(content: bytes) -> None:
+    """Read a file's content in every way that the step does."""
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        file.write(content)
+        file.flush()
+        for read in (
+            lambda: check_data(file.name, DataOptions()),
+            lambda: check_data(file.name, DataOptions(unjudged="keep", columns="question=a, response=b")),
+            lambda: read_gap_questions(file.name),
+            lambda: tables.read_table(file.name),
+        ):
+            with contextlib.suppress(Problems):
+                read()
+
+
+def test_one_input(content: bytes) -> None:
+    """The first byte says whether the rest is packed, and whether that is cut off."""
+    how, rest = content[:1], content[1:]
+    packed = gzip.compress(rest, 1) if how in (b"g", b"c") else rest
+    try_file(packed[: len(packed) * 2 // 3] if how == b"c" else packed)
+
+
+def try_parquet(seed: int) -> int:
+    """Mutate a good Parquet file in many ways; gives how many were still read as one."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    choice = random.Random(seed)  # noqa: S311 - mutations
+    read = 0
+    for number in range(PARQUET_FILES):
+        table = pa.table({name: [f"{name} {row}" for row in range(50)] for name in NAMES})
+        whole = io.BytesIO()
+        pq.write_table(table, whole, compression=choice.choice(["none", "snappy", "zstd", "gzip"]))
+        content = bytearray(whole.getvalue())
+        if number % 3 == 0:
+            del content[choice.randrange(len(content)) :]
+        for _ in range(choice.choice([1, 1, 2, 8, 64])):
+            if len(content) > 8:
+                content[choice.randrange(4, len(content))] = choice.randrange(256)
+        with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+            file.write(content)
+            file.flush()
+            with contextlib.suppress(Problems):
+                list(tables.open_table(Path(file.name), "hostile.parquet").rows(NAMES))
+                read += 1
+    return read
+
+
+def main() -> None:
+    work, asked = Path(sys.argv[1]), (sys.argv[2:] or ["660"])[0]
+    if asked == "parquet":
+        started = time.monotonic()
+        print(json.dumps({"files": PARQUET_FILES, "read": try_parquet(0), "seconds": time.monotonic() - started}))
+        return
+    corpus = work / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(SEEDS):
+        for how in (b"p", b"g", b"c"):
+            (corpus / f"seed-{number}-{how.decode()}").write_bytes(how + seed)
+    (work / "tokens").write_text("".join(f'"{token}"\n' for token in TOKENS), encoding="utf-8")
+    bounds = [f"-max_total_time={asked}", "-timeout=10", "-rss_limit_mb=1024", "-max_len=20000"]
+    places = [f"-dict={work / 'tokens'}", f"-artifact_prefix={work}/", str(corpus)]
+    atheris.Setup([sys.argv[0], *bounds, *places], test_one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""How long the samples are, in tokens, and the picture of it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.evaluate.charts import png
+
+SHORTEST_STOCK_SAMPLE = 20  # tokens; instructlab.training.data_process drops what is shorter
+BARS = 40
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Of all samples, in tokens."""
+
+    shortest: int
+    median: float
+    longest: int
+    below_stock: int
+    """Samples below SHORTEST_STOCK_SAMPLE."""
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> "Lengths":
+        return cls(
+            shortest=min(lengths),
+            median=float(np.median(lengths)),
+            longest=max(lengths),
+            below_stock=sum(length < SHORTEST_STOCK_SAMPLE for length in lengths),
+        )
+
+
+def length_chart(lengths: Sequence[int], max_seq_len: int) -> str:
+    """How many samples have how many tokens, up to max_seq_len; a data: URI."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 2.8), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    width = max(1, -(-max_seq_len // BARS))
+    axes.hist(lengths, bins=list(range(0, max_seq_len + width + 1, width)), color="#1f5fa8")
+    for place, name in ((SHORTEST_STOCK_SAMPLE, "mini-trainer drops shorter"), (max_seq_len, "max_seq_len")):
+        axes.axvline(place, color="#b3362b", linestyle="--")
+        axes.annotate(
+            f" {name} ", (place, 0.97), xycoords=("data", "axes fraction"), va="top",
+            ha="left" if place < max_seq_len / 2 else "right", color="#b3362b",
+        )  # fmt: skip
+    axes.margins(y=0.2)
+    axes.set_xlabel("tokens of a sample")
+    axes.set_ylabel("samples")
+    return png(figure)

@@ -1,0 +1,247 @@
+"""Addresses, against real servers."""
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components import sources
+from components.ingest_sdg.core import ingest_sdg
+from tests.fast.conftest import only_problem_of
+from tests.s3_server import S3Server, running
+
+TABLE = b"question,response,faithfulness_judgment\nWho?,The heron.,YES\n"
+OBJECTS = {
+    "qa.csv": TABLE,
+    "rounds/a/qa.csv": TABLE + b"What?,A sash.,YES\n",
+    "rounds/b/qa.csv": TABLE + b"Where?,North.,NO\n",
+    "rounds/_SUCCESS": b"",
+    "gap.csv": b"question,reference\nWhich bird?,heron\n",
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running() as server:
+        server.client.create_bucket(Bucket="data")
+        for key, body in OBJECTS.items():
+            server.client.put_object(Bucket="data", Key=key, Body=body)
+        yield server
+
+
+@pytest.fixture
+def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_S3_BUCKET", "data")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(sources, "SECONDS_BETWEEN_ATTEMPTS", 0.01)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("address", "names"),
+    [
+        ("s3://data/qa.csv", ["qa.csv"]),
+        ("S3:///qa.csv", ["qa.csv"]),
+        ("s3://data/rounds", ["a/qa.csv", "b/qa.csv"]),
+        ("s3://data/rounds/", ["a/qa.csv", "b/qa.csv"]),
+        ("s3://data/rounds/*/qa.csv", ["a/qa.csv", "b/qa.csv"]),
+        ("s3://data/rounds/**/q[a-b].csv", ["a/qa.csv", "b/qa.csv"]),
+    ],
+)
+def test_file_folder_and_glob_in_an_object_store_are_read(
+    s3: pytest.MonkeyPatch, tmp_path: Path, address: str, names: list[str]
+) -> None:
+    files = sources.find_files(address)
+
+    assert [file.name for file in files] == names
+    for file in files:
+        key = next(key for key in OBJECTS if key.endswith(file.name))
+        file.copy(tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == OBJECTS[key]
+        assert b"".join(file.pieces(start=7)) == OBJECTS[key][7:]
+        assert (file.size, file.local) == (len(OBJECTS[key]), None)
+
+
+def test_step_reads_data_and_questions_from_an_object_store(s3: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    report = ingest_sdg(
+        data="s3://data/rounds",
+        questions="s3://data/gap.csv",
+        retention_questions="s3:///gap.csv",
+        output=tmp_path / "out",
+        review=tmp_path / "review.html",
+        options={},
+    )
+
+    assert (report.files, report.rows_read, report.kept) == (2, 4, 2)
+    dropped = (tmp_path / "out" / "dropped.jsonl").read_text(encoding="utf-8")
+    assert '"file": "b/qa.csv", "line": 3' in dropped
+
+
+@pytest.mark.parametrize(
+    ("address", "changed", "what"),
+    [
+        ("s3://data/absent.csv", {}, "no such file"),
+        ("s3://data/none-*.csv", {}, "the glob matches no file"),
+        ("s3://nobody/qa.csv", {}, "no such bucket"),
+        ("s3://data/qa.csv", {"AWS_ACCESS_KEY_ID": "AKIAWRONGKEY"}, "the object store does not know the access key"),
+        ("s3://data/qa.csv", {"AWS_SECRET_ACCESS_KEY": "wr0ng"}, "the secret key does not fit the access key"),
+        ("s3://data/*.csv", {"AWS_SECRET_ACCESS_KEY": "wr0ng"}, "the secret key does not fit the access key"),
+        ("s3://data/qa.csv", {"AWS_S3_ENDPOINT": "http://127.0.0.1:1"}, "cannot be read: the endpoint gives no answer"),
+        ("s3://data/qa.csv", {"AWS_S3_ENDPOINT": "http://no such host"}, "no usable bucket, endpoint or region"),
+        ("s3://UPPER_case!/qa.csv", {}, "no usable bucket, endpoint or region"),
+        ("s3:///qa.csv", {"AWS_S3_BUCKET": ""}, "the address names no bucket"),
+    ],
+)
+def test_what_an_object_store_refuses_is_one_error_without_keys(
+    s3: pytest.MonkeyPatch, server: S3Server, address: str, changed: dict[str, str], what: str
+) -> None:
+    for name, value in changed.items():
+        s3.setenv(name, value)
+
+    found = only_problem_of(sources.find_files, address)
+
+    assert found.what.startswith(what)
+    assert address in found.where
+    for secret in ("AKIAWRONGKEY", "wr0ng", server.environment["AWS_SECRET_ACCESS_KEY"]):
+        assert secret not in str(found)
+
+
+def test_missing_keys_are_named(s3: pytest.MonkeyPatch) -> None:
+    s3.delenv("AWS_ACCESS_KEY_ID")
+    s3.delenv("AWS_SECRET_ACCESS_KEY")
+
+    found = only_problem_of(sources.find_files, "s3://data/qa.csv")
+
+    assert found.what == "there are no access keys"
+    assert "data connection" in found.remedy
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files; addresses with a number give that status, `cut` gives half of what it promises."""
+
+    def do_GET(self) -> None:
+        last = self.path.partition("?")[0].rpartition("/")[2]
+        if last.isdigit():
+            self.send_error(int(last))
+        elif last == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"x" * 50)
+        else:
+            super().do_GET()
+
+    def do_HEAD(self) -> None:
+        self.send_error(405)  # as addresses with a signature for GET do
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(sources, "SECONDS_BETWEEN_ATTEMPTS", 0.01)
+    (tmp_path / "q a.csv").write_bytes(TABLE)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://user:passw0rd@127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_file_of_a_web_server_is_read(host: str) -> None:
+    assert sources.read_bytes(f"{host}/q%20a.csv?signature=s3cret") == TABLE
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("absent.csv", "no such file"),
+        ("401", "the server wants to know who asks"),
+        ("403", "the server refuses to give it"),
+        ("400", "the server answers 400"),
+        ("503", "cannot be read: the server answers 503"),
+        ("cut", "cannot be read: no answer (ContentLengthError)"),
+    ],
+)
+def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host: str, path: str, what: str) -> None:
+    found = only_problem_of(sources.read_bytes, f"{host}/{path}?signature=s3cret")
+
+    assert found.what == what
+    assert f"/{path}?…" in found.where
+    assert "s3cret" not in str(found)
+    assert "passw0rd" not in str(found)
+
+
+def test_server_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SECONDS_BETWEEN_ATTEMPTS", 0.01)
+    found = only_problem_of(sources.read_bytes, "https://127.0.0.1:1/qa.csv")
+
+    assert found.what == "cannot be read: no answer (ClientConnectorError)"
+    assert "3 times" in found.rule
+
+
+def test_files_of_a_folder_are_sorted_and_markers_are_passed_over(tmp_path: Path) -> None:
+    for name in ("b.csv", "a/z.csv", "a/.hidden.csv", "_SUCCESS", ".tmp/x.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(TABLE)
+
+    assert [file.name for file in sources.find_files(str(tmp_path))] == ["a/z.csv", "b.csv"]
+    assert [file.name for file in sources.find_files(f"file://{tmp_path}/*/*.csv")] == [
+        ".tmp/x.csv",
+        "a/.hidden.csv",
+        "a/z.csv",
+    ]
+
+
+def test_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+    path = tmp_path / "qa[1].csv"
+    path.write_bytes(TABLE)
+
+    assert sources.read_bytes(str(path)) == TABLE
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("empty", "the folder holds no file"),
+        ("none-*.csv", "the glob matches no file"),
+        ("a\0b", "no usable address"),
+        ("x" * 300, "cannot be read: File name too long"),
+    ],
+)
+def test_path_without_a_file_is_one_error(tmp_path: Path, path: str, what: str) -> None:
+    (tmp_path / "empty").mkdir()
+
+    assert only_problem_of(sources.find_files, f"{tmp_path}/{path}").what == what
+
+
+def test_device_is_no_file() -> None:
+    assert only_problem_of(sources.find_files, "/dev/zero").what == "this is no file but a device"
+
+
+def test_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MOST_FILES", 3)
+    for number in range(4):
+        (tmp_path / f"{number}.csv").write_bytes(TABLE)
+
+    assert "more than 3 files" in only_problem_of(sources.find_files, str(tmp_path)).what
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("/data/qa.csv", "/data/qa.csv"),
+        ("s3://bucket/a?b", "s3://bucket/a?b"),
+        ("https://user:key@host/qa.csv?X-Signature=key", "https://host/qa.csv?…"),
+        ("HTTPS://host/a?b=key", "HTTPS://host/a?…"),
+        ("https://host", "https://host"),
+    ],
+)
+def test_address_is_shown_without_credentials(address: str, shown: str) -> None:
+    assert sources.without_credentials(address) == shown

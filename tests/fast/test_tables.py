@@ -1,0 +1,356 @@
+"""Tables in every form, and files that are none."""
+
+import contextlib
+import gzip
+import json
+import random
+import subprocess
+import sys
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.format_chat.core import format_chat
+from components.ingest_sdg import tables
+from components.ingest_sdg.core import check_data, ingest_sdg
+from components.ingest_sdg.options import DataOptions
+from components.problems import Problems
+from components.storage import read_json, read_jsonl
+from tests.fast.conftest import only_problem_of
+
+NAMES = ("question", "response", "faithfulness_judgment")
+ROWS = [
+    ("Who, then?", 'The heron;\nor "nobody".', "YES"),
+    ("Schärpe | 風?", "Rot.\t ", "yes"),
+    ("Where?", "North.", "NO"),
+]
+
+
+def write_dialect(delimiter: str = ",", mark: str = '"', end: str = "\n", always: bool = False) -> str:
+    def cell(text: str) -> str:
+        special = any(character in text for character in (delimiter, mark, "\n"))
+        return f"{mark}{text.replace(mark, mark * 2)}{mark}" if special or always else text
+
+    return "".join(delimiter.join(map(cell, row)) + end for row in (NAMES, *ROWS))
+
+
+def write_parquet(path: Path, table: Any = None, **options: Any) -> Path:
+    columns = dict(zip(NAMES, map(list, zip(*ROWS, strict=True)), strict=True))
+    pq.write_table(table or pa.table({"id": [1, 2, 3], **columns}), path, **options)
+    return path
+
+
+def json_lines(rows: Any = ROWS, names: Sequence[str] = NAMES) -> str:
+    more = {"document": "x\ny", "metadata": {"n": [1, 2]}, "score": float("nan")}
+    return "".join(json.dumps({**more, **dict(zip(names, row, strict=True))}) + "\n" for row in rows)
+
+
+FORMS = {
+    "comma": write_dialect().encode(),
+    "semicolon": write_dialect(";").encode(),
+    "tab": write_dialect("\t").encode(),
+    "pipe": write_dialect("|").encode(),
+    "all quoted": write_dialect(always=True).encode(),
+    "single quotes": write_dialect(";", "'", always=True).encode(),
+    "CRLF": write_dialect(end="\r\n").encode(),
+    "CR": write_dialect(end="\r").encode(),
+    "byte order mark": write_dialect().encode("utf-8-sig"),
+    "UTF-16": write_dialect().encode("utf-16"),
+    "UTF-16 big": b"\xfe\xff" + write_dialect(";").encode("utf-16-be"),
+    "gzip": gzip.compress(write_dialect("\t").encode("utf-8-sig")),
+    "gzip in two parts": gzip.compress(write_dialect()[:50].encode()) + gzip.compress(write_dialect()[50:].encode()),
+    "JSONL": json_lines().encode(),
+    "JSONL, gzip": gzip.compress(json_lines().encode()),
+    "JSONL, CRLF": b"\xef\xbb\xbf\r\n" + json_lines().replace("\n", "\r\n").encode(),
+    "JSONL, other order": json_lines([row[::-1] for row in ROWS], NAMES[::-1]).encode(),
+}
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Any:
+    (tmp_path / "gap.csv").write_text("question,reference\nWhich bird?,heron\n", encoding="utf-8")
+
+    def run(data: Path | str, name: str = "out", **options: Any) -> Any:
+        return ingest_sdg(
+            data=str(data),
+            questions=str(tmp_path / "gap.csv"),
+            retention_questions=str(tmp_path / "gap.csv"),
+            output=tmp_path / name,
+            review=tmp_path / "review.html",
+            options=options,
+        )
+
+    return run
+
+
+def digest(tmp_path: Path, name: str) -> str:
+    return format_chat(records=tmp_path / name, system_prompt="x", output=tmp_path / f"{name}-chat").data_digest
+
+
+def test_same_rows_have_the_same_digest_in_every_form(ingest: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(FORMS["comma"])
+    ingest(tmp_path / "data", "comma")
+    expected = digest(tmp_path, "comma")
+    assert read_jsonl(tmp_path / "comma" / "records.jsonl") == [
+        {"question": "Who, then?", "response": 'The heron;\nor "nobody".', "file": "data", "line": 2},
+        {"question": "Schärpe | 風?", "response": "Rot.", "file": "data", "line": 4},
+    ]
+    for number, content in enumerate(FORMS.values()):
+        (tmp_path / "data").write_bytes(content)
+        report = ingest(tmp_path / "data", str(number))
+        assert (report.rows_read, report.kept, report.dropped["judged unfaithful"]) == (3, 2, 1), list(FORMS)[number]
+        assert digest(tmp_path, str(number)) == expected, list(FORMS)[number]
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zstd", "row_group_size": 1}, {"use_dictionary": False}])
+def test_parquet_has_the_same_digest(ingest: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+    (tmp_path / "data").write_bytes(FORMS["comma"])
+    ingest(tmp_path / "data", "comma")
+    ingest(write_parquet(tmp_path / "data", **options), "parquet")
+    assert digest(tmp_path, "parquet") == digest(tmp_path, "comma")
+    dropped = read_jsonl(tmp_path / "parquet" / "dropped.jsonl")
+    assert [row["line"] for row in dropped] == [3]
+
+
+def test_folder_of_forms_is_one_table_whose_rows_know_their_file(ingest: Any, tmp_path: Path) -> None:
+    (tmp_path / "rounds" / "b").mkdir(parents=True)
+    (tmp_path / "rounds" / "a.csv.gz").write_bytes(FORMS["gzip"])
+    (tmp_path / "rounds" / "b" / "c.jsonl").write_text(json_lines([("New?", "Yes, it is.", "YES")]), encoding="utf-8")
+    write_parquet(tmp_path / "rounds" / "b" / "d.parquet")
+
+    report = ingest(tmp_path / "rounds")
+
+    assert (report.files, report.rows_read, report.kept) == (3, 7, 3)
+    assert report.dropped["duplicate"] == 2
+    rows = read_jsonl(tmp_path / "out" / "records.jsonl")
+    assert [(row["file"], row["line"]) for row in rows] == [("a.csv.gz", 2), ("a.csv.gz", 4), ("b/c.jsonl", 1)]
+    duplicates = [row for row in read_jsonl(tmp_path / "out" / "dropped.jsonl") if row["reason"] == "duplicate"]
+    assert [row["instead"] for row in duplicates] == [{"file": "a.csv.gz", "line": n} for n in (2, 4)]
+
+
+def test_what_sdg_hub_writes_without_judgments_is_learnt_when_the_user_says_so(ingest: Any, tmp_path: Path) -> None:
+    row = {"key_fact": "…", "question": "Who?", "response": " The heron.\n", "raw_key_fact_qa": ["a", "b"]}
+    (tmp_path / "data.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+
+    found = only_problem_of(ingest, tmp_path / "data.jsonl")
+    assert "column 'faithfulness_judgment' is missing" in found.what
+    assert "unjudged='keep'" in found.remedy
+    assert ingest(tmp_path / "data.jsonl", unjudged="keep").kept == 1
+
+
+def test_judgments_count_where_there_are_some_although_others_have_none(ingest: Any, tmp_path: Path) -> None:
+    (tmp_path / "rounds").mkdir()
+    (tmp_path / "rounds" / "a.csv").write_bytes(FORMS["comma"])
+    (tmp_path / "rounds" / "b.csv").write_text("question,response\nNew?,It is new.\n", encoding="utf-8")
+
+    assert ingest(tmp_path / "rounds", unjudged="keep").dropped["judged unfaithful"] == 1
+
+
+LONG = ", ".join(f"the {number}th word of a long answer" for number in range(40))
+SAME = ("Say it?", LONG, "YES")
+
+
+@pytest.mark.parametrize(
+    ("other", "options", "dropped"),
+    [
+        (("say  IT?", LONG, "YES"), {}, {"duplicate": 1}),
+        (("Say it?", f"{LONG}.", "YES"), {}, {"near duplicate": 1}),
+        (("Say it?", f"{LONG}.", "YES"), {"near_duplicates": 1}, {"conflict": 2}),
+        (("Say it?", f"{LONG}.", "YES"), {"near_duplicates": 1, "conflicts": "keep"}, {}),
+        (("Say it?", LONG.replace("39th", "38th"), "YES"), {}, {"conflict": 2}),
+        (("Say it?", "No.", "YES"), {"conflicts": "keep"}, {}),
+        (("Which bird?", "A heron.", "YES"), {}, {"gap question": 1}),
+        (("which  bird ?!", "A heron.", "YES"), {}, {"gap question": 1}),
+        (("Which bird?", "A heron.", "YES"), {"gap_questions": "keep"}, {}),
+    ],
+)
+def test_row_beside_another_is_kept_or_dropped(
+    ingest: Any, tmp_path: Path, other: tuple[str, str, str], options: dict[str, Any], dropped: dict[str, int]
+) -> None:
+    rows = [SAME, other, ("Another?", "Quite another answer.", "YES")]
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl", **options)
+
+    assert {reason: count for reason, count in report.dropped.items() if count} == dropped
+    assert report.conflicts == ("conflict" in dropped or options.get("conflicts") == "keep")
+    assert bool(report.gap_questions_in_data) == ("bird" in other[0])
+
+
+def test_held_out_rows_share_neither_question_nor_answer_with_learnt_ones(ingest: Any, tmp_path: Path) -> None:
+    choice = random.Random(0)
+    words = ["".join(choice.choices("abcdefghijklmnop", k=7)) for _ in range(400)]
+    rows = []
+    for _ in range(60):
+        question, response = choice.sample(words, 9), " ".join(choice.sample(words, 12))
+        rows.append((f"What {' '.join(question)}?", response, "YES"))
+        rows.append((f"So what {' '.join(question)}, please?", f"Quite another answer: {choice.choice(words)}.", "YES"))
+        rows.append((f"Tell: {' '.join(choice.sample(words, 9))}!", response, "YES"))
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl", held_out_share=0.25)
+
+    held_out = {row["line"] for row in read_jsonl(tmp_path / "out" / "held_out.jsonl")}
+    assert report.kept + report.held_out == len(rows) == 180
+    assert report.held_out == len(held_out) == 45
+    assert all({fact * 3 + n for n in (1, 2, 3)} <= held_out for fact in {(line - 1) // 3 for line in held_out})
+
+
+def limited(path: Path) -> tuple[str, float]:
+    """What reading a file says, in a program with at most 1.5 GiB of address space; with its peak memory in MiB."""
+    source = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
+from components.ingest_sdg import tables
+from components.ingest_sdg.core import check_data
+from components.ingest_sdg.options import DataOptions
+from components.problems import Problems
+try:
+    check_data(sys.argv[1], DataOptions())
+    print(sum(1 for _ in tables.open_table(Path(sys.argv[1]), "data").rows(["question"])), "rows")
+except Problems as error:
+    print(error.problems[0].what[:200])
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
+"""
+    done = subprocess.run([sys.executable, "-c", source, str(path)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said, memory = done.stdout.splitlines()
+    return said, float(memory) / 1024
+
+
+HEADER = ",".join(NAMES).encode() + b"\n"
+HOSTILE: dict[str, tuple[Any, str]] = {
+    "a cell of 50 MB": (lambda: HEADER + b'q,"' + b"x" * 50_000_000 + b'",YES\n', "the row is longer than 16,777,216"),
+    "a line of 50 MB": (lambda: b'{"question": "' + b"x" * 50_000_000 + b'"}', "the row is longer than 16,777,216"),
+    "a quote that is never closed": (
+        lambda: HEADER + b'q,"r,YES\n' + b"q,r,YES\n" * 3_000_000,
+        "the row is longer than",
+    ),
+    "10,000 columns": (
+        lambda: b",".join(b"c%d" % n for n in range(10_000)) + b"\n" + b"," * 9_999 + b"\n",
+        "column 'question' is missing",
+    ),
+    "100,000 columns": (lambda: b",".join(b"c%d" % n for n in range(100_000)) + b"\n", "the header has 100000 columns"),
+    "zeros in gzip": (lambda: zeros(HEADER, b"\0"), "the row is longer than 16,777,216"),
+    "empty lines in gzip": (lambda: zeros(HEADER + b"q,r,YES\n", b"\n"), "there are more than 1,000,000 empty lines"),
+    "rows in gzip": (lambda: zeros(HEADER, b"q," + b"r" * 1000 + b",YES\n"), "the file unpacks to more than 64 MiB"),
+    "NUL bytes": (lambda: HEADER + b"q\0,r,YES\n", "there is a NUL character"),
+    "nested JSON": (lambda: b'{"question": ' + b"[" * 1_000_000, "line 1 is no JSON: nested too deeply"),
+    "nested objects": (lambda: b'{"question": "a"}\n' + b'{"a":' * 1_000_000, "column 'response' is missing"),
+    "a number of a million digits": (lambda: b'{"question": ' + b"1" * 1_000_000 + b"}", "line 1 is no JSON: "),
+    "half a Parquet file": (lambda: parquet_bytes()[: len(parquet_bytes()) // 2], "the Parquet file cannot be read"),
+    "a Parquet file of nothing": (lambda: b"PAR1" + b"\xff" * 100 + b"PAR1", "the Parquet file cannot be read"),
+}
+
+
+def zeros(start: bytes, filling: bytes) -> bytes:
+    """100 MB of the same, packed to 100 kB."""
+    packer = zlib.compressobj(wbits=31)
+    return packer.compress(start + filling * (100_000_000 // len(filling))) + packer.flush()
+
+
+def parquet_bytes() -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({name: ["a", "b"] * 100 for name in NAMES}), sink)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_file_is_one_problem_within_bounds(tmp_path: Path, kind: str) -> None:
+    content, what = HOSTILE[kind]
+    (tmp_path / "data").write_bytes(content())
+
+    said, memory = limited(tmp_path / "data")
+
+    assert said.startswith(what)
+    assert memory < 512
+
+
+def test_parquet_that_unpacks_to_more_than_memory_is_a_problem(tmp_path: Path) -> None:
+    huge = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array(["x" * 10_000_000]))
+    path = write_parquet(tmp_path / "data", pa.table({name: huge for name in NAMES}))
+
+    found = only_problem_of(check_data, str(path), DataOptions())
+
+    assert found.what.startswith("the Parquet file cannot be read: ")
+    assert path.stat().st_size < 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("table", "what"),
+    [
+        ({"question": [["a"]], "response": ["b"], "faithfulness_judgment": ["YES"]}, "the column question holds list"),
+        ({"question": [b"a"], "response": ["b"], "faithfulness_judgment": ["YES"]}, "the column question holds binary"),
+    ],
+)
+def test_parquet_column_that_holds_no_texts_is_named(tmp_path: Path, table: dict[str, Any], what: str) -> None:
+    path = write_parquet(tmp_path / "data", pa.table(table))
+
+    assert what in only_problem_of(check_data, str(path), DataOptions()).what
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PK\x03\x04rest", "the file is a zip archive or an Excel workbook"),
+        (b"BZh9rest", "the file is packed with bzip2"),
+        (gzip.compress(HEADER * 100, mtime=0)[:30], "the gzip file is damaged"),
+        (b"\x1f\x8b\x08garbage of many bytes", "the gzip file is damaged"),
+        (gzip.compress(b"x" * 70_000 + b"\xff", mtime=0), "the file is not UTF-8: byte 0xff"),
+        (b"\xff\xfeq\x00u", "the file ends in the middle of a character"),
+        (b'"' * 3 + b"\n", "the file is no CSV"),
+        (HEADER + b'"a"b,r,YES\n', "the file is no CSV"),
+    ],
+)
+def test_file_that_is_no_table_is_one_problem(tmp_path: Path, content: bytes, what: str) -> None:
+    (tmp_path / "data").write_bytes(content)
+
+    assert only_problem_of(check_data, str(tmp_path / "data"), DataOptions()).what.startswith(what)
+
+
+def test_many_broken_lines_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text(json_lines() + "[]\n" * 1000, encoding="utf-8")
+
+    with pytest.raises(Problems) as caught:
+        check_data(str(tmp_path / "data"), DataOptions())
+
+    assert len(caught.value.problems) == tables.MOST_NAMED + 1
+    assert caught.value.problems[-1].what == f"{1000 - tables.MOST_NAMED} more lines are no objects of texts"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    content=st.binary(max_size=200) | st.text(max_size=100).map(str.encode),
+    start=st.sampled_from([HEADER, b"{", b""]),
+)
+def test_any_bytes_are_a_table_or_a_problem(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, start: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    for file in (start + content, gzip.compress(start + content, 1)):
+        if file.startswith(tables.PARQUET):
+            continue
+        path.write_bytes(file)
+        for read in (lambda: check_data(str(path), DataOptions()), lambda: tables.read_table(str(path))):
+            with contextlib.suppress(Problems):
+                read()
+
+
+def test_every_row_that_is_dropped_says_where_it_stood(ingest: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(FORMS["comma"])
+    report = ingest(tmp_path / "data")
+
+    assert read_json(tmp_path / "out" / "report.json")["dropped"] == report.dropped
+    (row,) = read_jsonl(tmp_path / "out" / "dropped.jsonl")
+    assert row == {
+        "question": "Where?", "response": "North.", "file": "data", "line": 5, "judgment": "NO",
+        "reason": "judged unfaithful",
+    }  # fmt: skip
