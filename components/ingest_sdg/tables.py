@@ -7,35 +7,28 @@ What a file is, its content says and not its name. Whatever stands in it, no mor
 than LONGEST_ROW is an error: with a quote that is never closed the whole rest of a file is one row.
 """
 
-import codecs
 import contextlib
 import csv
 import dataclasses
-import gzip
 import io
 import json
 import math
 import tempfile
 import unicodedata
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from components import sources
 from components.ingest_sdg import parquet
+from components.ingest_sdg.texts import LONGEST_ROW, Lines, check_no_nul, open_text, told
 from components.problems import Checks, list_some, problem, quote
 
-LONGEST_ROW = 1 << 24  # characters; a hundred times what any model reads at once
 MOST_COLUMNS = 20_000
-MOST_RATIO, RATIO_FROM_BYTES = 200, 1 << 26  # gzip unpacks texts to some 4 times their size, zeros to 1,000 times
-MOST_UNPACKED = 1 << 38
 HEAD_CHARACTERS = 1 << 20  # looked at to know the dialect; the header must be in it
-BLANK_LINES, MOST_BLANK = ("\n", "\r\n", "\r"), 1_000_000
 MOST_NAMED = 20  # rows that are each a problem; more are counted
 DELIMITERS = ",;\t|"
-BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
+PARQUET = b"PAR1"
 OTHER_FILES = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"BZh": "packed with bzip2",
@@ -153,7 +146,7 @@ def open_table(path: Path, shown: str, wanted: Collection[str] = ()) -> Table:
     Raises:
         Problems: when it is no table.
     """
-    with _told(path, shown):
+    with told(path, shown):
         with path.open("rb") as file:
             start = file.read(8)
         if found := next((what for magic, what in OTHER_FILES.items() if start.startswith(magic)), ""):
@@ -165,7 +158,7 @@ def open_table(path: Path, shown: str, wanted: Collection[str] = ()) -> Table:
             )
         if start.startswith(PARQUET):
             return Table(path=path, shown=shown, kind="parquet", columns=parquet.columns(path, shown))
-        with _text(path, shown) as text:
+        with open_text(path, shown) as text:
             head = text.read(HEAD_CHARACTERS)
         if not head.strip():
             raise problem("the file is empty", where=shown, rule="a CSV with a header", remedy="check what wrote it")
@@ -189,7 +182,7 @@ def _open_csv(path: Path, shown: str, head: str, wanted: Collection[str]) -> Tab
             score = (len(set(wanted) & set(names)), len(names))
             best = max(best, (score, delimiter, names), key=lambda choice: choice[0])
     names = best[2]
-    _check_no_nul("".join(names), f"{shown}, header, line 1")
+    check_no_nul("".join(names), f"{shown}, header, line 1")
     if not names or len(names) > MOST_COLUMNS:
         raise problem(
             f"the header has {len(names)} columns" if names else "the file is no CSV: its header cannot be read",
@@ -212,8 +205,8 @@ def _csv_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
     width = len(table.columns)
     wrong: list[int] = []
     wrong_rows = 0
-    with _told(table.path, table.shown), _text(table.path, table.shown) as text:
-        lines = _Lines(text, table.shown)
+    with told(table.path, table.shown), open_text(table.path, table.shown) as text:
+        lines = Lines(text, table.shown)
         csv.field_size_limit(LONGEST_ROW)  # one for the whole process, and below what csv itself allows
         reader = csv.reader(lines, delimiter=table.delimiter, quotechar=table.quote_mark, strict=True)
         header = False
@@ -259,8 +252,8 @@ def _json_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
 
 def _objects(path: Path, shown: str, wrong: "_WrongLines") -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of a file by their line; adds the lines that are none to `wrong`."""
-    with _told(path, shown), _text(path, shown) as text:
-        lines = _Lines(text, shown)
+    with told(path, shown), open_text(path, shown) as text:
+        lines = Lines(text, shown)
         for line in lines:
             number = lines.begin()
             if not line.strip():
@@ -341,139 +334,3 @@ class _WrongLines:
             rule="JSONL: one object a line, the columns' names with their texts",
             remedy="write it with a JSON library, one json.dumps(row) a line",
         )
-
-
-class _Lines:
-    """Lines of a text with their number; those of one row together are not longer than LONGEST_ROW."""
-
-    def __init__(self, text: io.TextIOBase, shown: str) -> None:
-        self.first = 1
-        """The line that the current row begins in."""
-        self._text = text
-        self._shown = shown
-        self._number = 0
-        self._length = 0
-        self._blank = 0
-
-    def __iter__(self) -> "Iterator[str]":
-        return self
-
-    def __next__(self) -> str:
-        line = self._text.readline(LONGEST_ROW)
-        if not line:
-            raise StopIteration
-        self._number += 1
-        self._length += len(line)
-        if self._length >= LONGEST_ROW:
-            raise problem(
-                f"the row is longer than {LONGEST_ROW:,} characters",
-                where=f"{self._shown}, row that begins in line {self.first}",
-                rule="a row is a question, an answer and what belongs to it",
-                remedy="close the quote in that row, if it is not closed; otherwise take the row out",
-            )
-        self._blank = self._blank + 1 if line in BLANK_LINES else 0
-        if self._blank > MOST_BLANK:
-            raise problem(
-                f"there are more than {MOST_BLANK:,} empty lines one after the other",
-                where=f"{self._shown}, line {self._number}",
-                rule="a table holds rows",
-                remedy="check what wrote it",
-            )
-        _check_no_nul(line, f"{self._shown}, line {self._number}")
-        return line
-
-    def begin(self) -> int:
-        """End the row; gives the line that it began in."""
-        began, self.first, self._length = self.first, self._number + 1, 0
-        return began
-
-
-def _check_no_nul(text: str, where: str) -> None:
-    if "\0" in text:
-        raise problem(
-            "there is a NUL character",
-            where=where,
-            rule="tables are text: UTF-8, or UTF-16 with a byte order mark",
-            remedy="convert the file, or remove the character",
-        )
-
-
-class _Unpacked(io.RawIOBase):
-    """What a gzip file unpacks to, as long as that is in proportion."""
-
-    def __init__(self, packed: BinaryIO, size: int, shown: str) -> None:
-        self._file = gzip.GzipFile(fileobj=packed)
-        self._most = min(MOST_UNPACKED, max(RATIO_FROM_BYTES, MOST_RATIO * size))
-        self._unpacked = 0
-        self._shown = shown
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        content = self._file.read1(len(buffer))
-        self._unpacked += len(content)
-        if self._unpacked > self._most:
-            raise problem(
-                f"the file unpacks to more than {self._most >> 20} MiB",
-                where=self._shown,
-                rule=f"a packed table is at most {MOST_RATIO} times as large as its file",
-                remedy="unpack it yourself, and look at what it holds",
-            )
-        buffer[: len(content)] = content
-        return len(content)
-
-
-@contextlib.contextmanager
-def _text(path: Path, shown: str) -> Iterator[io.TextIOWrapper]:
-    with _bytes(path, shown) as file:
-        marks = (name for mark, name in BYTE_ORDER_MARKS.items() if file.peek(4).startswith(mark))
-        yield io.TextIOWrapper(file, encoding=next(marks, "utf-8"), newline="")
-
-
-@contextlib.contextmanager
-def _bytes(path: Path, shown: str) -> Iterator[io.BufferedReader]:
-    with path.open("rb") as file:
-        if file.peek(2).startswith(GZIP):
-            yield io.BufferedReader(_Unpacked(file, path.stat().st_size, shown), 1 << 16)
-        else:
-            yield file
-
-
-@contextlib.contextmanager
-def _told(path: Path, shown: str) -> Iterator[None]:
-    """Turn what reading raises into a problem."""
-    try:
-        yield
-        return
-    except UnicodeDecodeError:
-        where, what = _undecodable(path, shown)
-        rule = "tables are UTF-8 text, or UTF-16 with a byte order mark"
-        remedy = "convert it, for instance: iconv -f WINDOWS-1252 -t UTF-8 old.csv > new.csv"
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        where, what = shown, f"the gzip file is damaged: {error}"
-        rule, remedy = "a packed file is complete", "copy or make it again"
-    except OSError as error:
-        where, what = shown, f"cannot be read: {error.strerror}"
-        rule, remedy = "data and questions are readable files", "check the file, then run again"
-    raise problem(what, where=where, rule=rule, remedy=remedy)
-
-
-def _undecodable(path: Path, shown: str) -> tuple[str, str]:
-    """Where a file's first byte is that is no text, and what it is."""
-    damaged = (EOFError, zlib.error, gzip.BadGzipFile)  # then the text ends there
-    with _bytes(path, shown) as file, contextlib.suppress(*damaged):
-        marks = [name for mark, name in BYTE_ORDER_MARKS.items() if file.peek(4).startswith(mark)]
-        decoder = codecs.getincrementaldecoder(marks[0] if marks else "utf-8")()
-        offset, line = 0, 1
-        while piece := file.read1(1 << 16):
-            pending = decoder.getstate()[0]
-            try:
-                line += decoder.decode(piece).count("\n")
-            except UnicodeDecodeError as error:
-                line += error.object[: error.start].count(b"\n")
-                byte = error.object[error.start]
-                place = offset - len(pending) + error.start
-                return f"{shown}, line {line}, byte {place}", f"the file is not UTF-8: byte 0x{byte:02x}"
-            offset += len(piece)
-    return f"{shown}, end", "the file ends in the middle of a character"

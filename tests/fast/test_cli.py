@@ -103,6 +103,8 @@ BAD_INPUTS = {
     "ratio above one": ({"--unfreeze-rank-ratio": "1.5"}, "above 0 and up to 1"),
     "unknown training option": ({"--option": "warmup_stps=3"}, "did you mean warmup_steps?"),
     "option without value": ({"--option": "warmup_steps"}, "name=value"),
+    "unknown data option": ({"--data-option": "conflict=keep"}, "did you mean conflicts?"),
+    "data option without value": ({"--data-option": "conflicts"}, "for instance --data-option conflicts=keep"),
     "column that is not there": ({"--columns": "response=answer"}, "columns found: question, response"),
     "unknown kind of column": ({"--columns": "answer=response"}, "known being question, response, judgment"),
     "unknown judgment": ({"--accepted-judgments": "GOOD"}, "unknown judgment 'YES' in 1 of 1 rows"),

@@ -1,0 +1,114 @@
+"""The rows of SDG output, and what judgments they carry."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from components.ingest_sdg.options import REJECTED_JUDGMENTS, DataOptions
+from components.ingest_sdg.tables import Table, clean, open_table
+from components.problems import Checks, list_some, quote, suggest
+
+OTHER_NAMES = {
+    "question": ("prompt", "instruction", "query", "input", "user"),
+    "response": ("answer", "output", "completion", "assistant"),
+    "judgment": ("faithfulness", "judgment", "judgement", "verdict", "faithful"),
+}
+"""Under which names the same column goes elsewhere: what an error proposes when one is missing."""
+
+MOST_UNKNOWN_JUDGMENTS = 5  # more of them, and the column holds something else
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table after cleaning."""
+
+    line: int
+    """That it begins in."""
+    question: str
+    response: str
+    judgment: str | None
+    """None in data without judgments."""
+
+
+def read_file(path: Path, shown: str, options: DataOptions) -> Iterator[Row]:
+    """The rows of one file, cleaned.
+
+    Raises:
+        Problems: naming missing columns, and what cannot be read.
+    """
+    columns = options.column_names
+    table = open_table(path, shown, columns.values())
+    judged = columns["judgment"] in table.columns or options.unjudged == "refuse"
+    names = [columns["question"], columns["response"], *([columns["judgment"]] if judged else [])]
+    _check_columns(table, {kind: name for kind, name in columns.items() if name in names})
+    for line, cells in table.rows(names):
+        yield Row(line, clean(cells[0]), clean(cells[1]), clean(cells[2]) if judged else None)
+
+
+class Judgments:
+    """Which rows are accepted; counts the judgments that nobody explained."""
+
+    def __init__(self, shown: str, options: DataOptions) -> None:
+        self._shown = shown
+        self._options = options
+        self._accepted = {judgment.casefold() for judgment in options.accepted}
+        self._rejected = {judgment.casefold() for judgment in REJECTED_JUDGMENTS}
+        self._unknown: dict[str, list[int]] = {}
+        self._counts: Counter[str] = Counter()
+        self._rows = 0
+
+    def accepts(self, row: Row) -> bool:
+        self._rows += 1
+        if row.judgment is None:
+            return True
+        judgment = row.judgment.casefold()
+        if judgment in self._accepted:
+            return True
+        if judgment not in self._rejected and (row.judgment in self._unknown or len(self._unknown) < 1000):
+            self._counts[row.judgment] += 1
+            if len(lines := self._unknown.setdefault(row.judgment, [])) < 5:
+                lines.append(row.line)
+        return False
+
+    def check(self, checks: Checks) -> None:
+        """Add a problem for each unknown judgment."""
+        where = f"{self._shown}, column {self._options.column_names['judgment']}"
+        rule = f"kept: {', '.join(self._options.accepted)}; dropped: {', '.join(REJECTED_JUDGMENTS)}"
+        if len(self._unknown) > MOST_UNKNOWN_JUDGMENTS:
+            checks.add(
+                f"{len(self._unknown)} different judgments in {self._rows} rows, for instance "
+                f"{list_some(map(quote, itertools.islice(self._unknown, 3)))}",
+                where=where,
+                rule=rule,
+                remedy="name the column that holds the judgment, as in columns='judgment=verdict'",
+            )
+            return
+        for judgment, lines in self._unknown.items():
+            count = self._counts[judgment]
+            checks.add(
+                f"unknown judgment {quote(judgment)} in {count} of {self._rows} rows",
+                where=f"{where}, lines {list_some(lines, 5)}" + (f" and {count - 5} more" if count > 5 else ""),
+                rule=rule,
+                remedy="correct the rows, or accept it: "
+                f"accepted_judgments='{','.join([*self._options.accepted, judgment[:80]])}'",
+            )
+
+
+def _check_columns(table: Table, columns: Mapping[str, str]) -> None:
+    checks = Checks()
+    for kind, column in columns.items():
+        if column in table.columns:
+            continue
+        likely = next((name for name in table.columns if name.casefold() in OTHER_NAMES[kind]), "")
+        hint = f" (is it {likely}?)" if likely else suggest(column, table.columns[:100])
+        unjudged = "; data without judgments is learnt with unjudged='keep'" if kind == "judgment" else ""
+        checks.add(
+            f"column {quote(column)} is missing{hint}",
+            where=f"{table.shown}, header",
+            rule=f"columns needed: {', '.join(columns.values())}; columns found: {list_some(table.columns, 20)}",
+            remedy=f"rename the column, or name the right one, as in columns='{kind}={likely or OTHER_NAMES[kind][0]}'"
+            + unjudged,
+        )
+    checks.raise_if_any()

@@ -1,0 +1,147 @@
+"""The way of the rows from the data to the files of what is learnt, held out and dropped."""
+
+import json
+from array import array
+from collections import Counter
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from components import progress, sources
+from components.ingest_sdg import review, selection
+from components.ingest_sdg.options import DataOptions
+from components.ingest_sdg.rows import Judgments, Row, read_file
+from components.ingest_sdg.selection import Candidates
+from components.ingest_sdg.tables import local_files
+from components.problems import Checks, Problems
+
+REASONS = {
+    selection.GAP_QUESTION: "gap question",
+    selection.DUPLICATE: "duplicate",
+    selection.NEAR_DUPLICATE: "near duplicate",
+    selection.CONFLICT: "conflict",
+}
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Sorter:
+    """Reads rows into a folder, decides about them, and writes each where it belongs."""
+
+    def __init__(self, folder: Path, options: DataOptions, gap: list[str]) -> None:
+        self.number = 0
+        self.kept = 0
+        self.held_out = 0
+        self.counts: Counter[str] = Counter()
+        self.files: list[str] = []
+        self._options = options
+        self._folder = folder
+        self._waiting = folder / "waiting.jsonl"
+        self._dropped = (folder / "dropped.jsonl").open("wb")
+        self.candidates = Candidates(options, gap)
+        self._offsets, self._file_numbers, self._lines = array("Q"), array("L"), array("Q")
+        self._reading: IO[bytes] | None = None
+
+    def read(self, data: str) -> None:
+        """Read all rows; those that cannot be learnt are dropped, the others wait.
+
+        Raises:
+            Problems: when a file cannot be read, or a judgment is unknown.
+        """
+        checks = Checks()
+        judgments = Judgments(sources.without_credentials(data), self._options)
+        with local_files(data) as files, self._waiting.open("wb") as waiting:
+            end = 0
+            for number, (file, path) in enumerate(files):
+                before = self.number
+                self.files.append(file.name)
+                try:
+                    for row in read_file(path, file.address, self._options):
+                        self.number += 1
+                        line = self._place(row, file.name, judgments)
+                        if line:
+                            waiting.write(line)
+                            self._offsets.append(end)
+                            self._file_numbers.append(number)
+                            self._lines.append(row.line)
+                            end += len(line)
+                except Problems as error:
+                    checks.collect(error)
+                progress.say(f"read {self.number - before} rows from {file.address}")
+        judgments.check(checks)
+        checks.raise_if_any()
+
+    def _place(self, row: Row, file: str, judgments: "Judgments") -> bytes:
+        """Drop a row, or give it as the line that waits."""
+        reason = ""
+        if not judgments.accepts(row):
+            reason = "judged unfaithful"
+        elif not row.question:
+            reason = "empty question"
+        elif not row.response:
+            reason = "empty response"
+        entry = {"question": row.question, "response": row.response, "file": file, "line": row.line}
+        if not reason:
+            self.candidates.add(row.question, row.response)
+            return _encode(entry).encode() + b"\n"
+        self.counts[reason] += 1
+        self._dropped.write(_encode(entry | {"judgment": row.judgment, "reason": reason}).encode() + b"\n")
+        return b""
+
+    def sort(self) -> selection.Decision:
+        """Decide about the waiting rows and write each where it belongs."""
+        decision = self.candidates.decide(self.texts_of)
+        fates, instead = decision.fates.tolist(), decision.instead
+        records = (self._folder / "records.jsonl").open("wb")
+        held_out = (self._folder / "held_out.jsonl").open("wb")
+        with records, held_out, self._waiting.open("rb") as waiting:
+            for number, (fate, line) in enumerate(zip(fates, waiting, strict=True)):
+                if fate == selection.KEPT:
+                    self.kept += 1
+                    records.write(line)
+                elif fate == selection.HELD_OUT:
+                    self.held_out += 1
+                    held_out.write(line)
+                else:
+                    self.counts[REASONS[fate]] += 1
+                    end = f', "reason": "{REASONS[fate]}"'
+                    if instead[number] != number:
+                        other = int(instead[number])
+                        place = {"file": self.files[self._file_numbers[other]], "line": self._lines[other]}
+                        end += f', "instead": {_encode(place)}'
+                    self._dropped.write(line[:-2] + end.encode() + b"}\n")
+        return decision
+
+    def close(self) -> None:
+        """Only what is published stays."""
+        self._dropped.close()
+        if self._reading is not None:
+            self._reading.close()
+        self._waiting.unlink()
+
+    def row(self, number: int) -> dict[str, Any]:
+        """A waiting row by its number."""
+        if self._reading is None:
+            self._reading = self._waiting.open("rb")
+        self._reading.seek(self._offsets[number])
+        return dict(json.loads(self._reading.readline()))
+
+    def texts_of(self, number: int) -> tuple[str, str]:
+        row = self.row(number)
+        return row["question"], row["response"]
+
+    def conflicting_questions(self, decision: selection.Decision) -> np.ndarray:
+        """The first row of each question with several answers."""
+        rows = self.candidates.conflicts(decision)
+        _, first = np.unique(self.candidates.question_keys()[rows], return_index=True)
+        return np.sort(rows[first])
+
+    def questions_of(self, rows: np.ndarray) -> list[str]:
+        return [self.texts_of(int(number))[0] for number in rows]
+
+    def sample(self, decision: selection.Decision) -> list[review.Sampled]:
+        """Rows for a person to look at."""
+        kept = np.flatnonzero(decision.fates == selection.KEPT)
+        chosen = review.choose(kept, self.candidates.lengths, decision.times)
+        return [review.Sampled(why=why, times=int(decision.times[n]), **self.row(n)) for n, why in chosen.items()]

@@ -1,0 +1,64 @@
+"""The data's options."""
+
+from typing import Any
+
+import pytest
+
+from components.ingest_sdg.options import DataOptions
+from tests.fast.conftest import only_problem_of
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"near_duplicates": 1.0, "held_out_share": 0},
+        {
+            "near_duplicates": 0.5,
+            "held_out_share": 0.5,
+            "conflicts": "keep",
+            "gap_questions": "keep",
+            "unjudged": "keep",
+        },
+        {"columns": "response=answer", "accepted_judgments": "yes, partly ,"},
+    ],
+)
+def test_good_options_are_taken(given: dict[str, Any]) -> None:
+    options = DataOptions.from_mapping(given)
+
+    assert {name: getattr(options, name) for name in given} == given
+
+
+def test_lists_are_read() -> None:
+    options = DataOptions(columns="response=answer", accepted_judgments="yes, partly ,")
+
+    assert options.accepted == ("yes", "partly")
+    assert options.column_names == {
+        "question": "question", "response": "answer", "judgment": "faithfulness_judgment"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "rule"),
+    [
+        ({"near_duplicate": 1}, "unknown data option 'near_duplicate' (did you mean near_duplicates?)", "known are"),
+        ({"near_duplicates": 0.4}, "near_duplicates is '0.4'", "from 0.5 to 1"),
+        ({"near_duplicates": True}, "near_duplicates is 'True'", "from 0.5 to 1"),
+        ({"near_duplicates": "0.9"}, "near_duplicates is '0.9'", "from 0.5 to 1"),
+        ({"near_duplicates": float("nan")}, "near_duplicates is 'nan'", "from 0.5 to 1"),
+        ({"held_out_share": 0.6}, "held_out_share is '0.6'", "from 0 to 0.5"),
+        ({"held_out_share": -0.1}, "held_out_share is '-0.1'", "from 0 to 0.5"),
+        ({"conflicts": "Drop"}, "conflicts is 'Drop'", "one of drop, keep"),
+        ({"unjudged": True}, "unjudged is 'True'", "one of refuse, keep"),
+        ({"gap_questions": ""}, "gap_questions is ''", "one of drop, keep"),
+        ({"accepted_judgments": " , "}, "accepted_judgments is ' , '", "with commas between"),
+        ({"accepted_judgments": ["YES"]}, "accepted_judgments is \"['YES']\"", "with commas between"),
+        ({"columns": 5}, "columns is '5'", "known=name"),
+        ({"columns": "answer"}, "'answer' names no column", "known=name"),
+    ],
+)
+def test_bad_option_is_one_problem(given: dict[str, Any], what: str, rule: str) -> None:
+    found = only_problem_of(DataOptions.from_mapping, given)
+
+    assert found.what == what
+    assert rule in found.rule
