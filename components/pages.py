@@ -1,9 +1,14 @@
 """HTML pages that the steps write: one file each, no network, every text escaped, light and dark."""
 
+import base64
+import io
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #2a7d3f; --bad: #b3362b; --soft: #8882; }
@@ -43,3 +48,10 @@ def render(package: str, template: str, *, title: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(title=title, style=STYLE, **values)
+
+
+def png(figure: "Figure") -> str:
+    """A figure as a data: URI, inside the page."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()

@@ -1,14 +1,10 @@
 """Pictures for the report, as PNG inside the page."""
 
-import base64
-import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.evaluate.audit import MatrixAudit
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from components.pages import png
 
 IN_LAYER = re.compile(r".*\blayers\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")
 
@@ -67,9 +63,3 @@ def audit_chart(audits: list[MatrixAudit]) -> str:
         figure.colorbar(image, ax=axes)
     figure.supylabel("layer", fontsize=10)
     return png(figure)
-
-
-def png(figure: "Figure") -> str:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()

@@ -25,6 +25,7 @@ LEFT_OUT = {
         "components.plan_training.core",  # asks this machine's GPU, where no cluster file says what there is
         "components.train_osft.samples",  # packs for a training, not for a plan
     },
+    ("gpu", "botocore"): {"components.sources"},  # what the GPU steps read are artifacts and the workspace
     ("gpu", "lm_eval"): {"components.evaluate.harness"},  # optional; its data come from the hub
 }
 VARIABLES = {
