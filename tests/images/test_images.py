@@ -201,8 +201,7 @@ def test_steps_of_the_pipeline_run_from_data_to_an_evaluated_model(
         data=f"{WORKSPACE}/qa.csv",
         questions=f"{WORKSPACE}/gaps.csv",
         retention_questions="",
-        columns="",
-        accepted_judgments="YES",
+        data_options={},
     )
     cluster.run(cpu, "format_chat", records="ingest_sdg", system_prompt="Be brief.")
     cluster.run(cpu, "snapshot_model", model=f"{WORKSPACE}/tiny", revision="main", workspace=WORKSPACE)
