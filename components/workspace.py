@@ -71,7 +71,7 @@ def check_workspace(workspace: Path, needed_bytes: int) -> None:
         checks.add(
             f"the workspace is too small: {free / GIB:.1f} GiB free, {needed_bytes / GIB:.1f} GiB needed",
             where=where,
-            rule="it holds the base model and the adapted model, which is as large",
+            rule="it holds the base model, the checkpoints of a training, and the adapted model, as large as the base",
             remedy="enlarge the volume, or see what osft-pipeline workspace prune would remove from it",
         )
     checks.raise_if_any()

@@ -42,7 +42,8 @@ def objects_of(compiled: Path) -> list[dict[str, Any]]:
             "apiVersion": API_VERSION,
             "kind": "Pipeline",
             "metadata": {"name": pipeline.name, "labels": LABELS, "annotations": KEPT | {WAVE: "1"}},
-            "spec": {key: spec["pipelineInfo"][key] for key in ("displayName", "description")},
+            # By its display name kfp finds a pipeline, and the command line the same one.
+            "spec": {"displayName": pipeline.name, "description": spec["pipelineInfo"]["description"]},
         },
         {
             "apiVersion": API_VERSION,

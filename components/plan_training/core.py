@@ -22,6 +22,7 @@ from components.workspace import (
     TRAINING_REPORT,
     adapted_folder,
     check_workspace,
+    folder_bytes,
     mark_used,
     run_folder,
 )
@@ -161,7 +162,8 @@ def plan_training(
     if trained:
         mark_used(adapted_folder(workspace, key) / TRAINING_REPORT)
     try:
-        check_workspace(workspace, 0 if trained else manifest["bytes"])
+        there = folder_bytes(run_folder(workspace, key))
+        check_workspace(workspace, 0 if trained else volume_bytes(manifest["bytes"], memory) - there)
     except Problems as error:
         checks.collect(error)
     checks.raise_if_any()
@@ -214,6 +216,15 @@ def plan_training(
     progress.say(_verdict(plan))
     step_records.note(run_key=key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
     return plan
+
+
+def volume_bytes(model_bytes: int, memory: MemoryPlan) -> int:
+    """Room that a training needs: for two checkpoints, while one takes the other's place, or one and the result.
+
+    A checkpoint holds the trained weights with their moments, the result is as large as the base model.
+    """
+    checkpoint = int(memory.trained_gib * GIB)
+    return checkpoint + max(checkpoint, model_bytes)
 
 
 def what_fits(config: dict[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float) -> str:

@@ -612,6 +612,7 @@ def test_a_release_holds_the_compiled_pipeline_and_is_named_as_upload_names_it(o
         one(objects, "Pipeline")["metadata"]["name"] == version["spec"]["pipelineName"] == spec["pipelineInfo"]["name"]
     )
     assert version["metadata"]["name"] == version["spec"]["displayName"] == compiled.version
+    assert one(objects, "Pipeline")["spec"]["displayName"] == compiled.name, "by this name kfp finds a pipeline"
     assert version["spec"]["pipelineSpec"] == spec
     assert version["spec"]["platformSpec"] == platform
 

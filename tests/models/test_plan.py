@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from benchmarks import common
 from benchmarks.tables import measured_memory
 from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
-from components.plan_training.core import TrainingPlan, plan_training, what_fits
+from components.plan_training.core import TrainingPlan, plan_training, volume_bytes, what_fits
 from components.plan_training.memory import GIB, plan_memory
 from components.problems import Problems
 from components.snapshot_model.core import snapshot_model
@@ -110,6 +111,32 @@ def test_the_plan_is_near_what_was_measured_on_a_gpu() -> None:
 
         assert 0.97 * measured < planned.total_gib < 1.08 * measured, (shape, options)
         assert measured < planned.needed_gib
+
+
+def test_volume_must_hold_two_checkpoints_or_one_beside_the_result() -> None:
+    options = TrainingOptions(train_dtype="bfloat16")
+    large = plan_memory(common.config("granite-3.2-8b").to_dict(), options)
+    checkpoint = large.trained_gib * GIB
+
+    assert volume_bytes(16_340_000_000, large) == pytest.approx(16.34e9 + checkpoint, rel=1e-6)
+    assert volume_bytes(16_340_000_000, large) == pytest.approx(28.7e9, rel=0.03)
+    assert volume_bytes(1000, large) == pytest.approx(2 * checkpoint, rel=1e-6)
+
+
+def test_volume_too_small_for_the_training_is_refused_before_a_gpu_is_asked_for(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tmp_path, tiny_model)
+    needed = volume_bytes(made.model["bytes"], made.memory)
+    # What is free is the test's: to fill a volume would take one of its own.
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+
+    with pytest.raises(Problems, match="the workspace is too small"):
+        plan(tmp_path, tiny_model)
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    assert plan(tmp_path, tiny_model).run_key == made.run_key
 
 
 def test_memory_is_planned_without_loading_torch() -> None:
