@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import os
 import random
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from components.ingest_sdg.core import check_data, ingest_sdg
 from components.ingest_sdg.options import DataOptions
 from components.problems import Problems
 from components.storage import read_json, read_jsonl
-from tests.fast.conftest import only_problem_of
+from tests.fast.conftest import only_problem_of, problems_of
 
 NAMES = ("question", "response", "faithfulness_judgment")
 ROWS = [
@@ -354,3 +355,31 @@ def test_every_row_that_is_dropped_says_where_it_stood(ingest: Any, tmp_path: Pa
         "question": "Where?", "response": "North.", "file": "data", "line": 5, "judgment": "NO",
         "reason": "judged unfaithful",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [("which  BIRD", True), ("“Which bird?!”", True), ("Which birds?", False), ("Which - bird?", False), ("?", False)],
+)
+def test_gap_question_is_found_whatever_its_punctuation(
+    ingest: Any, tmp_path: Path, question: str, found: bool
+) -> None:
+    (tmp_path / "data.jsonl").write_text(json_lines([SAME, (question, "A heron.", "YES")]), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl")
+
+    assert report.gap_questions_in_data == (["Which bird?"] if found else [])
+
+
+def test_names_that_are_no_text_do_not_end_in_a_traceback(ingest: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "rounds"
+    folder.mkdir()
+    path = os.path.join(os.fsencode(folder), b"caf\xe9.csv")
+    with open(path, "wb") as file:
+        file.write(FORMS["comma"])
+    assert ingest(folder).kept == 2
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('{"\\ud800": 1, "' + "x" * 5000 + '": 2}\n')
+    found = problems_of(check_data, str(folder), DataOptions(unjudged="keep"))
+    assert [problem.what for problem in found] == [f"column '{name}' is missing" for name in NAMES[:2]]
+    assert len("".join(map(str, found)).encode()) < 2000
