@@ -185,6 +185,15 @@ def test_row_beside_another_is_kept_or_dropped(
     assert bool(report.gap_questions_in_data) == ("bird" in other[0])
 
 
+def test_texts_that_no_model_reads_whole_are_no_near_duplicates(ingest: Any, tmp_path: Path) -> None:
+    rows = [("One?", LONG * 60, "YES"), ("One?", f"{LONG * 60}.", "YES"), ("One?", LONG * 60, "YES")]
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl", conflicts="keep", held_out_share=0.1)
+
+    assert (report.kept, report.dropped["duplicate"], report.dropped["near duplicate"]) == (2, 1, 0)
+
+
 def test_held_out_rows_share_neither_question_nor_answer_with_learnt_ones(ingest: Any, tmp_path: Path) -> None:
     choice = random.Random(0)
     words = ["".join(choice.choices("abcdefghijklmnop", k=7)) for _ in range(400)]
