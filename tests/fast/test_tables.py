@@ -185,6 +185,17 @@ def test_row_beside_another_is_kept_or_dropped(
     assert bool(report.gap_questions_in_data) == ("bird" in other[0])
 
 
+def test_duplicate_of_a_near_duplicate_names_the_row_that_stays(ingest: Any, tmp_path: Path) -> None:
+    rows = [("Say it?", LONG, "YES"), ("say it?", LONG, "YES"), ("Lay it?", LONG, "YES")]
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    ingest(tmp_path / "data.jsonl")
+
+    assert [row["line"] for row in read_jsonl(tmp_path / "out" / "records.jsonl")] == [3]
+    dropped = read_jsonl(tmp_path / "out" / "dropped.jsonl")
+    assert [(row["reason"], row["instead"]["line"]) for row in dropped] == [("near duplicate", 3), ("duplicate", 3)]
+
+
 def test_texts_that_no_model_reads_whole_are_no_near_duplicates(ingest: Any, tmp_path: Path) -> None:
     rows = [("One?", LONG * 60, "YES"), ("One?", f"{LONG * 60}.", "YES"), ("One?", LONG * 60, "YES")]
     (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
