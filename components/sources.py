@@ -314,6 +314,8 @@ def _raise(error: OSError) -> None:
 
 def _file(filesystem: Any, path: str, name: str, size: int, shown: str) -> File:
     local = None if _is(filesystem, S3) else Path(path)
+    # Names on a disk may be no text.
+    shown, name = (text.encode(errors="replace").decode() for text in (shown, name))
     return File(address=shown, name=name, size=size, local=local, filesystem=filesystem, path=path)
 
 

@@ -11,6 +11,7 @@ from components.evaluate.options import EvaluationOptions
 from components.ingest_sdg.options import DESCRIPTIONS as DATA_DESCRIPTIONS
 from components.ingest_sdg.options import DataOptions
 from components.problems import Problems, StepFailed, problem
+from components.progress import printable_lines
 from components.train_osft.options import DESCRIPTIONS, TrainingOptions
 from pipeline import __version__
 from pipeline.cluster_cli import commands
@@ -307,5 +308,5 @@ def main() -> None:
     try:
         app()
     except (Problems, StepFailed) as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        typer.secho(printable_lines(f"error: {error}"), err=True, fg=typer.colors.RED)
         raise SystemExit(1) from None

@@ -151,7 +151,7 @@ def ingest_sdg(
         write_jsonl(folder / "retention_questions.jsonl", retention)
         write_json(folder / "report.json", dataclasses.asdict(report))
     write_text(review, page)
-    told = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
+    told = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items() if count)
     held_out = f", {rows.held_out} held out" if rows.held_out else ""
     progress.say(f"kept {rows.kept} of {rows.number} rows{held_out}; {told or 'none dropped'}")
     if conflicts.size:

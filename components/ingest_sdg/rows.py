@@ -17,6 +17,7 @@ OTHER_NAMES = {
 }
 """Under which names the same column goes elsewhere: what an error proposes when one is missing."""
 
+LONGEST_NAME = 80  # characters of a column's name that an error repeats
 MOST_UNKNOWN_JUDGMENTS = 5  # more of them, and the column holds something else
 
 
@@ -98,16 +99,21 @@ class Judgments:
 
 def _check_columns(table: Table, columns: Mapping[str, str]) -> None:
     checks = Checks()
+    found = list_some((name[:LONGEST_NAME] for name in table.columns), 20)
     for kind, column in columns.items():
         if column in table.columns:
             continue
         likely = next((name for name in table.columns if name.casefold() in OTHER_NAMES[kind]), "")
-        hint = f" (is it {likely}?)" if likely else suggest(column, table.columns[:100])
+        hint = (
+            f" (is it {likely}?)"
+            if likely
+            else suggest(column, (name for name in table.columns[:100] if len(name) < LONGEST_NAME))
+        )
         unjudged = "; data without judgments is learnt with unjudged='keep'" if kind == "judgment" else ""
         checks.add(
             f"column {quote(column)} is missing{hint}",
             where=f"{table.shown}, header",
-            rule=f"columns needed: {', '.join(columns.values())}; columns found: {list_some(table.columns, 20)}",
+            rule=f"columns needed: {', '.join(columns.values())}; columns found: {found}",
             remedy=f"rename the column, or name the right one, as in columns='{kind}={likely or OTHER_NAMES[kind][0]}'"
             + unjudged,
         )

@@ -5,7 +5,6 @@ else the one with the smallest hash, and the first of those with the very same t
 """
 
 import dataclasses
-import re
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,9 +20,11 @@ GROUP_QUESTIONS, GROUP_RESPONSES = 0.5, 0.8
 words. Estimated from signatures."""
 LEAST_WORDS = 4  # of an answer that is compared for that; "Yes." is an answer to anything
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: an order without a pattern
-AT_ONCE = 4096  # rows whose signatures are made together
+AT_ONCE, CHARACTERS_AT_ONCE = 4096, 1 << 22  # texts whose signatures are made together
+LONGEST_COMPARED = 1 << 16  # characters; what is longer is no near duplicate of anything, and no model reads it whole
 
-WORD = re.compile(r"\w+")
+PUNCTUATION = str.maketrans(dict.fromkeys("?!.,;:\"'“”„‘’«»¿¡()…？！。、，", " "))
+"""What makes no difference between questions; other signs may: 2 + 2 is not 2 - 2."""
 
 KEPT, HELD_OUT, GAP_QUESTION, DUPLICATE, NEAR_DUPLICATE, CONFLICT = range(6)
 
@@ -69,11 +70,12 @@ class Candidates:
         self._pairs.append(xxhash.xxh3_64_intdigest(both.encode()))
         self._lengths.append(len(response))
         if self._near.wanted:
-            self._numbers.append(xxhash.xxh3_64_intdigest(similar.numbers_of(both).encode()))
-            self._near.add(both)
+            long = len(both) > LONGEST_COMPARED
+            self._numbers.append(xxhash.xxh3_64_intdigest((both if long else similar.numbers_of(both)).encode()))
+            self._near.add("" if long else both)
         if self._asked.wanted:
-            self._asked.add(asked)
-            self._answered.add(answered)
+            self._asked.add(asked[:LONGEST_COMPARED])
+            self._answered.add(answered[:LONGEST_COMPARED])
             self._short.append(answered.count(" ") + 1 < LEAST_WORDS)
 
     @property
@@ -167,11 +169,13 @@ class _Signer:
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted
         self._waiting: list[str] = []
+        self._characters = 0
         self._done: list[np.ndarray] = [np.empty((0, similar.SIGNATURE), np.uint32)]
 
     def add(self, text: str) -> None:
         self._waiting.append(text)
-        if len(self._waiting) == AT_ONCE:
+        self._characters += len(text)
+        if len(self._waiting) == AT_ONCE or self._characters >= CHARACTERS_AT_ONCE:
             self._sign()
 
     def signatures(self) -> np.ndarray:
@@ -183,11 +187,12 @@ class _Signer:
     def _sign(self) -> None:
         self._done.append(similar.signatures(self._waiting))
         self._waiting.clear()
+        self._characters = 0
 
 
 def words(text: str) -> str:
-    """The form in which a question is a gap question: punctuation makes no difference either."""
-    return " ".join(WORD.findall(text.casefold()))
+    """The form in which a question is a gap question: PUNCTUATION makes no difference either."""
+    return same(text.translate(PUNCTUATION)) or same(text)
 
 
 def same(text: str) -> str:

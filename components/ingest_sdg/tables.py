@@ -267,7 +267,7 @@ def _objects(path: Path, shown: str, wrong: "_WrongLines") -> Iterator[tuple[int
             except RecursionError:
                 what = "is no JSON: nested too deeply"
             if isinstance(row, dict):
-                yield number, {name.strip(): value for name, value in row.items()}
+                yield number, {_name(name): value for name, value in row.items()}
             else:
                 wrong.add(number, what)
 
@@ -285,6 +285,10 @@ def _all_columns(table: Table) -> list[str]:
                 remedy="check what wrote it",
             )
     return list(names)
+
+
+def _name(name: str) -> str:
+    return name.strip().encode(errors="replace").decode()
 
 
 def _cell(value: Any) -> str | None:

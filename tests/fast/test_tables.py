@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import os
 import random
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from components.ingest_sdg.core import check_data, ingest_sdg
 from components.ingest_sdg.options import DataOptions
 from components.problems import Problems
 from components.storage import read_json, read_jsonl
-from tests.fast.conftest import only_problem_of
+from tests.fast.conftest import only_problem_of, problems_of
 
 NAMES = ("question", "response", "faithfulness_judgment")
 ROWS = [
@@ -182,6 +183,26 @@ def test_row_beside_another_is_kept_or_dropped(
     assert {reason: count for reason, count in report.dropped.items() if count} == dropped
     assert report.conflicts == ("conflict" in dropped or options.get("conflicts") == "keep")
     assert bool(report.gap_questions_in_data) == ("bird" in other[0])
+
+
+def test_duplicate_of_a_near_duplicate_names_the_row_that_stays(ingest: Any, tmp_path: Path) -> None:
+    rows = [("Say it?", LONG, "YES"), ("say it?", LONG, "YES"), ("Lay it?", LONG, "YES")]
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    ingest(tmp_path / "data.jsonl")
+
+    assert [row["line"] for row in read_jsonl(tmp_path / "out" / "records.jsonl")] == [3]
+    dropped = read_jsonl(tmp_path / "out" / "dropped.jsonl")
+    assert [(row["reason"], row["instead"]["line"]) for row in dropped] == [("near duplicate", 3), ("duplicate", 3)]
+
+
+def test_texts_that_no_model_reads_whole_are_no_near_duplicates(ingest: Any, tmp_path: Path) -> None:
+    rows = [("One?", LONG * 60, "YES"), ("One?", f"{LONG * 60}.", "YES"), ("One?", LONG * 60, "YES")]
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl", conflicts="keep", held_out_share=0.1)
+
+    assert (report.kept, report.dropped["duplicate"], report.dropped["near duplicate"]) == (2, 1, 0)
 
 
 def test_held_out_rows_share_neither_question_nor_answer_with_learnt_ones(ingest: Any, tmp_path: Path) -> None:
@@ -354,3 +375,31 @@ def test_every_row_that_is_dropped_says_where_it_stood(ingest: Any, tmp_path: Pa
         "question": "Where?", "response": "North.", "file": "data", "line": 5, "judgment": "NO",
         "reason": "judged unfaithful",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [("which  BIRD", True), ("“Which bird?!”", True), ("Which birds?", False), ("Which - bird?", False), ("?", False)],
+)
+def test_gap_question_is_found_whatever_its_punctuation(
+    ingest: Any, tmp_path: Path, question: str, found: bool
+) -> None:
+    (tmp_path / "data.jsonl").write_text(json_lines([SAME, (question, "A heron.", "YES")]), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl")
+
+    assert report.gap_questions_in_data == (["Which bird?"] if found else [])
+
+
+def test_names_that_are_no_text_do_not_end_in_a_traceback(ingest: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "rounds"
+    folder.mkdir()
+    path = os.path.join(os.fsencode(folder), b"caf\xe9.csv")
+    with open(path, "wb") as file:
+        file.write(FORMS["comma"])
+    assert ingest(folder).kept == 2
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('{"\\ud800": 1, "' + "x" * 5000 + '": 2}\n')
+    found = problems_of(check_data, str(folder), DataOptions(unjudged="keep"))
+    assert [problem.what for problem in found] == [f"column '{name}' is missing" for name in NAMES[:2]]
+    assert len("".join(map(str, found)).encode()) < 2000

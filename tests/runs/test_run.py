@@ -82,7 +82,7 @@ def first(folder: Path, tiny_model: Path) -> Run:
 
 def test_every_step_runs_and_says_so(first: Run) -> None:
     assert first.steps() == set(STEPS)
-    assert "kept 4 of 6 rows; 1 duplicate, 1 judged unfaithful" in first.out
+    assert "kept 4 of 6 rows; 1 judged unfaithful, 1 duplicate" in first.out
     assert "step 2/2, epoch 2, loss" in first.out
 
 
