@@ -64,7 +64,7 @@ LmEvalTasks = Annotated[str, evaluation_option("lm_eval_tasks")]
 def run(
     data: Annotated[str, typer.Option(help="SDG output: a file, folder or glob of CSV, JSONL or Parquet.")],
     questions: Questions,
-    model: Annotated[str, typer.Option(help="Base model: a local folder, or org/name on the hub.")],
+    model: Annotated[str, typer.Option(help="Base model: a local folder, org/name on the hub, or s3://bucket/folder.")],
     workspace: Annotated[Path, typer.Option(help="Folder for models and results.")],
     retention_questions: RetentionQuestions = "",
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of the model on the hub.")] = "main",

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LFS_SUFFIXES = (".safetensors", ".bin")
-PIECE_BYTES, SLOW_PIECE_BYTES = 1 << 16, 1 << 14  # a client that is killed loses what is on the way
+PIECE_BYTES, SLOW_PIECE_BYTES = 1 << 16, 1 << 12  # the piece that is on the way to a killed client counts as sent
 ALWAYS = 1 << 30
 POINTER_SIZE = 134  # bytes of the text that stands in git for a file kept outside of it
 

@@ -60,11 +60,13 @@ class SnapshotReport:
 
 
 def local_folder(model: str) -> Path | None:
-    """The folder that `model` means; None when it is a name on the hub.
+    """The folder that `model` means; None when it is a name on the hub or an s3:// address.
 
     Raises:
-        Problems: when it is neither.
+        Problems: when it is none of them.
     """
+    if model.startswith(S3_SCHEME):
+        return None
     if model.startswith(("/", "./", "../", "~")) or (model and Path(model).is_dir()):
         return Path(model).expanduser().resolve()
     if not HUB_NAME.fullmatch(model):

@@ -424,6 +424,7 @@ def test_relative_and_absolute_paths_name_the_same_folder(folder, tmp_path, monk
 def test_path_is_told_from_a_name_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert local_folder("ibm-granite/granite-3.2-8b-instruct") is None
+    assert local_folder("s3://bucket/folder/model") is None
     assert local_folder("/mnt/model") == Path("/mnt/model")
     assert local_folder("./org/name") == tmp_path / "org" / "name"
     (tmp_path / "org" / "name").mkdir(parents=True)
