@@ -65,7 +65,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
             data: SDG output as CSV, JSONL or Parquet: a file, folder or glob; a path, file://, https:// or s3://
             questions: gap questions, a table with question, reference, other approaches' verdicts (right/wrong)
             retention_questions: general questions, a table with question, reference; empty for the project's own
-            model: base model, org/name on the hub or a folder in the workspace
+            model: base model, org/name on the hub, a folder in the workspace, or s3://
             revision: branch, tag or commit of the model on the hub
             system_prompt: said first in every conversation, in training and in evaluation
             data_options: how the data is read, for instance {"columns": "response=answer", "held_out_share": 0.1}
