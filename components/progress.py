@@ -5,6 +5,8 @@
 The local runner shows the same lines in colour on a terminal.
 """
 
+import contextlib
+import errno
 import sys
 import time
 import traceback
@@ -12,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, TypeVar
 
 from components import step_records
-from components.problems import Problems
+from components.problems import Problems, problem
 
 SEPARATOR = " | "
 SECONDS_BETWEEN_LINES = 2.0
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 Parameters = ParamSpec("Parameters")
 Report = TypeVar("Report")
@@ -54,7 +57,8 @@ def run_step(
     say("started")
     _record(step_records.begin, name)
     try:
-        report = core(*args, **kwargs)
+        with _full_disk_is_a_problem():
+            report = core(*args, **kwargs)
     except Problems as error:
         say(f"error: {error}")
         _record(step_records.end, step_records.FAILED, str(error))
@@ -67,6 +71,22 @@ def run_step(
     say(f"finished in {duration(time.monotonic() - started)}")
     sys.stdout.flush()
     return report
+
+
+@contextlib.contextmanager
+def _full_disk_is_a_problem() -> Iterator[None]:
+    """No room to write is nothing that the program could mend, whichever step finds it and wherever it writes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise problem(
+            f"nothing more can be written: {error.strerror}",
+            where=str(error.filename or "the volume or the pod's own disk"),
+            rule="a step needs room for what it makes; what was there stays, nothing is half published",
+            remedy="enlarge the volume, or see what can go: osft-pipeline workspace prune; then run again",
+        ) from None
 
 
 def _record(write: Callable[..., None], *args: str) -> None:

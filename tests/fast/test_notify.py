@@ -106,6 +106,12 @@ def breaks() -> None:
     raise RuntimeError("token hf_planted")
 
 
+def fills_the_disk() -> None:
+    """/dev/full refuses what is written to it as a full disk does."""
+    with open("/dev/full", "w", encoding="utf-8") as file:
+        file.write("x" * 100_000)
+
+
 def notes() -> None:
     step_records.note(kept=3)
 
@@ -118,7 +124,12 @@ def test_step_that_ends_well_is_recorded_with_its_facts(kept: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("core_of_step", "error"), [(fails, "the file is empty"), (breaks, "a fault of the program: RuntimeError")]
+    ("core_of_step", "error"),
+    [
+        (fails, "the file is empty"),
+        (breaks, "a fault of the program: RuntimeError"),
+        (fills_the_disk, "nothing more can be written: No space left on device"),
+    ],
 )
 def test_step_that_fails_is_recorded_and_its_next_attempt_counted(kept: Path, core_of_step: Any, error: str) -> None:
     for attempt in (1, 2):
