@@ -19,12 +19,19 @@ PLANTED = {
     "AWS_ACCESS_KEY_ID": "AKIAPLANTEDKEYID",
     "AWS_SECRET_ACCESS_KEY": "plantedSecretOfTheObjectStore",
     "AWS_S3_ENDPOINT": "https://planted-endpoint.example",
+    "AWS_S3_BUCKET": "planted-bucket",
     "AWS_DEFAULT_REGION": "planted-region-1",
     "JUDGE_API_KEY": "sk-plantedKeyOfTheJudge",
     "WEBHOOK_URL": "https://planted-webhook.example/T0/B0/hook",
     "WEBHOOK_FORMAT": "slack",
 }
-NO_SECRETS = {"HF_ENDPOINT", "WEBHOOK_FORMAT"}  # come in a secret, because they belong to what is one
+NO_SECRETS = {
+    "HF_ENDPOINT",
+    "AWS_S3_ENDPOINT",
+    "AWS_S3_BUCKET",
+    "AWS_DEFAULT_REGION",
+    "WEBHOOK_FORMAT",
+}  # come in a secret, because they belong to what is one
 NAME = "org/tiny"
 
 
