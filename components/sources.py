@@ -78,7 +78,7 @@ class File:
         """
         uncached = {"cache_type": "none"} if _is(self.filesystem, S3) else {}
         with (
-            _told(self.address, self.filesystem),
+            told_as_problems(self.address, self.filesystem),
             self.filesystem.open(self.path, "rb", block_size=0, **uncached) as file,
         ):
             if start:
@@ -98,7 +98,7 @@ class File:
                 for piece in self.pieces():
                     file.write(piece)
                 if self.size not in (None, file.tell()):
-                    raise _Broken(_broken(self.address, f"it ended after {file.tell()} of {self.size} bytes"))
+                    raise BrokenConnection(_broken(self.address, f"it ended after {file.tell()} of {self.size} bytes"))
 
         _patiently(attempt)
 
@@ -116,7 +116,7 @@ def find_files(address: str) -> list[File]:
     files: list[File] = []
 
     def attempt() -> None:
-        with _told(shown, filesystem):
+        with told_as_problems(shown, filesystem):
             files[:] = _list(filesystem, path, shown)
 
     _patiently(attempt)
@@ -160,7 +160,7 @@ def without_credentials(address: str) -> str:
     return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
 
 
-class _Broken(Problems):
+class BrokenConnection(Problems):
     """A connection that broke: what may go well another time."""
 
     def __init__(self, one: Problem) -> None:
@@ -171,7 +171,7 @@ def _patiently(attempt: Callable[[], None]) -> None:
     for number in range(1, ATTEMPTS + 1):
         try:
             return attempt()
-        except _Broken:
+        except BrokenConnection:
             if number == ATTEMPTS:
                 raise
             time.sleep(number * SECONDS_BETWEEN_ATTEMPTS)
@@ -325,7 +325,7 @@ def _is(filesystem: Any, schemes: tuple[str, ...]) -> bool:
 
 
 @contextlib.contextmanager
-def _told(where: str, filesystem: Any) -> Iterator[None]:
+def told_as_problems(where: str, filesystem: Any) -> Iterator[None]:
     """Turn what the libraries raise into a problem, in our words: theirs may hold the address, keys and all."""
     expected: tuple[type[Exception], ...] = (OSError, ValueError)
     explain = _explained
@@ -385,7 +385,7 @@ def _explained_by_s3(error: Exception, where: str) -> Problems:
         what, remedy = f"the object store refuses: {code or status}", "check the data connection"
     else:
         reason = f"the object store answers {code or status}" if status else f"the endpoint gives no answer ({kind})"
-        return _Broken(_broken(where, reason))
+        return BrokenConnection(_broken(where, reason))
     return problem(what, where=where, rule=RULE, remedy=remedy)
 
 
@@ -405,7 +405,7 @@ def _explained_by_http(error: Exception, where: str) -> Problems:
     elif 400 <= status < 500 and status not in (408, 429):
         what, remedy = f"the server answers {status}", "correct the address"
     else:
-        return _Broken(_broken(where, f"the server answers {status}" if status else f"no answer ({kind})"))
+        return BrokenConnection(_broken(where, f"the server answers {status}" if status else f"no answer ({kind})"))
     return problem(what, where=where, rule=RULE, remedy=remedy)
 
 

@@ -73,6 +73,10 @@ def _lines(path: Path, shown: str, longest: int, names: Sequence[str]) -> Iterat
         )
 
 
+# ArrowInvalid is a ValueError; the others are what Arrow raises for a damaged file or for a kind of column that it reads not.
+ARROW_ERRORS = (OSError, ValueError, NotImplementedError, TypeError, KeyError)
+
+
 def main() -> None:
     """The process: print what is in the file."""
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
@@ -84,7 +88,7 @@ def main() -> None:
         _print({"wrong": "it takes more memory than there is"})
     except UnicodeDecodeError:
         _print({"wrong": "a text is not UTF-8"})
-    except (OSError, ValueError, NotImplementedError, TypeError, KeyError) as error:  # Arrow's errors are some of these
+    except ARROW_ERRORS as error:
         _print({"wrong": " ".join(str(error).split())[:300] or type(error).__name__})
     sys.stdout.flush()
 

@@ -40,7 +40,7 @@ def open_s3(address: str) -> Source:
         try:
             yield from found[name].pieces(offset)
             etag = _etag(found[name])
-        except sources._Broken as error:  # a connection, not a rule
+        except sources.BrokenConnection as error:  # a connection, not a rule
             raise Unreachable(error.problems[0].what) from None
         if etag != etags[name]:
             raise problem(
@@ -69,6 +69,6 @@ def _beginning(file: File) -> bytes:
 def _etag(file: File) -> str:
     """What changes when the object does."""
     info: dict[str, Any] = {}
-    with sources._told(file.address, file.filesystem):
+    with sources.told_as_problems(file.address, file.filesystem):
         info = file.filesystem.info(file.path)
     return str(info.get("ETag", "")).strip('"')

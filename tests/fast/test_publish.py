@@ -158,7 +158,7 @@ def test_https_registry_without_a_token_is_one_clear_error(tmp_path: Path) -> No
     ("publish_as", "source", "name"),
     [
         ("", "ibm-granite/granite-3.2-8b-instruct", NAME),
-        ("", "/work/build/smollm2", "smollm2-osft"),
+        ("", "/models/smollm2", "smollm2-osft"),
         ("", "s3://bucket/models/my model/", "my-model-osft"),
         (" handbook ", "org/name", "handbook"),
     ],
