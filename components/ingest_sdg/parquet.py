@@ -73,7 +73,7 @@ def _lines(path: Path, shown: str, longest: int, names: Sequence[str]) -> Iterat
         )
 
 
-# ArrowInvalid is a ValueError; the others are what Arrow raises for a damaged file or for a kind of column that it reads not.
+# ArrowInvalid is a ValueError; the others are what Arrow raises for a damaged file or a kind of column it cannot read.
 ARROW_ERRORS = (OSError, ValueError, NotImplementedError, TypeError, KeyError)
 
 
