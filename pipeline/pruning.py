@@ -229,13 +229,14 @@ def _check_removable(path: Path) -> None:
 
     Raises:
         PermissionError: naming the first folder whose content cannot be removed.
-        FileNotFoundError: when a folder above it has become a link.
+        FileNotFoundError: when it is gone, or a folder above it has become a link.
     """
     if os.path.realpath(path.parent) != str(path.parent):
         raise FileNotFoundError(path)
     inside = (folder for folder, _, _ in os.walk(path)) if path.is_dir() and not path.is_symlink() else ()
     for folder in (path.parent, *inside):
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            os.lstat(folder)  # another removal may have taken it just now, and that is no missing right
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
