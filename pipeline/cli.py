@@ -156,6 +156,9 @@ def evaluate(
     training_data: Annotated[
         str, typer.Option(help="What was learnt: chat JSONL, or CSV with question, response; for contamination.")
     ] = "",
+    held_out: Annotated[
+        str, typer.Option(help="What was not learnt, in the same form; how likely each model finds its answers.")
+    ] = "",
     system_prompt: Annotated[
         str | None, typer.Option(help="Said first in every conversation; what the model was trained with.")
     ] = None,
@@ -193,6 +196,7 @@ def evaluate(
         questions=questions,
         retention_questions=retention_questions,
         training_data=training_data,
+        held_out=held_out,
         system_prompt=system_prompt,
         default_system_prompt=graph.SYSTEM_PROMPT,
         unfreeze_rank_ratio=unfreeze_rank_ratio,

@@ -53,6 +53,9 @@ def show(summary: dict[str, Any], console: Console, published: dict[str, Any] | 
             before, after = (100 * general[side] / general["questions"] for side in ("base_right", "adapted_right"))
             line(name, f"{before:.1f} % → {after:.1f} % of {general['questions']} questions, {how}")
     line("", f"perplexity {found['base_perplexity']:.2f} → {found['adapted_perplexity']:.2f} on ordinary text")
+    if held_out := found["held_out"]:
+        before, after = held_out["base_perplexity"], held_out["adapted_perplexity"]
+        line("held out", f"perplexity {before:.2f} → {after:.2f} of {held_out['answers']} answers that were not learnt")
     for match in found["contamination"]:
         line("learnt", f"row {match['row']} of the training data is the gap question {printable(match['question'])!r}")
     inside, rounding = 100 * found["protected_change_ratio"], 100 * found["rounding_ratio"]

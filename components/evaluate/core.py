@@ -37,7 +37,7 @@ def evaluate(
     """Evaluate the adapted model of a run against its base, unless exactly that was done before.
 
     Args:
-        dataset: what format_chat made: the questions, the system prompt and the training data.
+        dataset: what format_chat made: the questions, the system prompt, the training data and what was held out.
         snapshot: the base model.
         adapted: the adapted model.
         plan: what plan_training made.
@@ -65,6 +65,7 @@ def evaluate(
         gap=read_jsonl(dataset / "gap_questions.jsonl"),
         retention=read_jsonl(dataset / "retention_questions.jsonl"),
         trained=report.questions_and_answers(rows),
+        held_out=report.questions_and_answers(read_jsonl(dataset / "held_out.jsonl")),
         unfreeze_rank_ratio=planned["options"]["unfreeze_rank_ratio"],
         target_patterns=tuple(planned["options"]["target_patterns"] or ()) or None,
         options=EvaluationOptions.from_mapping(planned["evaluation"]),
@@ -97,6 +98,7 @@ def evaluate_alone(
     questions: str,
     retention_questions: str,
     training_data: str,
+    held_out: str,
     system_prompt: str | None,
     default_system_prompt: str,
     unfreeze_rank_ratio: float | None,
@@ -108,6 +110,7 @@ def evaluate_alone(
     Args:
         questions, retention_questions: URIs; the latter empty for the set that comes with the project.
         training_data: URI of chat JSONL or of a table with question and response; empty for none.
+        held_out: the same, of what was not learnt.
         system_prompt: None for the one that the adapted model's training report names, or else the default.
         unfreeze_rank_ratio: None for the training report's, or else the default.
         output: folder for the report.
@@ -120,6 +123,7 @@ def evaluate_alone(
     gap: list[dict[str, Any]] = []
     retention: list[dict[str, Any]] = []
     trained: list[tuple[str, str]] = []
+    set_aside: list[tuple[str, str]] = []
     try:
         gap = read_gap_questions(questions)
     except Problems as error:
@@ -130,6 +134,10 @@ def evaluate_alone(
         checks.collect(error)
     try:
         trained = read_training_data(training_data) if training_data else []
+    except Problems as error:
+        checks.collect(error)
+    try:
+        set_aside = read_training_data(held_out) if held_out else []
     except Problems as error:
         checks.collect(error)
     try:
@@ -148,6 +156,7 @@ def evaluate_alone(
         gap=gap,
         retention=retention,
         trained=trained,
+        held_out=set_aside,
         unfreeze_rank_ratio=default_ratio if unfreeze_rank_ratio is None else unfreeze_rank_ratio,
         target_patterns=tuple(plan["options"].get("target_patterns") or ()) or None,
         options=options,

@@ -5,6 +5,7 @@ One model is in memory at a time. Nothing here is random: two evaluations of the
 
 import dataclasses
 import gc
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from components import progress
 from components.evaluate import audit, harness
 from components.evaluate.answering import Answer, answer, load
 from components.evaluate.judge import Case, Judge, Verdict
-from components.evaluate.likelihood import choose, perplexity
+from components.evaluate.likelihood import answer_perplexity, choose, perplexity
 from components.evaluate.options import EvaluationOptions
 from components.evaluate.overlap import Match, Phrases, contaminated
 from components.evaluate.statistics import Comparison, compare
 from components.evaluate.verdicts import is_right
 
 BY_REFERENCE = "the references"
+MOST_HELD_OUT = 1000  # rows whose answers are scored; evenly spread over all of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,16 @@ class Score:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """How likely each model finds the answers of the rows that were set aside."""
+
+    answers: int
+    """That were scored."""
+    base_perplexity: float
+    adapted_perplexity: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Gate:
     """Is the adapted model good enough, by the bar that the user set?"""
 
@@ -107,6 +119,8 @@ class Evaluation:
     adapted_phrases: float | None
     base_perplexity: float
     adapted_perplexity: float
+    held_out: HeldOut | None
+    """None when nothing was set aside."""
     scores: list[Score]
     protected_change_ratio: float
     """Share of the change's norm in the directions that OSFT protects, over all its matrices."""
@@ -135,6 +149,11 @@ class Evaluation:
                     f"{name}_base_percent": found.base_percent,
                     f"{name}_adapted_percent": found.adapted_percent,
                 }
+        if self.held_out:
+            numbers |= {
+                "held_out_base_perplexity": self.held_out.base_perplexity,
+                "held_out_adapted_perplexity": self.held_out.adapted_perplexity,
+            }
         return numbers
 
 
@@ -146,6 +165,8 @@ class _Replies:
     prompted: list[int]
     unprompted: list[int]
     perplexity: float
+    held_out_perplexity: float
+    """Of the held-out answers; 0 when there are none."""
     scores: dict[tuple[str, str], float]
 
 
@@ -157,6 +178,7 @@ def evaluate_models(
     gap: list[dict[str, Any]],
     retention: list[dict[str, Any]],
     trained: list[tuple[str, str]],
+    held_out: list[tuple[str, str]],
     unfreeze_rank_ratio: float,
     target_patterns: tuple[str, ...] | None,
     options: EvaluationOptions,
@@ -168,6 +190,7 @@ def evaluate_models(
         system_prompt: the training's.
         gap, retention: as components.ingest_sdg.questions reads them.
         trained: questions and answers of the training data, in its order; may be empty.
+        held_out: the same of the rows that were set aside.
         unfreeze_rank_ratio, target_patterns: the training's, for the audit.
 
     Raises:
@@ -181,8 +204,10 @@ def evaluate_models(
     several = [entry for entry in retention if entry["choices"]]
     asked = [*gap, *(entry for entry in retention if not entry["choices"])]
 
+    questions = [entry["question"] for entry in asked]
+    scored = held_out[:: max(1, math.ceil(len(held_out) / MOST_HELD_OUT))]
     replies = {
-        who: _ask(folder, who, system_prompt, [entry["question"] for entry in asked], several, options)
+        who: _ask(folder, who, system_prompt, questions, several, scored, options)
         for who, folder in (("base", base), ("adapted", adapted))
     }
     verdicts = _judged(asked, replies, judge)
@@ -244,6 +269,13 @@ def evaluate_models(
         adapted_phrases=_mean([one.adapted_phrases for one in open_answers]) if trained else None,
         base_perplexity=before.perplexity,
         adapted_perplexity=after.perplexity,
+        held_out=HeldOut(
+            answers=len(scored),
+            base_perplexity=before.held_out_perplexity,
+            adapted_perplexity=after.held_out_perplexity,
+        )
+        if scored
+        else None,
         scores=[
             Score(task=task, metric=metric, base=value, adapted=after.scores[task, metric])
             for (task, metric), value in before.scores.items()
@@ -286,7 +318,7 @@ def general_text() -> str:
 
 def _ask(
     folder: Path, who: str, system_prompt: str, questions: list[str], several: list[dict[str, Any]],
-    options: EvaluationOptions,
+    held_out: list[tuple[str, str]], options: EvaluationOptions,
 ) -> _Replies:  # fmt: skip
     progress.say(f"{who}: answering {len(questions)} questions, choosing in {len(several)}")
     model, tokenizer = load(folder)
@@ -296,6 +328,7 @@ def _ask(
         prompted=choose(model, tokenizer, system_prompt, statements, who),
         unprompted=choose(model, tokenizer, "", statements, f"{who}, no system prompt"),
         perplexity=perplexity(model, tokenizer, general_text(), who),
+        held_out_perplexity=answer_perplexity(model, tokenizer, system_prompt, held_out, who) if held_out else 0.0,
         scores=harness.scores(model, tokenizer, options.tasks, who),
     )
     del model  # one model in memory at a time

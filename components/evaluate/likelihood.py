@@ -1,4 +1,4 @@
-"""What a model finds likely: the right one of several statements, and ordinary text. Nothing is generated.
+"""What a model finds likely: the right one of several statements, held-out answers, ordinary text. Nothing is generated.
 
     What is the capital of France?    The capital of France is Paris. / ... London. / ... Madrid. / ... Berlin.
 
@@ -50,11 +50,31 @@ def perplexity(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", t
     """
     tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     windows = [tokens[start : start + WINDOW] for start in range(0, len(tokens), WINDOW)]
-    losses = _losses(model, [Sample(window, window) for window in windows], f"{who}: batches of text")
+    return _perplexity(model, [Sample(window, window) for window in windows], who, "ordinary text")
+
+
+def answer_perplexity(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    system_prompt: str,
+    pairs: list[tuple[str, str]],
+    who: str,
+) -> float:
+    """exp of the mean negative log-likelihood per token of answers, each with its end, to their questions.
+
+    Raises:
+        Problems: when that is no number.
+    """
+    samples = [tokenize(chat.training_row(system_prompt, *pair)["messages"], tokenizer) for pair in pairs]
+    return _perplexity(model, samples, who, "held-out answers")
+
+
+def _perplexity(model: "PreTrainedModel", samples: list[Sample], who: str, what: str) -> float:
+    losses = _losses(model, samples, f"{who}: batches of {what}")
     mean = sum(losses) / len(losses)
     if not math.isfinite(mean):
         raise problem(
-            f"the {who} model gives ordinary text a likelihood that is no number",
+            f"the {who} model gives {what} a likelihood that is no number",
             where=f"the {who} model's weights",
             rule="a model whose weights are finite and not too large gives every text a likelihood",
             remedy="look at the training's loss; train again with a lower learning_rate",

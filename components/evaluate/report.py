@@ -7,7 +7,7 @@ from typing import Any
 
 from components import chat, pages, progress
 from components.evaluate import charts
-from components.evaluate.evaluation import Answered, Evaluation
+from components.evaluate.evaluation import Answered, Evaluation, HeldOut
 from components.evaluate.statistics import Comparison
 from components.storage import read_json, read_jsonl, write_json, write_text
 from components.workspace import SUMMARY, TRAINING_REPORT
@@ -91,6 +91,7 @@ def write(
         few_words=few_words(evaluation.gap) if evaluation.gap.few else "",
         closed_by=closed_by,
         audit_words=audit_words(evaluation),
+        held_out_words=held_out_words(evaluation.held_out) if evaluation.held_out else "",
         clean=progress.printable_lines,
     )
     short = markdown(summary)
@@ -194,6 +195,8 @@ def markdown(summary: Summary) -> str:
             f"| {_mark(one.adapted.right)} {_plain(one.adapted.answer)} |"
             for one in changed[:CHANGED_IN_MARKDOWN]
         ]
+    if found.held_out:
+        lines += ["", held_out_words(found.held_out)]
     lines += ["", f"{audit_words(found)}", ""]
     return "\n".join(lines)
 
@@ -204,6 +207,16 @@ def audit_words(found: Evaluation) -> str:
         f"Of the change of all protected matrices, {100 * found.protected_change_ratio:.4f} % of its norm lies in the "
         "directions that OSFT promised not to touch; rounding the saved numbers alone would put about "
         f"{100 * found.rounding_ratio:.4f} % there."
+    )
+
+
+def held_out_words(held_out: HeldOut) -> str:
+    """What the rows that were set aside show, in two sentences."""
+    change = 100 * (held_out.adapted_perplexity / held_out.base_perplexity - 1)
+    return (
+        f"Perplexity of {held_out.answers} answers that were set aside and never learnt: "
+        f"{held_out.base_perplexity:.2f} → {held_out.adapted_perplexity:.2f} ({change:+.1f} %). They are about the same "
+        "matter as what was learnt: what falls was learnt beyond the rows, what rises was learnt by heart."
     )
 
 

@@ -33,6 +33,8 @@ class FormatReport:
     system_prompt: str
     data_digest: str
     """SHA-256 of the chat rows to learn, whatever their order and the files that they come from."""
+    held_out_digest: str
+    """The same of the rows that are set aside."""
     ingest: dict[str, Any]
     """The report of ingest_sdg."""
     seconds: float
@@ -55,7 +57,8 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
             samples=len(digests),
             held_out=len(held_out),
             system_prompt=said,
-            data_digest=hashlib.sha256(np.sort(digests).tobytes()).hexdigest(),
+            data_digest=_digest(digests),
+            held_out_digest=_digest(held_out),
             ingest=read_json(records / "report.json"),
             seconds=time.monotonic() - started,
         )
@@ -82,3 +85,7 @@ def _write_rows(records: Path, output: Path, system_prompt: str) -> np.ndarray:
     with output.open("wb") as file:
         file.writelines(lines())
     return np.frombuffer(bytes(digests), "S32")
+
+
+def _digest(rows: np.ndarray) -> str:
+    return hashlib.sha256(np.sort(rows).tobytes()).hexdigest()

@@ -27,7 +27,7 @@ from components.workspace import (
     run_folder,
 )
 
-EVALUATOR_VERSION = 2  # higher when the same questions would be judged or counted in another way
+EVALUATOR_VERSION = 3  # higher when the same questions would be judged or counted in another way
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,12 +132,17 @@ def plan_training(
         parsed = parsed.on("cuda" if gpu_memory_gib else "cpu")
     rows = read_jsonl(dataset / "train.jsonl")
     progress.say(f"counting the tokens of {len(rows)} samples")
+    tokenizer = AutoTokenizer.from_pretrained(snapshot)
     lengths: list[int] = []
     loss_free: list[int] = []
     try:
-        samples = tokenize_rows(rows, AutoTokenizer.from_pretrained(snapshot), parsed.max_seq_len, "training data")
+        samples = tokenize_rows(rows, tokenizer, parsed.max_seq_len, "training data")
         lengths = [len(sample.tokens) for sample in samples]
         loss_free = [number for number, sample in enumerate(samples, 1) if sample.loss_tokens == 0]
+    except Problems as error:
+        checks.collect(error)
+    try:
+        tokenize_rows(read_jsonl(dataset / "held_out.jsonl"), tokenizer, parsed.max_seq_len, "held-out data")
     except Problems as error:
         checks.collect(error)
     assert not loss_free, f"rows {loss_free} have nothing to learn; format_chat does not make such rows"
@@ -169,8 +174,8 @@ def plan_training(
     checks.raise_if_any()
 
     system_prompt = (dataset / "system_prompt.txt").read_text(encoding="utf-8")
-    determining = [EVALUATOR_VERSION, report["ingest"]["questions_digest"], system_prompt, dataclasses.asdict(asked)]
-    evaluation_key = sha256_of_json(determining)[:16]
+    digests = [report["ingest"]["questions_digest"], report["held_out_digest"]]
+    evaluation_key = sha256_of_json([EVALUATOR_VERSION, *digests, system_prompt, dataclasses.asdict(asked)])[:16]
     summary = run_folder(workspace, key) / SUMMARY
     found = read_json(summary) if trained and summary.exists() else {}
     evaluated = found.get("evaluation_key") == evaluation_key
