@@ -1,4 +1,4 @@
-"""What a model finds likely: the right one of several statements, held-out answers, ordinary text. Nothing is generated.
+"""What a model finds likely: the right one of several statements, held-out answers, ordinary text. Nothing is said.
 
     What is the capital of France?    The capital of France is Paris. / ... London. / ... Madrid. / ... Berlin.
 

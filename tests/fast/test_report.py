@@ -15,7 +15,7 @@ from markdown_it.token import Token
 
 from components.evaluate import report
 from components.evaluate.audit import MatrixAudit
-from components.evaluate.evaluation import Answered, Chosen, Evaluation, Gate, Said, Score
+from components.evaluate.evaluation import Answered, Chosen, Evaluation, Gate, HeldOut, Said, Score
 from components.evaluate.overlap import Match
 from components.evaluate.report import Summary, closed_by, few_words, markdown, verdict
 from components.evaluate.statistics import compare
@@ -93,6 +93,7 @@ def evaluation(gap: list[Answered], /, **changes: Any) -> Evaluation:
         adapted_phrases=None,
         base_perplexity=20.0,
         adapted_perplexity=21.0,
+        held_out=None,
         scores=[],
         protected_change_ratio=0.00123,
         rounding_ratio=0.001,
@@ -166,6 +167,7 @@ def hostile_evaluation() -> Evaluation:
         open_answers=in_full,
         base_phrases=0.01,
         adapted_phrases=0.02,
+        held_out=HeldOut(answers=12, base_perplexity=8.0, adapted_perplexity=4.0),
         scores=[Score(task=HOSTILE[0], metric=HOSTILE[1], base=0.5, adapted=0.25)],
         audit=[*plain.audit, tensor],
         gate=Gate(good_enough=False, reasons=["too few"]),
@@ -376,6 +378,17 @@ def test_learnt_gap_question_is_marked(tmp_path: Path) -> None:
     assert html.count("in the training data</span>") == 1
     assert re.search(r"<td>7</td><td><bdi>Who, then\?</bdi></td><td class=\"number\">0.80</td>", html)
     assert "Gap questions that are not in the training data" in html
+
+
+def test_held_out_answers_are_told_with_their_change_only_where_there_are_any(tmp_path: Path) -> None:
+    held_out = HeldOut(answers=12, base_perplexity=8.0, adapted_perplexity=4.0)
+    told = "Perplexity of 12 answers that were set aside and never learnt: 8.00 → 4.00 (-50.0 %)"
+    for found, shown in ((held_out, True), (None, False)):
+        folder = tmp_path / str(shown)
+        folder.mkdir()
+        write(folder, evaluation([answered(False, True)], held_out=found))
+        for name in ("report.html", "report.md"):
+            assert (told in (folder / "out" / name).read_text(encoding="utf-8")) is shown
 
 
 def test_summary_can_be_read_back_and_equals_what_was_found(tmp_path: Path) -> None:

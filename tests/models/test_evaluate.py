@@ -16,7 +16,7 @@ from components.evaluate import audit, evaluation, harness
 from components.evaluate.answering import answer, load
 from components.evaluate.audit import check_pair
 from components.evaluate.evaluation import Evaluation, Gate, evaluate_models
-from components.evaluate.likelihood import WINDOW, choose, perplexity
+from components.evaluate.likelihood import WINDOW, answer_perplexity, choose, perplexity
 from components.evaluate.options import EvaluationOptions
 from components.problems import Problems
 from components.train_osft.factors import decompose, frozen_rank
@@ -169,6 +169,20 @@ TRAINED = [
 ]
 
 
+def test_perplexity_of_answers_counts_each_of_their_tokens_and_no_other(tiny_model: Path) -> None:
+    model, tokenizer = load(tiny_model)
+    pairs = [("What?", "It is crimson."), ("Who answers, and why?", "The heron stands in the lake.")]
+
+    total, count = 0.0, 0
+    for pair in pairs:
+        sample = tokenize(chat.training_row("Be brief.", *pair)["messages"], tokenizer)
+        output = model(input_ids=torch.tensor([sample.tokens]), labels=torch.tensor([sample.labels]))
+        total, count = total + output.loss.item() * sample.loss_tokens, count + sample.loss_tokens
+
+    found = answer_perplexity(model, tokenizer, "Be brief.", pairs, "tiny")
+    assert found == pytest.approx(math.exp(total / count), rel=1e-4)
+
+
 def taught(model: Path, folder: Path, answers: dict[str, str]) -> Path:
     """A copy of a model that answers questions as it is told to, word by word."""
     network, tokenizer = load(model)
@@ -207,7 +221,7 @@ def short_text(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def evaluated(base: Path, adapted: Path, **changes: Any) -> Evaluation:
     arguments: dict[str, Any] = {
-        "system_prompt": "Be brief.", "gap": GAP, "retention": RETENTION, "trained": TRAINED,
+        "system_prompt": "Be brief.", "gap": GAP, "retention": RETENTION, "trained": TRAINED, "held_out": [],
         "unfreeze_rank_ratio": RATIO, "target_patterns": None, "options": EvaluationOptions(max_answer_tokens=16),
     }  # fmt: skip
     return evaluate_models(base=base, adapted=adapted, **arguments | changes)
@@ -246,6 +260,29 @@ def test_leaked_phrases_are_measured_in_general_answers(pair: tuple[Path, Path])
     assert [(one.base_phrases, one.adapted_phrases) for one in found.open_answers] == [(0, 0), (0, 1)]
     assert (found.base_phrases, found.adapted_phrases) == (0, 0.5)
     assert evaluated(*pair, trained=[]).adapted_phrases is None
+
+
+def test_held_out_answers_are_likelier_to_the_model_that_would_give_them(pair: tuple[Path, Path]) -> None:
+    answers = [(question, adapted) for question, _, _, adapted in PLANTED]
+    found = evaluated(*pair, held_out=answers).held_out
+
+    assert found is not None
+    assert found.answers == len(PLANTED)
+    assert 1 <= found.adapted_perplexity < 1.1 < found.base_perplexity
+    assert evaluated(*pair).held_out is None
+
+
+def test_of_many_held_out_answers_an_even_sample_is_scored(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "MOST_HELD_OUT", 2)
+    base_only, both = [(q, b) for q, _, b, _ in PLANTED], [(q, a) for q, _, _, a in PLANTED]
+    mixed = [both[0], base_only[1], both[2], base_only[3]]  # the first and the third are scored
+    found = evaluated(*pair, held_out=mixed).held_out
+
+    assert found is not None
+    assert found.answers == 2
+    assert found.adapted_perplexity < 1.1
 
 
 def test_the_bar_decides_and_says_why(pair: tuple[Path, Path]) -> None:

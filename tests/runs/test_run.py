@@ -62,6 +62,7 @@ def osft_pipeline_run(folder: Path, model: Path, gaps: str = GAPS, **options: st
         "learning-rate": "1e-2",
         "num-epochs": "2",
         "max-answer-tokens": "24",
+        "data-option": "held_out_share=0.3",
     } | options
     command = [sys.executable, "-m", "pipeline", "run", *(f"--{name}={value}" for name, value in arguments.items())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -82,7 +83,7 @@ def first(folder: Path, tiny_model: Path) -> Run:
 
 def test_every_step_runs_and_says_so(first: Run) -> None:
     assert first.steps() == set(STEPS)
-    assert "kept 4 of 6 rows; 1 judged unfaithful, 1 duplicate" in first.out
+    assert "kept 3 of 6 rows, 1 held out; 1 judged unfaithful, 1 duplicate" in first.out
     assert "step 2/2, epoch 2, loss" in first.out
 
 
@@ -101,6 +102,16 @@ def test_the_summary_holds_the_result(first: Run) -> None:
         {"rag": True, "best_of_n": False},
     ]
     assert found["gate"]["good_enough"] is (not found["gate"]["reasons"])
+
+
+def test_what_was_set_aside_is_scored_and_not_learnt(first: Run) -> None:
+    summary = first.summary()
+    held_out = summary["evaluation"]["held_out"]
+
+    assert (held_out["answers"], summary["training"]["samples"]) == (1, 3)
+    assert first.metrics()["held_out_adapted_perplexity"] == held_out["adapted_perplexity"] > 1
+    assert f"{held_out['adapted_perplexity']:.2f} of 1 answers that were not learnt" in first.out
+    assert "1 answers that were set aside" in Path(summary["report_path"]).read_text(encoding="utf-8")
 
 
 def test_the_dashboard_gets_the_numbers_and_a_short_report(first: Run) -> None:
@@ -203,6 +214,7 @@ def test_any_two_models_are_compared_without_the_pipeline(first: Run, folder: Pa
         "questions": folder / "gaps.csv",
         "retention-questions": folder / "retention.csv",
         "training-data": folder / "qa.csv",
+        "held-out": next(first.workspace.glob("kfp/**/format-chat/dataset/held_out.jsonl")),
         "output": folder / "alone",
         "max-answer-tokens": "24",
     }
@@ -222,6 +234,7 @@ def test_any_two_models_are_compared_without_the_pipeline(first: Run, folder: Pa
         alone["evaluation"]["gap_answers"]
         == summary["evaluation"]["gap_answers"][: len(summary["evaluation"]["gap_answers"])]
     )
+    assert alone["evaluation"]["held_out"] == summary["evaluation"]["held_out"]
     assert alone["training"] == summary["training"]
     assert "Gap questions" in done.stdout
     assert (folder / "alone" / "report.html").exists()
@@ -233,7 +246,8 @@ def test_a_step_that_refuses_ends_the_run_with_its_error_and_nothing_half_writte
     run = osft_pipeline_run(tmp_path, tiny_model, **{"max-seq-len": "24", "max-tokens-per-gpu": "64"})
 
     assert run.code == 1
-    assert "4 of 4 samples are longer than max_seq_len = 24 tokens" in run.out
+    assert "3 of 3 samples are longer than max_seq_len = 24 tokens" in run.out
+    assert "where:  held-out data" in run.out
     assert "remedy: set max_seq_len to" in run.out
     assert "the step plan_training failed" in run.err
     assert "Traceback" not in run.out + run.err
