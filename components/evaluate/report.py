@@ -216,8 +216,8 @@ def held_out_words(held_out: HeldOut) -> str:
     return (
         f"Perplexity of {held_out.answers} answers that were set aside and never learnt: "
         f"{held_out.base_perplexity:.2f} → {held_out.adapted_perplexity:.2f} ({change:+.1f} %). A fall says that "
-        "the training carries over to answers that it never saw, to their phrasing at least; a rise, that it learnt its "
-        "rows by heart."
+        "the training carries over to answers that it never saw, to their phrasing at least; a rise, that it learnt "
+        "its rows by heart."
     )
 
 
