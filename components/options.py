@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from components.problems import Checks, Problems, quote, suggest
+from components.problems import Checks, quote, suggest
 
 Options = TypeVar("Options")
 
@@ -41,10 +41,8 @@ def from_mapping(kind: type[Options], what: str, values: Mapping[str, Any]) -> O
         else:
             known[name] = value
     options = None
-    try:
+    with checks.collecting():
         options = kind(**known)
-    except Problems as error:
-        checks.collect(error)
     checks.raise_if_any()
     assert options is not None
     return options

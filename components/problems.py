@@ -5,9 +5,10 @@ checks.add("column 'response' is missing", where="qa.csv, header", rule="...", r
 checks.raise_if_any()
 """
 
+import contextlib
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 LONGEST_QUOTE = 80  # characters of a user's value that an error repeats
 
@@ -53,8 +54,13 @@ class Checks:
     def add(self, what: str, *, where: str, rule: str, remedy: str) -> None:
         self.problems.append(Problem(what=what, where=where, rule=rule, remedy=remedy))
 
-    def collect(self, error: Problems) -> None:
-        self.problems.extend(error.problems)
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Add the problems that are raised within, and go on after it."""
+        try:
+            yield
+        except Problems as error:
+            self.problems.extend(error.problems)
 
     def raise_if_any(self) -> None:
         """Raises:

@@ -119,7 +119,7 @@ def schedule(
 
     A training that runs is left alone. Times are UTC, unless the pipelines server sets cronScheduleTimezone.
     """
-    from components.problems import Checks, Problems
+    from components.problems import Checks
     from pipeline.parameters import read_parameters
     from pipeline.schedules import read_cron
 
@@ -128,10 +128,8 @@ def schedule(
     now = datetime.now(UTC)
     read: list[Any] = []
     for check in (lambda: read_cron(cron, now), lambda: read_parameters(compiled, param or [], params)):
-        try:
+        with checks.collecting():
             read.append(check())
-        except Problems as error:
-            checks.collect(error)
     checks.raise_if_any()
     parsed, values = read
     from pipeline import cluster

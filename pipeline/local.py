@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from components.problems import Checks, Problems, StepFailed
+from components.problems import Checks, StepFailed
 from components.progress import SEPARATOR, printable
 from components.storage import read_json
 from components.workspace import PUBLISHED, SUMMARY, run_folder
@@ -186,8 +186,6 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
         lambda: registered_name(parameters["publish_as"], parameters["model"]),
         lambda: check_workspace(workspace, 0),
     ):
-        try:
+        with checks.collecting():
             check()
-        except Problems as error:
-            checks.collect(error)
     checks.raise_if_any()

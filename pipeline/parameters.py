@@ -12,7 +12,7 @@ import yaml
 
 from components.evaluate.options import EvaluationOptions
 from components.ingest_sdg.options import DataOptions
-from components.problems import Checks, Problems, problem, quote, suggest
+from components.problems import Checks, problem, quote, suggest
 from components.storage import sha256_of_json
 from components.train_osft.options import TrainingOptions
 
@@ -236,17 +236,13 @@ def _check_options(pipeline: CompiledPipeline, read: dict[str, Any], wrong: set[
             continue
         names = [field.name for field in dataclasses.fields(options) if field.name in values]
         further = values[holder] if holder not in wrong else {}
-        try:
+        with checks.collecting():
             options.from_mapping(further | {name: values[name] for name in names if name not in wrong})
-        except Problems as error:
-            checks.collect(error)
 
 
 def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
-    try:
+    with checks.collecting():
         values = _read_yaml(path, "file of parameters", "name: value, one a line", _load_once)
-    except Problems as error:
-        checks.collect(error)
         return {}
     if isinstance(values, dict) and all(isinstance(name, str) for name in values):
         return values

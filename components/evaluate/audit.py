@@ -79,10 +79,8 @@ def check_pair(base: Path, adapted: Path) -> None:
     """
     checks = Checks()
     for folder in (base, adapted):
-        try:
+        with checks.collecting():
             check_model_folder(folder)
-        except ValueError as error:
-            checks.collect(error)  # type: ignore[arg-type]
     checks.raise_if_any()
     shapes = []
     for folder in (base, adapted):

@@ -15,7 +15,7 @@ from components.gpu import check_gpu
 from components.ingest_sdg.options import COLUMNS
 from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
 from components.ingest_sdg.tables import clean, read_table
-from components.problems import Checks, Problems, list_some, problem
+from components.problems import Checks, list_some, problem
 from components.sources import read_bytes, without_credentials
 from components.storage import read_json, read_jsonl
 from components.train_osft.options import TrainingOptions
@@ -124,26 +124,16 @@ def evaluate_alone(
     retention: list[dict[str, Any]] = []
     trained: list[tuple[str, str]] = []
     set_aside: list[tuple[str, str]] = []
-    try:
+    with checks.collecting():
         gap = read_gap_questions(questions)
-    except Problems as error:
-        checks.collect(error)
-    try:
+    with checks.collecting():
         retention = read_retention_questions(retention_questions)
-    except Problems as error:
-        checks.collect(error)
-    try:
+    with checks.collecting():
         trained = read_training_data(training_data) if training_data else []
-    except Problems as error:
-        checks.collect(error)
-    try:
+    with checks.collecting():
         set_aside = read_training_data(held_out) if held_out else []
-    except Problems as error:
-        checks.collect(error)
-    try:
+    with checks.collecting():
         audit.check_pair(base, adapted)
-    except Problems as error:
-        checks.collect(error)
     checks.raise_if_any()
     lineage = adapted / TRAINING_REPORT
     plan = read_json(lineage)["plan"] if lineage.exists() else {"options": {}, "data": {}}

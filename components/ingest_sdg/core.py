@@ -93,20 +93,14 @@ def ingest_sdg(
     parsed = DataOptions()
     gap: list[dict[str, Any]] = []
     retention: list[dict[str, Any]] = []
-    try:
+    with checks.collecting():
         parsed = DataOptions.from_mapping(options)
-    except Problems as error:
-        checks.collect(error)
-    try:
+    with checks.collecting():
         gap = read_gap_questions(questions)
         progress.say(f"read {len(gap)} gap questions from {sources.without_credentials(questions)}")
-    except Problems as error:
-        checks.collect(error)
-    try:
+    with checks.collecting():
         retention = read_retention_questions(retention_questions)
         progress.say(f"read {len(retention)} retention questions")
-    except Problems as error:
-        checks.collect(error)
     with publish_folder(output) as folder:
         rows = Sorter(folder, parsed, [entry["question"] for entry in gap])
         try:
@@ -173,11 +167,9 @@ def check_data(data: str, options: DataOptions) -> None:
     checks = Checks()
     judgments = Judgments(sources.without_credentials(data), options)
     for file in found:
-        try:
+        with checks.collecting():
             assert file.local is not None
             for row in itertools.islice(read_file(file.local, file.address, options), FIRST_ROWS):
                 judgments.accepts(row)
-        except Problems as error:
-            checks.collect(error)
     judgments.check(checks)
     checks.raise_if_any()

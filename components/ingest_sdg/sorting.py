@@ -14,7 +14,7 @@ from components.ingest_sdg.options import DataOptions
 from components.ingest_sdg.rows import Judgments, Row, read_file
 from components.ingest_sdg.selection import Candidates
 from components.ingest_sdg.tables import local_files
-from components.problems import Checks, Problems
+from components.problems import Checks
 
 REASONS = {
     selection.GAP_QUESTION: "gap question",
@@ -56,7 +56,7 @@ class Sorter:
             for number, (file, path) in enumerate(files):
                 before = self.number
                 self.files.append(file.name)
-                try:
+                with checks.collecting():
                     for row in read_file(path, file.address, self._options):
                         self.number += 1
                         line = self._place(row, file.name, judgments)
@@ -66,8 +66,6 @@ class Sorter:
                             self._file_numbers.append(number)
                             self._lines.append(row.line)
                             end += len(line)
-                except Problems as error:
-                    checks.collect(error)
                 progress.say(f"read {self.number - before} rows from {file.address}")
         judgments.check(checks)
         checks.raise_if_any()

@@ -9,7 +9,7 @@ from components import pages, progress, step_records
 from components.evaluate.options import EvaluationOptions
 from components.plan_training.lengths import SHORTEST_STOCK_SAMPLE, Lengths, length_chart
 from components.plan_training.memory import MemoryPlan, largest_ratio, largest_tokens, plan_memory
-from components.problems import Checks, Problems
+from components.problems import Checks
 from components.publish.core import is_published, registered_name
 from components.storage import read_json, read_jsonl, sha256_of_json, write_json, write_text
 from components.train_osft.options import TrainingOptions
@@ -113,20 +113,14 @@ def plan_training(
     gpu_memory_gib = gpu_memory_gib or _own_gpu_memory_gib()
     checks = Checks()
     parsed, asked = TrainingOptions(), EvaluationOptions()
-    try:
+    with checks.collecting():
         parsed = TrainingOptions.from_mapping(options)
-    except Problems as error:
-        checks.collect(error)
-    try:
+    with checks.collecting():
         asked = EvaluationOptions.from_mapping(evaluation)
-    except Problems as error:
-        checks.collect(error)
     manifest = read_json(snapshot / SNAPSHOT_MANIFEST)
     name = ""
-    try:
+    with checks.collecting():
         name = registered_name(publish_as, manifest["source"])
-    except Problems as error:
-        checks.collect(error)
     checks.raise_if_any()
     if gpus <= 1:
         parsed = parsed.on("cuda" if gpu_memory_gib else "cpu")
@@ -135,16 +129,12 @@ def plan_training(
     tokenizer = AutoTokenizer.from_pretrained(snapshot)
     lengths: list[int] = []
     loss_free: list[int] = []
-    try:
+    with checks.collecting():
         samples = tokenize_rows(rows, tokenizer, parsed.max_seq_len, "training data")
         lengths = [len(sample.tokens) for sample in samples]
         loss_free = [number for number, sample in enumerate(samples, 1) if sample.loss_tokens == 0]
-    except Problems as error:
-        checks.collect(error)
-    try:
+    with checks.collecting():
         tokenize_rows(read_jsonl(dataset / "held_out.jsonl"), tokenizer, parsed.max_seq_len, "held-out data")
-    except Problems as error:
-        checks.collect(error)
     assert not loss_free, f"rows {loss_free} have nothing to learn; format_chat does not make such rows"
 
     config = read_json(snapshot / "config.json")
@@ -166,11 +156,9 @@ def plan_training(
     mark_used(snapshot / SNAPSHOT_MANIFEST)
     if trained:
         mark_used(adapted_folder(workspace, key) / TRAINING_REPORT)
-    try:
+    with checks.collecting():
         there = folder_bytes(run_folder(workspace, key))
         check_workspace(workspace, 0 if trained else volume_bytes(manifest["bytes"], memory) - there)
-    except Problems as error:
-        checks.collect(error)
     checks.raise_if_any()
 
     system_prompt = (dataset / "system_prompt.txt").read_text(encoding="utf-8")

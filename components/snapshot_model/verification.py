@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from components.problems import Checks, Problems, problem
+from components.problems import Checks, problem
 from components.snapshot_model.assembly import mend
 from components.snapshot_model.core import open_source
 from components.snapshot_model.manifest import Manifest, read_manifest, wrong_sizes
@@ -46,10 +46,8 @@ def verify(path: Path, repair: bool) -> list[Verification]:
         )
     checks, verified = Checks(), []
     for folder in folders:
-        try:
+        with checks.collecting():
             verified.append(_verified(folder, repair))
-        except Problems as error:
-            checks.collect(error)
     checks.raise_if_any()
     return verified
 
@@ -91,10 +89,8 @@ def _verified(folder: Path, repair: bool) -> Verification:
             checks.add(f"{name} {reason}", where=str(folder), rule=RULE, remedy=remedy)
         if not repair:
             checks.raise_if_any()
-        try:
+        with checks.collecting():
             mend(folder, manifest, broken, open_source(manifest))
-        except Problems as error:
-            checks.collect(error)
             checks.raise_if_any()
     return Verification(
         path=folder,

@@ -161,10 +161,8 @@ def split_options(params: dict[str, Any]) -> tuple[TrainingOptions, dict[str, st
             rule="the adapted model is this backend's only result",
             remedy="leave the option out",
         )
-    try:
+    with checks.collecting():
         parsed = TrainingOptions.from_mapping(options)
-    except ValueError as error:
-        checks.collect(error)  # type: ignore[arg-type]
     checks.raise_if_any()
     return parsed, {name: str(params[name]) for name in PATHS}, {name: params.get(name) for name in HONOURED}
 

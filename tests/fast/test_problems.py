@@ -41,12 +41,18 @@ def test_nothing_is_raised_when_nothing_was_found():
 def test_collected_problems_keep_their_order_and_parts():
     checks = Checks()
     checks.add("first", **PARTS)
-    checks.collect(problem("second", where="w", rule="r", remedy="m"))
+    with checks.collecting():
+        raise problem("second", where="w", rule="r", remedy="m")
     checks.add("third", **PARTS)
     with pytest.raises(Problems) as caught:
         checks.raise_if_any()
     assert [found.what for found in caught.value.problems] == ["first", "second", "third"]
     assert caught.value.problems[1].where == "w"
+
+
+def test_collecting_lets_through_what_is_no_problem_of_the_user():
+    with pytest.raises(ValueError, match="not ours"), Checks().collecting():
+        raise ValueError("not ours")
 
 
 @pytest.mark.parametrize(
