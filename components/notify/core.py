@@ -1,4 +1,4 @@
-"""One message to a webhook when a run has ended, whatever happened: outcome, failed step, numbers, link.
+"""One message to a webhook when a run has ended: outcome, failed step, numbers, link.
 
 The address is a secret, because whoever knows it can post: it stands in no parameter, log, artifact or error. No
 webhook and a webhook that fails are both no failure of the run.
