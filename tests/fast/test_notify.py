@@ -1,8 +1,6 @@
 """One message at the end of a run: what it says, to whom, and that its address stays a secret."""
 
 import dataclasses
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from components import step_records
 from components.notify import core, messages
@@ -19,7 +16,7 @@ from components.problems import problem
 from components.progress import run_step
 from components.step_records import StepRecord
 from components.storage import write_json
-from pipeline.compile import COMPILED
+from tests.compiled_step import run_compiled
 from tests.webhook_server import SECRET, WebhookServer
 
 RUN = "2f3c0d4e-0000-4000-8000-000000000001"
@@ -328,27 +325,16 @@ def test_the_compiled_step_tells_the_webhook_and_never_its_address(
     kept: Path, tmp_path: Path, found: list[StepRecord], state: str, said: str
 ) -> None:
     """As KFP starts it: the container's command with its input; KFP's executor logs more than our steps do."""
-    pipeline = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
-    container = pipeline["deploymentSpec"]["executors"]["exec-notify"]["container"]
     status = {
         "state": state,
         "pipelineJobResourceName": "osft-x7k2p",
         "pipelineTaskName": "exit-handler-1",
         "error": {},
     }
-    given = {
-        "inputs": {"parameterValues": {"status": status, "runs_page": PAGE}},
-        "outputs": {"outputFile": str(tmp_path / "out.json")},
-    }
-    command = [*container["command"], *container["args"][:1], json.dumps(given), *container["args"][2:]]
     write_records(kept, *found)
-    python = Path(sys.executable).parent
     with WebhookServer() as webhook:
-        done = subprocess.run(
-            command,
-            capture_output=True, text=True, check=False, cwd=COMPILED.parents[2],
-            env={**os.environ, "WEBHOOK_URL": webhook.url, "PATH": f"{python}:{os.environ['PATH']}"},
-        )  # fmt: skip
+        parameters = {"status": status, "runs_page": PAGE}
+        done = run_compiled("notify", tmp_path, parameters, {"WEBHOOK_URL": webhook.url})
 
     assert done.returncode == 0, done.stderr
     assert [message["text"] for message in webhook.messages] == [said]
