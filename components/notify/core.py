@@ -20,10 +20,7 @@ TIMEOUT_SECONDS = 20.0  # of one attempt
 PAUSES_SECONDS = (0.0, 2.0, 10.0)  # before each attempt
 MAY_PASS = {408, 425, 429, 500, 502, 503, 504}  # statuses after which another attempt is worth while
 LONGEST_ERROR = 1500  # characters; chat services cut or refuse long messages
-SUCCEEDED = {
-    "COMPLETE",
-    "SUCCEEDED",
-}  # states of KFP's metadata and of its API; all others but FAILED mean nothing here
+SUCCEEDED = {"COMPLETE", "SUCCEEDED"}  # what KFP says of a run all of whose tasks it saw end well
 FACTS = {
     "kept": "rows learnt from",
     "steps": "training steps",
@@ -77,33 +74,34 @@ def notify(*, state: str, run: str, runs_page: str) -> Outcome:
 
 
 def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
-    """What the steps' records say about the run, and where they say nothing, what KFP says.
+    """What the steps' records say about the run; where one is missing, what KFP says.
 
-    KFP's FAILED and success are sure. "RUNNING" is what it says of a run whose pod never started, and in some versions
-    of every run that came to a condition (kubeflow/pipelines issues 11979 and 13321).
+    KFP calls a run succeeded only when it is. FAILED may be left over from an attempt after which the step was tried
+    again. "RUNNING", the rest, is said of a run whose pod never started, and in some versions of every run that came to
+    a condition (kubeflow/pipelines issues 11979 and 13321).
     """
     facts = _facts(records)
     failed = [record for record in records.values() if record.state == FAILED]
     killed = [record for record in records.values() if record.state not in (FAILED, FINISHED)]
-    missing = next((step for step in expected_steps(records) if step not in records), "")
-    error = ""
     if failed or killed:
         step = (failed or killed)[0]
         tried = f" after {step.attempt} attempts" if step.attempt > 1 else ""
         what = "failed" if failed else "was ended from outside (memory, time, eviction or cancelled)"
-        title, error = f"{step.step} {what}{tried}", _cut(step.error)
-    elif missing and state not in SUCCEEDED:
-        title = f"{missing} never started: its pod found no node, image, volume or time; the run's page says which"
-    elif state == "FAILED":
-        title = "every step finished, and KFP calls the run failed: the run's page says why"
-    elif missing:
+        return Outcome(title=f"{step.step} {what}{tried}", failed=True, error=_cut(step.error), facts=facts)
+    missing = next((step for step in expected_steps(records) if step not in records), "")
+    tried_again = any(record.attempt > 1 for record in records.values())
+    succeeded = state in SUCCEEDED or (not missing and (state != "FAILED" or tried_again))
+    if missing and succeeded:
         title = f"KFP calls the run succeeded; what {missing} did is not noted in the workspace, the run's page says it"
-        return Outcome(title=title, failed=False, error="", facts=facts)
+    elif missing:
+        title = f"{missing} never started: its pod found no node, image, volume or time; the run's page says which"
+    elif not succeeded:
+        title = "every step finished, and KFP calls the run failed: the run's page says why"
+    elif "evaluate" in records:
+        title = str(records["evaluate"].facts["verdict"])
     else:
-        evaluated = records.get("evaluate")
-        title = evaluated.facts["verdict"] if evaluated else records["plan_training"].facts["to_do"]
-        return Outcome(title=str(title), failed=False, error="", facts=facts)
-    return Outcome(title=title, failed=True, error=error, facts=facts)
+        title = str(records["plan_training"].facts["to_do"])
+    return Outcome(title=title, failed=not succeeded, error="", facts=facts)
 
 
 def expected_steps(records: dict[str, StepRecord]) -> list[str]:

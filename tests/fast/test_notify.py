@@ -66,6 +66,9 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*DATA, PLANNED], "RUNNING", True, "train_osft never started"),
         ([*DATA, PLANNED, TRAINED, GOOD], "FAILED", True, "publish never started"),
         ([*DATA, PLANNED, TRAINED, BAD], "FAILED", True, "every step finished, and KFP calls the run failed"),
+        # A retry's success does not take back what KFP wrote after the attempt before.
+        ([record("ingest_sdg", attempt=2), *DATA[1:], IDLE], "FAILED", False, "nothing to do: run 6fdf is trained"),
+        ([record("ingest_sdg", attempt=2), *DATA[1:]], "FAILED", True, "plan_training never started"),
         # KFP calls a run complete only when it saw every task end well: then a record is missing, and not a step.
         ([], "COMPLETE", False, "KFP calls the run succeeded; what ingest_sdg did is not noted"),
         ([], "SUCCEEDED", False, "KFP calls the run succeeded; what ingest_sdg did is not noted"),

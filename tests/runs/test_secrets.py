@@ -71,7 +71,7 @@ def leaks_of(folder: Path, planted: dict[str, str]) -> dict[str, list[str]]:
 
 
 def run(
-    folder: Path, hub: HubServer, judge: JudgeServer, variables: dict[str, str] | None = None, **more: str
+    folder: Path, hub: HubServer, judge: JudgeServer, store: dict[str, str], **more: str
 ) -> subprocess.CompletedProcess[str]:
     for name, text in (("qa.csv", DATA), ("gaps.csv", GAPS), ("retention.csv", RETENTION)):
         (folder / name).write_text(text, encoding="utf-8")
@@ -90,8 +90,9 @@ def run(
         "retention-drop-max": "100",
     } | more
     command = [sys.executable, "-m", "pipeline", "run", *(f"--{name}={value}" for name, value in arguments.items())]
-    environment = {**os.environ, **PLANTED, "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), **records(folder)}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment | (variables or {}))
+    own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf")}
+    environment = {**os.environ, **PLANTED, **store, **own, **records(folder)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def tell(folder: Path, state: str, webhook: WebhookServer) -> subprocess.CompletedProcess[str]:
@@ -106,7 +107,7 @@ def tell(folder: Path, state: str, webhook: WebhookServer) -> subprocess.Complet
         "notify",
         folder / "notify",
         {"status": status, "runs_page": "https://dashboard.example/runs"},
-        {**PLANTED, **records(folder), "WEBHOOK_URL": webhook.url},
+        {**records(folder), "WEBHOOK_URL": webhook.url},
     )
 
 
@@ -124,7 +125,6 @@ def publish(folder: Path, registry: RegistryServer, certificate: Path, token: Pa
         folder / "publish",
         {"workspace": str(workspace), "claim": "osft-workspace", "mount_path": str(workspace)},
         {
-            **PLANTED,
             **records(folder),
             "SSL_CERT_FILE": str(certificate),
             "PYTHONPATH": f"{start}:{COMPILED.parents[2]}",
@@ -188,10 +188,10 @@ def test_run_that_fails_over_them_leaves_none_behind(tmp_path: Path, repository:
         JudgeServer(lambda _: [echoing]) as judge,
         WebhookServer() as webhook,
     ):
-        refused = run(tmp_path, hub, judge)
+        refused = run(tmp_path, hub, judge, {})
         told = tell(tmp_path, "RUNNING", webhook)
-        unreadable = run(tmp_path, hub, judge, model="org/closed")
-        unreachable = run(tmp_path, hub, judge, data="s3://bucket/qa.csv")
+        unreadable = run(tmp_path, hub, judge, {}, model="org/closed")
+        unreachable = run(tmp_path, hub, judge, {}, data="s3://bucket/qa.csv")
 
     for done in (refused, unreadable, unreachable):
         assert done.returncode == 1, done.stdout + done.stderr
