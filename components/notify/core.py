@@ -77,8 +77,8 @@ def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
     """What the steps' records say about the run; where one is missing, what KFP says.
 
     KFP calls a run succeeded only when it is. FAILED may be left over from an attempt after which the step was tried
-    again. "RUNNING", the rest, is said of a run whose pod never started, and in some versions of every run that came to
-    a condition (kubeflow/pipelines issues 11979 and 13321).
+    again (kubeflow/pipelines issue 13591). "RUNNING", the rest, is said of a run whose pod never started, and in some
+    versions of every run that came to a condition (issues 11979 and 13321).
     """
     facts = _facts(records)
     failed = [record for record in records.values() if record.state == FAILED]
