@@ -14,6 +14,8 @@ from pipeline.settings import ClusterSettings
 
 COMPILED = Path(__file__).parent / "compiled" / "osft.yaml"
 UPDATE_COMMAND = "osft-pipeline compile"
+# What all attempts of a step together may wait for a node, a quota or an image: Argo counts that as well.
+WAITING_SECONDS = 7 * 24 * 3600
 
 
 def compiled_yaml(settings: ClusterSettings) -> str:
@@ -49,7 +51,8 @@ def check_compiled(settings: ClusterSettings, committed: Path) -> None:
 
 def _mend_retries(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
     """Let every retry happen: the SDK writes backoffMaxDuration 3600s whatever it is told, and Argo counts that from
-    the start of the first attempt, so that a step that fails after an hour would never be tried again."""
+    when the first attempt was made, running or not: after it no attempt is made, and a later one's pod ends with it.
+    How long one attempt may run is bounded by its pod's own deadline."""
     timeouts = {
         name: int(executor["activeDeadlineSeconds"])
         for name, executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items()
@@ -59,4 +62,4 @@ def _mend_retries(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
     for task in (task for dag in dags for task in dag["tasks"].values() if "retryPolicy" in task):
         policy = task["retryPolicy"]
         timeout = timeouts[executor_of[task["componentRef"]["name"]]]
-        policy["backoffMaxDuration"] = f"{timeout * (int(policy['maxRetryCount']) + 1)}s"
+        policy["backoffMaxDuration"] = f"{timeout * (int(policy['maxRetryCount']) + 1) + WAITING_SECONDS}s"

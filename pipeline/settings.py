@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.problems import Checks, problem, suggest
+from components.publish.core import registry_address
 
 FREE_TABLES = ("gpu.node_selector", "gpu.toleration", "labels", "annotations")  # their keys are Kubernetes'
 
@@ -80,6 +81,8 @@ def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
     if cluster_file is not None:
         checks = Checks()
         values = _merged(values, _read(cluster_file), str(cluster_file), "", checks)
+        with checks.collecting():
+            values["model_registry"]["url"] = registry_address(values["model_registry"]["url"])
         checks.raise_if_any()
     return ClusterSettings(
         images=Images(**values.pop("images")),

@@ -6,8 +6,10 @@ with RegistryServer() as registry:
 
 import json
 import re
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,7 +25,7 @@ WRITABLE = {
 class RegistryServer:
     """Keeps what it is given, on a free port of 127.0.0.1."""
 
-    def __init__(self, *, status: int = 0, fails_after: int = 0) -> None:
+    def __init__(self, *, status: int = 0, fails_after: int = 0, certificate: Path | None = None) -> None:
         self.status = status
         """What every request is answered with; 0: as it should be."""
         self.fails_after = fails_after
@@ -35,10 +37,11 @@ class RegistryServer:
         self.writes = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.registry = self  # type: ignore[attr-defined]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> "RegistryServer":
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""One message to a webhook when a run has ended, whatever happened: outcome, failed step, numbers, link.
+"""One message to a webhook when a run has ended: outcome, failed step, numbers, link.
 
 The address is a secret, because whoever knows it can post: it stands in no parameter, log, artifact or error. No
 webhook and a webhook that fails are both no failure of the run.
@@ -20,6 +20,7 @@ TIMEOUT_SECONDS = 20.0  # of one attempt
 PAUSES_SECONDS = (0.0, 2.0, 10.0)  # before each attempt
 MAY_PASS = {408, 425, 429, 500, 502, 503, 504}  # statuses after which another attempt is worth while
 LONGEST_ERROR = 1500  # characters; chat services cut or refuse long messages
+SUCCEEDED = {"COMPLETE", "SUCCEEDED"}  # what KFP says of a run all of whose tasks it saw end well
 FACTS = {
     "kept": "rows learnt from",
     "steps": "training steps",
@@ -57,6 +58,7 @@ def notify(*, state: str, run: str, runs_page: str) -> Outcome:
     """
     folder = records_folder()
     records = read_records(folder) if folder and folder.is_dir() else {}
+    records.pop("notify", None)  # its own, begun a moment ago: it is none of the steps that it tells of
     found = outcome(records, state)
     progress.say(found.title)
     url, style = os.environ.get(URL_VARIABLE, "").strip(), os.environ.get(FORMAT_VARIABLE, "").strip() or "slack"
@@ -72,7 +74,12 @@ def notify(*, state: str, run: str, runs_page: str) -> Outcome:
 
 
 def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
-    """What the steps' records say about the run."""
+    """What the steps' records say about the run; where one is missing, what KFP says.
+
+    KFP calls a run succeeded only when it is. FAILED may be left over from an attempt after which the step was tried
+    again (kubeflow/pipelines issue 13591). "RUNNING", the rest, is said of a run whose pod never started, and in some
+    versions of every run that came to a condition (issues 11979 and 13321).
+    """
     facts = _facts(records)
     failed = [record for record in records.values() if record.state == FAILED]
     killed = [record for record in records.values() if record.state not in (FAILED, FINISHED)]
@@ -82,15 +89,19 @@ def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
         what = "failed" if failed else "was ended from outside (memory, time, eviction or cancelled)"
         return Outcome(title=f"{step.step} {what}{tried}", failed=True, error=_cut(step.error), facts=facts)
     missing = next((step for step in expected_steps(records) if step not in records), "")
-    if missing:
-        what = f"{missing} never started: its pod found no node, image, volume or time; the run's page says which"
-        return Outcome(title=what, failed=True, error="", facts=facts)
-    if state == "FAILED":
-        what = "every step finished, and KFP calls the run failed: the run's page says why"
-        return Outcome(title=what, failed=True, error="", facts=facts)
-    planned, evaluated = records["plan_training"].facts, records.get("evaluate")
-    title = evaluated.facts["verdict"] if evaluated else str(planned["to_do"])
-    return Outcome(title=str(title), failed=False, error="", facts=facts)
+    tried_again = any(record.attempt > 1 for record in records.values())
+    succeeded = state in SUCCEEDED or (not missing and (state != "FAILED" or tried_again))
+    if missing and succeeded:
+        title = f"KFP calls the run succeeded; what {missing} did is not noted in the workspace, the run's page says it"
+    elif missing:
+        title = f"{missing} never started: its pod found no node, image, volume or time; the run's page says which"
+    elif not succeeded:
+        title = "every step finished, and KFP calls the run failed: the run's page says why"
+    elif "evaluate" in records:
+        title = str(records["evaluate"].facts["verdict"])
+    else:
+        title = str(records["plan_training"].facts["to_do"])
+    return Outcome(title=title, failed=not succeeded, error="", facts=facts)
 
 
 def expected_steps(records: dict[str, StepRecord]) -> list[str]:

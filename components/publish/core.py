@@ -15,6 +15,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from components import progress, step_records
 from components.problems import problem, quote
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from model_registry.core import ModelRegistryAPIClient
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]+")  # a name or an address; the latter stands in brackets
 SUFFIX = "-osft"
 AUTHOR = "osft-pipeline"
 FORMAT = ("safetensors", "1")
@@ -65,6 +67,32 @@ def registered_name(publish_as: str, source: str) -> str:
             remedy="for instance granite-3.2-8b-handbook",
         )
     return name
+
+
+def registry_address(url: str) -> str:
+    """A model registry's address as its client needs it: scheme, host, and a port where one is given.
+
+    The client puts a port behind an address that has none, whatever stands at its end.
+
+    Raises:
+        Problems: when there is more in it, or less. What is in it is not shown: it might be a password.
+    """
+    if not url.strip():
+        return ""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), "", None
+    rest = (parts.path.removeprefix("/"), parts.query, parts.fragment, "@" in parts.netloc)
+    if parts.scheme not in ("http", "https") or not HOST.fullmatch(host) or any(rest):
+        raise problem(
+            "this is not the address of a model registry",
+            where="model_registry.url in the cluster file",
+            rule="https:// or http://, a host, a port if it is not the usual one; no path, user, password or query",
+            remedy="for instance https://registry.example.com",
+        )
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
 
 
 def is_published(workspace: Path, run_key: str, name: str, registry: str) -> bool:
@@ -154,6 +182,7 @@ def _register(
     from model_registry.exceptions import StoreError
     from mr_openapi.exceptions import ApiException
 
+    registry = registry_address(registry)
     where = f"model registry {registry}, model {name}, version {version}"
     rule = "a good model is registered in the registry that the cluster file names, with the pod's own token"
     try:

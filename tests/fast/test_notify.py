@@ -1,7 +1,6 @@
 """One message at the end of a run: what it says, to whom, and that its address stays a secret."""
 
-import json
-import os
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from components import step_records
 from components.notify import core, messages
@@ -17,7 +15,8 @@ from components.notify.core import Outcome, notify, outcome
 from components.problems import problem
 from components.progress import run_step
 from components.step_records import StepRecord
-from pipeline.compile import COMPILED
+from components.storage import write_json
+from tests.compiled_step import run_compiled
 from tests.webhook_server import SECRET, WebhookServer
 
 RUN = "2f3c0d4e-0000-4000-8000-000000000001"
@@ -65,8 +64,16 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*DATA, PLANNED, record("train_osft", "started")], "FAILED", True, "train_osft was ended from outside"),
         ([], "FAILED", True, "ingest_sdg never started"),
         ([*DATA, PLANNED], "RUNNING", True, "train_osft never started"),
-        ([*DATA, PLANNED, TRAINED, GOOD], "COMPLETE", True, "publish never started"),
+        ([*DATA, PLANNED, TRAINED, GOOD], "FAILED", True, "publish never started"),
         ([*DATA, PLANNED, TRAINED, BAD], "FAILED", True, "every step finished, and KFP calls the run failed"),
+        # A retry's success does not take back what KFP wrote after the attempt before.
+        ([record("ingest_sdg", attempt=2), *DATA[1:], IDLE], "FAILED", False, "nothing to do: run 6fdf is trained"),
+        ([record("ingest_sdg", attempt=2), *DATA[1:]], "FAILED", True, "plan_training never started"),
+        # KFP calls a run complete only when it saw every task end well: then a record is missing, and not a step.
+        ([], "COMPLETE", False, "KFP calls the run succeeded; what ingest_sdg did is not noted"),
+        ([], "SUCCEEDED", False, "KFP calls the run succeeded; what ingest_sdg did is not noted"),
+        ([*DATA, PLANNED], "COMPLETE", False, "KFP calls the run succeeded; what train_osft did is not noted"),
+        ([*DATA, PLANNED, record("train_osft", "failed")], "COMPLETE", True, "train_osft failed"),
     ],
 )
 def test_outcome_is_what_the_steps_say(found: list[StepRecord], state: str, failed: bool, title: str) -> None:
@@ -280,31 +287,60 @@ def test_address_of_no_use_fails_nothing_and_is_not_shown(
     assert SECRET not in out
 
 
-def test_the_compiled_step_tells_the_webhook_and_never_its_address(kept: Path, tmp_path: Path) -> None:
+def write_records(folder: Path, *some: StepRecord) -> None:
+    for one in some:
+        write_json(folder / f"{one.step}.json", dataclasses.asdict(one))
+
+
+ENDED = [
+    ([*DATA, PLANNED, TRAINED, GOOD, PUBLISHED], "COMPLETE", "OSFT run succeeded: closed 7 of the 10"),
+    ([*DATA, IDLE], "RUNNING", "OSFT run succeeded: nothing to do: run 6fdf is trained"),
+    ([*DATA, PLANNED, TRAINED, BAD], "RUNNING", "OSFT run succeeded: closed 0 of the 10; not good enough"),
+    ([record("ingest_sdg", "failed", error="1 problem")], "FAILED", "OSFT run failed: ingest_sdg failed"),
+    (
+        [*DATA, PLANNED, record("train_osft", "started", 2)], "RUNNING",
+        "OSFT run failed: train_osft was ended from outside (memory, time, eviction or cancelled) after 2 attempts",
+    ),
+    (
+        [*DATA, PLANNED], "RUNNING",
+        "OSFT run failed: train_osft never started: "
+        "its pod found no node, image, volume or time; the run's page says which",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "state", "said"), ENDED)
+def test_step_in_its_pod_tells_of_the_others_and_not_of_itself(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, found: list[StepRecord], state: str, said: str
+) -> None:
+    """In a pod `notify` records itself like every step, and again when it is tried again."""
+    write_records(kept, *found)
+    with WebhookServer() as webhook:
+        monkeypatch.setenv("WEBHOOK_URL", webhook.url)
+        for _ in range(2):
+            run_step("notify", notify, state=state, run="osft-x7k2p", runs_page=PAGE)
+
+    assert [message["text"] for message in webhook.messages] == [said, said]
+
+
+@pytest.mark.parametrize(("found", "state", "said"), [ENDED[0], ENDED[4]])
+def test_the_compiled_step_tells_the_webhook_and_never_its_address(
+    kept: Path, tmp_path: Path, found: list[StepRecord], state: str, said: str
+) -> None:
     """As KFP starts it: the container's command with its input; KFP's executor logs more than our steps do."""
-    pipeline = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
-    container = pipeline["deploymentSpec"]["executors"]["exec-notify"]["container"]
     status = {
-        "state": "FAILED",
+        "state": state,
         "pipelineJobResourceName": "osft-x7k2p",
         "pipelineTaskName": "exit-handler-1",
         "error": {},
     }
-    given = {
-        "inputs": {"parameterValues": {"status": status, "runs_page": PAGE}},
-        "outputs": {"outputFile": str(tmp_path / "out.json")},
-    }
-    command = [*container["command"], *container["args"][:1], json.dumps(given), *container["args"][2:]]
-    python = Path(sys.executable).parent
+    write_records(kept, *found)
     with WebhookServer() as webhook:
-        done = subprocess.run(
-            command,
-            capture_output=True, text=True, check=False, cwd=COMPILED.parents[2],
-            env={**os.environ, "WEBHOOK_URL": webhook.url, "PATH": f"{python}:{os.environ['PATH']}"},
-        )  # fmt: skip
+        parameters = {"status": status, "runs_page": PAGE}
+        done = run_compiled("notify", tmp_path, parameters, {"WEBHOOK_URL": webhook.url})
 
     assert done.returncode == 0, done.stderr
-    assert len(webhook.messages) == 1
+    assert [message["text"] for message in webhook.messages] == [said]
     assert "notify | the webhook is told" in done.stdout
     assert SECRET not in done.stdout + done.stderr
     assert all(SECRET not in path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file())

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from components.problems import Problems
-from components.publish.core import is_published, publish, registered_name, servable_uri
+from components.publish.core import is_published, publish, registered_name, registry_address, servable_uri
 from components.storage import read_json, write_json
+from tests.certificates import write_certificate
 from tests.registry_server import RegistryServer
 
 KEY = "6fdfa8e78ea3eea2"
@@ -132,10 +133,42 @@ def test_registry_that_refuses_is_one_clear_error(tmp_path: Path, status: int, r
     assert remedy in str(error.value)
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "not an address", "ftp://registry.example"])
-def test_registry_that_cannot_be_reached_is_one_clear_error(tmp_path: Path, address: str) -> None:
+def test_registry_that_cannot_be_reached_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(Problems, match="the model registry cannot be reached"):
-        Run(tmp_path, address).publish()
+        Run(tmp_path, "http://127.0.0.1:9").publish()
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("", ""),
+        (" ", ""),
+        ("https://reg.example.com", "https://reg.example.com"),
+        ("https://reg.example.com/", "https://reg.example.com"),
+        (" HTTPS://Reg.Example.com:8443/ ", "https://reg.example.com:8443"),
+        ("http://model-registry.odh-model-registries.svc:8080", "http://model-registry.odh-model-registries.svc:8080"),
+        ("https://[::1]:8443/", "https://[::1]:8443"),
+    ],
+)
+def test_address_is_scheme_host_and_port(url: str, address: str) -> None:
+    assert registry_address(url) == address
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "not an address", "reg.example.com", "reg.example.com:443", "ftp://reg.example.com", "https://", "https:///",
+        "https://:443", "https://reg.example.com/api", "https://reg.example.com//", "https://reg example.com",
+        "https://reg.example.com:port", "https://reg.example.com:99999", "https://[::1", "https://{host}",
+        "https://user:s3cret@reg.example.com", "https://reg.example.com/?token=s3cret", "https://reg.example.com#s3cret",
+    ],
+)  # fmt: skip
+def test_address_with_more_or_less_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
+    with pytest.raises(Problems, match="for instance https://registry") as error:
+        registry_address(url)
+    assert "s3cret" not in str(error.value)
+    with pytest.raises(Problems, match="for instance https://registry"):
+        Run(tmp_path, url).publish()
 
 
 def test_token_of_the_pod_is_not_sent_without_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +180,27 @@ def test_token_of_the_pod_is_not_sent_without_tls(tmp_path: Path, monkeypatch: p
         Run(tmp_path, registry.url).publish()
 
     assert not any("planted-token" in sent for sent in registry.authorizations)
+
+
+def test_registry_with_tls_gets_the_token_and_is_trusted_by_the_authorities_of_the_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way that a cluster uses: SSL_CERT_FILE is what a pod gets its authorities by."""
+    token = tmp_path / "token"
+    token.write_text("planted-token\n", encoding="utf-8")
+    monkeypatch.setattr("components.publish.core.TOKEN_FILE", token)
+    certificate = write_certificate(tmp_path / "server.pem")
+    with RegistryServer(certificate=certificate) as registry:
+        run = Run(tmp_path, registry.url + "/")
+        with pytest.raises(Problems, match="cannot be reached: ClientConnectorCertificateError"):
+            run.publish()
+        assert registry.authorizations == set()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        found = run.publish()
+
+    assert registry.authorizations == {"Bearer planted-token"}
+    assert [version["id"] for version in registry.versions] == [found["entry"]]
+    assert "planted-token" not in run.note.read_text(encoding="utf-8")
 
 
 def test_https_registry_without_a_token_is_one_clear_error(tmp_path: Path) -> None:

@@ -26,6 +26,17 @@ def test_default_settings_ask_for_one_l40s():
     assert set(settings.timeout_seconds) == set(settings.retries)
 
 
+def test_registry_address_is_kept_as_its_client_needs_it(cluster):
+    settings = load_settings(cluster('[model_registry]\nurl = "https://Registry.example/"'))
+    assert settings.model_registry.url == "https://registry.example"
+
+
+def test_wrong_registry_address_is_told_with_all_that_is_wrong(cluster):
+    text = '[model_registry]\nurl = "registry.example"\n[image]'
+    whats = [problem.what for problem in problems_of(lambda: load_settings(cluster(text)))]
+    assert whats == ["unknown key image (did you mean images?)", "this is not the address of a model registry"]
+
+
 @pytest.mark.parametrize("text", ["", "# nothing differs\n", "[gpu]\n", "[resources.gpu]\n"])
 def test_file_without_keys_changes_nothing(cluster, text):
     assert load_settings(cluster(text)) == load_settings()

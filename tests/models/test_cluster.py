@@ -1,7 +1,5 @@
 """The commands for a cluster, as a user calls them: through the real kfp.Client, against a KFP API of our own."""
 
-import datetime
-import ipaddress
 import json
 import os
 import re
@@ -18,6 +16,7 @@ from components.problems import Problems
 from pipeline import cli, cluster
 from pipeline.connection import Access, Connection, Patience, Refused, connect, find_access
 from pipeline.parameters import PIPELINE, read_parameters, read_pipeline
+from tests.certificates import write_certificate
 from tests.kfp_server import Fault, KfpServer
 
 TOKEN = "sha256~a-token-that-nobody-may-see"
@@ -642,30 +641,6 @@ def test_a_certificate_of_an_unknown_authority(osft: Osft, tmp_path: Path) -> No
     assert "certificate is not trusted" in refused[2]
     assert "--ca FILE.pem or OSFT_KFP_CA" in refused[2]
     assert accepted[0] == 0
-
-
-def write_certificate(path: Path) -> Path:
-    """A certificate for 127.0.0.1 that vouches for itself, with its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kfp")])
-    today = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(today - datetime.timedelta(days=1))
-        .not_valid_after(today + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return path
 
 
 # who asks, and where
