@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # label of a token without a loss, as in torch's cross entropy
-# What is learnt holds no thinking, so the model is asked for none. Templates that know no such switch ignore it.
-TEMPLATE_OPTIONS = {"enable_thinking": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +169,10 @@ def render(
     """
     try:
         text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt, **TEMPLATE_OPTIONS
+            messages,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=False,  # none is learnt, so none is asked for; templates that know no such switch ignore it
         )
     except jinja2.TemplateError as error:
         raise _not_shown(f"the model's chat template refuses the conversation: {error}") from error
