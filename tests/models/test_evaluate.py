@@ -381,9 +381,10 @@ def test_a_judge_model_decides_and_never_learns_who_answered(
 ) -> None:
     monkeypatch.setenv("JUDGE_API_KEY", "sk-planted-key")
     by_reference = evaluated(*pair)
-    with JudgeServer(lambda case: [says("right" if case["answer"] == "The raven." else "wrong")]) as server:
+    with JudgeServer(
+        lambda case: [says("right" if case["answer"] in ("The raven.", "It is 2.") else "wrong")]
+    ) as server:
         options = EvaluationOptions(max_answer_tokens=16, judge_url=server.url, judge_model="judge-model")
-        # The trial before any model is loaded gets "wrong", which is a verdict.
         found = evaluated(*pair, options=options)
 
     assert found.judged_by == "the model judge-model"
@@ -391,7 +392,7 @@ def test_a_judge_model_decides_and_never_learns_who_answered(
     assert not any(one.base.right for one in found.gap_answers)
     assert [one.adapted.answer for one in found.gap_answers] == [one.adapted.answer for one in by_reference.gap_answers]
     assert found.choices == by_reference.choices
-    assert len(server.requests) == 1 + len({(q, said) for q, _, *both in (*PLANTED, *OPEN) for said in both})
+    assert len(server.requests) == 2 + len({(q, said) for q, _, *both in (*PLANTED, *OPEN) for said in both})
     assert not any(word in request.user_message for request in server.requests for word in ("base", "adapted"))
     assert "sk-planted-key" not in repr(found)
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.compile import COMPILED
 from pipeline.placement import SECRET_VARIABLES
 from tests.hub_server import HubServer, Repository
-from tests.judge_server import KEY_SENT, JudgeServer, refuses, says
+from tests.judge_server import KEY_SENT, JudgeServer, Reply, refuses, says
 from tests.runs.test_run import DATA, GAPS, RETENTION
 
 PLANTED = {
@@ -81,8 +81,10 @@ def repository(tiny_model: Path) -> Repository:
 
 
 def test_whole_run_that_uses_the_secrets_leaves_none_behind(tmp_path: Path, repository: Repository) -> None:
-    talkative = says("right", f"You sent me {KEY_SENT}.")
-    with HubServer({NAME: repository}) as hub, JudgeServer(lambda _: [talkative]) as judge:
+    def talkative(case: dict[str, str]) -> list[Reply]:
+        return [says("wrong" if case["answer"] == "It is 3." else "right", f"You sent me {KEY_SENT}.")]
+
+    with HubServer({NAME: repository}) as hub, JudgeServer(talkative) as judge:
         done = run(tmp_path, hub, judge)
 
     assert done.returncode == 0, done.stdout + done.stderr
