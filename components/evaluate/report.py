@@ -10,10 +10,9 @@ from components.evaluate import charts
 from components.evaluate.evaluation import Answered, Evaluation, HeldOut
 from components.evaluate.statistics import Comparison, p_value_words
 from components.storage import read_json, read_jsonl, write_json, write_text
-from components.workspace import SUMMARY, TRAINING_REPORT
+from components.workspace import METRICS, SUMMARY, TRAINING_REPORT
 
 PAGE, MARKDOWN = "report.html", "report.md"
-METRICS = "metrics.jsonl"
 SCHEMA = 2  # of the JSON: higher when a field changes its meaning or goes
 CHANGED_IN_MARKDOWN = 10
 LONGEST_IN_MARKDOWN = 160
