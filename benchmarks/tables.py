@@ -1,11 +1,12 @@
-"""The tables of the documents and a picture of docs/training.md, out of benchmarks/results.
+"""The tables of the documents, out of benchmarks/results, and a picture of docs/training.md, out of the plan.
 
     python -m benchmarks.tables [--check]
 
 Each table stands between `<!-- name -->` and `<!-- /name -->`. With --check nothing is written: the exit code is 1 when
-the document says something else than the results.
+a document or the picture says something else.
 """
 
+import io
 import re
 import statistics
 import sys
@@ -17,10 +18,10 @@ from benchmarks import common
 from components.plan_training.memory import plan_memory
 from components.storage import read_json
 from components.train_osft.options import TrainingOptions
+from pipeline.settings import load_settings
 
 DOCS = Path(__file__).parent.parent / "docs"
-PICTURE = DOCS / "memory.svg"
-L40S_GIB = 44.4
+PICTURE = "memory.svg"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -228,8 +229,8 @@ def ingest() -> str:
     return table([machine, "seconds", "of pandas'", "peak GiB", f"{small['rows']} rows, seconds"], rows)
 
 
-def picture() -> None:
-    """Where an 8B model's memory goes, for several ratios."""
+def picture() -> str:
+    """Where an 8B model's memory goes, for several ratios, as SVG."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -254,14 +255,17 @@ def picture() -> None:
     ):
         axes.barh([f"{ratio:g}" for ratio in ratios], values, left=left, label=name, color=colour)
         left = [before + value for before, value in zip(left, values, strict=True)]
-    axes.axvline(L40S_GIB, color="black", linestyle="--")
-    axes.text(L40S_GIB + 0.4, -0.3, "L40S", va="bottom")
+    offered = load_settings().gpu.memory_gib
+    axes.axvline(offered, color="black", linestyle="--")
+    axes.text(offered + 0.4, -0.3, "L40S", va="bottom")
     axes.set_xlabel("GiB, Granite-3.2-8B, 2,048 tokens at once")
     axes.set_ylabel("unfreeze_rank_ratio")
     axes.set_xlim(0, max(left) * 1.08)
     axes.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    figure.savefig(PICTURE, format="svg", metadata={"Date": None})
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
@@ -283,12 +287,11 @@ def filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
 
 
 def main() -> None:
-    before = {name: (DOCS / name).read_text(encoding="utf-8") for name in TABLES}
-    after = {name: filled(text, TABLES[name]) for name, text in before.items()}
+    before = {name: (DOCS / name).read_text(encoding="utf-8") for name in (*TABLES, PICTURE)}
+    after = {name: filled(before[name], tables) for name, tables in TABLES.items()} | {PICTURE: picture()}
     if "--check" in sys.argv:
-        differ = [name for name in TABLES if before[name] != after[name]]
-        sys.exit(f"{', '.join(differ)}: not what benchmarks/results says, run `make fix`" if differ else 0)
-    picture()
+        differ = [name for name in before if before[name] != after[name]]
+        sys.exit(f"{', '.join(differ)}: not what results and plan say, run `make fix`" if differ else 0)
     for name, text in after.items():
         (DOCS / name).write_text(text, encoding="utf-8")
 

@@ -22,7 +22,7 @@ th { font-weight: 600; } td.number { text-align: right; font-variant-numeric: ta
 .good { color: var(--good); } .bad { color: var(--bad); } .verdict { font-size: 1.15rem; font-weight: 600; }
 td.number { white-space: nowrap; } th.number { text-align: right; } th.plain { font-weight: 400; min-width: 14rem; }
 @media (max-width: 40rem) { body { font-size: 15px; margin: 1rem auto; } th.plain { min-width: 9rem; } }
-details { white-space: pre-wrap; overflow-wrap: anywhere; } summary { white-space: nowrap; }
+details { white-space: pre-wrap; overflow-wrap: anywhere; } td summary { white-space: nowrap; }
 figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; }
 bdi { overflow-wrap: anywhere; }
 code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; overflow-wrap: anywhere; }
@@ -30,15 +30,23 @@ code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; over
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title><style>{{ style }}</style></head>
+<title>{{ title }}{{ ": " ~ subject if subject }}</title><style>{{ style }}</style></head>
 <body><main><h1>{{ title }}</h1>
+{% if subject %}
+<p><bdi>{{ subject }}</bdi></p>
+{% endif %}
 {% block content %}{% endblock %}
 </main></body></html>
 """
 
 
-def render(package: str, template: str, *, title: str, **values: Any) -> str:
-    """A page from a template file of a step's package; it extends "page" and fills the block "content"."""
+def render(package: str, template: str, *, title: str, subject: str = "", **values: Any) -> str:
+    """A page from a template file of a step's package; it extends "page" and fills the block "content".
+
+    Args:
+        title: what all pages of this kind are called.
+        subject: what this one is about, to tell it from the others in a browser's tabs and history.
+    """
     source = resources.files(package).joinpath(template).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.DictLoader({"page": _PAGE, template: source}),
@@ -47,7 +55,7 @@ def render(package: str, template: str, *, title: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(title=title, style=STYLE, **values)
+    return environment.get_template(template).render(title=title, subject=subject, style=STYLE, **values)
 
 
 def png(figure: "Figure") -> str:

@@ -16,6 +16,7 @@ from components.problems import Checks
 
 SNAPSHOT_MANIFEST = "snapshot.json"
 TRAINING_REPORT = "training_report.json"
+METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 PUBLISHED = "published.json"
 STEP_RECORDS = "pipeline-runs"

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from components.evaluate.statistics import p_value_words
 from components.plan_training.memory import largest_ratio, largest_tokens, plan_memory
 from components.progress import duration, printable
 from components.train_osft.options import TrainingOptions
@@ -43,7 +44,8 @@ def show(summary: dict[str, Any], console: Console, published: dict[str, Any] | 
         console.print(f"{name:<10}{escape(text)}", highlight=False, soft_wrap=True)
 
     interval = f"{gap['difference']:+.0f} points, 95 % interval {gap['low']:+.0f} to {gap['high']:+.0f}"
-    line("gap", f"closed {gap['closed']}, lost {gap['regressed']}; {interval}; McNemar p = {gap['p_value']:.3f}")
+    chance = f"McNemar p {p_value_words(gap['p_value'])}"
+    line("gap", f"closed {gap['closed']}, lost {gap['regressed']}; {interval}; {chance}")
     for name, key, how in (
         ("general", "choices", "multiple choice"),
         ("", "choices_unprompted", "multiple choice, without the system prompt"),

@@ -78,6 +78,15 @@ TEMPLATES = {
         end="<|end_of_text|>",
         marks=("<|start_of_role|>", "<|end_of_role|>"),
     ),
+    # Thinks where it is told to, and not otherwise.
+    "granite3.2": Template(
+        text="{% if thinking %}<|start_of_role|>system<|end_of_role|>Think first.<|end_of_text|>\n{% endif %}"
+        "{% for m in messages %}<|start_of_role|>{{ m.role }}<|end_of_role|>{{ m.content }}<|end_of_text|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}",
+        begin="<|end_of_text|>",
+        end="<|end_of_text|>",
+        marks=("<|start_of_role|>", "<|end_of_role|>"),
+    ),
     # A turn's end is another token than the sequence's, which comes once.
     "phi3": Template(
         text="{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from components import chat, progress
+from components.train_osft.samples import render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,8 +26,8 @@ class Answer:
 
 
 def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """A model ready to answer: on the GPU in its files' number format, on the CPU in float32."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """A model ready to answer greedily: on the GPU in its files' number format, on the CPU in float32."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     if tokenizer.pad_token is None:
@@ -34,6 +35,11 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     on_gpu = torch.cuda.is_available()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto" if on_gpu else torch.float32, device_map="cuda" if on_gpu else "cpu"
+    )
+    # Many models bring penalties of repetition and the like, which change what is said greedily, too. `generate` takes
+    # from here whatever it is not told, so this is where they must go.
+    model.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     return model.eval(), tokenizer
 
@@ -49,8 +55,7 @@ def answer(
 ) -> list[Answer]:
     """The answers of a model, in the order of the questions; `who` names it in the progress."""
     prompts = [
-        tokenizer.apply_chat_template(chat.prompt(system_prompt, question), tokenize=False, add_generation_prompt=True)
-        for question in questions
+        render(chat.prompt(system_prompt, question), tokenizer, add_generation_prompt=True) for question in questions
     ]
     # Like lengths together: a batch computes as many steps as its longest prompt needs.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
@@ -61,15 +66,7 @@ def answer(
         inputs = tokenizer(
             [prompts[index] for index in batch], add_special_tokens=False, padding=True, return_tensors="pt"
         ).to(model.device)
-        output = model.generate(  # type: ignore[operator]
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+        output = model.generate(**inputs, max_new_tokens=max_new_tokens)  # type: ignore[operator]
         said = output[:, inputs["input_ids"].shape[1] :]
         texts = tokenizer.batch_decode(said, skip_special_tokens=True)
         for index, tokens, text in zip(batch, said.tolist(), texts, strict=True):

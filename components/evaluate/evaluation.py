@@ -1,6 +1,6 @@
 """Base and adapted model answer the same questions: what was closed, what was lost, and was OSFT's promise kept?
 
-One model is in memory at a time. Nothing here is random: two evaluations of the same models are the same.
+One model is in memory at a time. No sampling: with the references as judge the same models give the same evaluation.
 """
 
 import dataclasses

@@ -39,7 +39,7 @@ def scores(
     progress.say(f"{who}: {', '.join(tasks)} of lm-evaluation-harness")
     try:
         found = lm_eval.simple_evaluate(
-            model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16),
+            model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, enable_thinking=False),
             tasks=list(tasks),
             apply_chat_template=True,
         )

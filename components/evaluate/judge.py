@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "JUDGE_API_KEY"
 VERDICTS = ("right", "wrong")
-TRIAL = ("What is 1 plus 1?", "2", "It is 2.")
 ASKED = 3  # times, until a reply is usable
 RETRIES = 6  # after 408, 409, 429, 5xx, time-outs and cut connections, with growing pauses
 TIMEOUT_SECONDS = 60.0
@@ -69,6 +68,10 @@ class Verdict:
     """The judge's; empty for a verdict by reference."""
 
 
+# Too easy to miss: a model that gets one of them wrong judges nothing.
+TRIALS = {Case("What is 1 plus 1?", "2", "It is 2."): True, Case("What is 1 plus 1?", "2", "It is 3."): False}
+
+
 class Judge:
     """A judge model at an endpoint."""
 
@@ -96,13 +99,24 @@ class Judge:
         return f"the model {self.model}"
 
     def check(self) -> None:
-        """Ask for one verdict, to find a wrong address, key or name before the models work for hours.
+        """Ask for two verdicts, to find a wrong address, key or name, or no judge, before the models work for hours.
 
         Raises:
-            Problems: when there is none.
+            Problems: when there is none, or not the one that everybody would give.
         """
         progress.say(f"trying the judge {self.model}")
-        self.verdicts([Case(*TRIAL)])
+        checks = Checks()
+        for case, right in TRIALS.items():
+            (verdict,) = self.verdicts([case]).values()
+            if verdict.right != right:
+                checks.add(
+                    f"the judge calls the answer {quote(case.answer)} to {quote(case.question)} "
+                    f"{'wrong' if right else 'right'}: {quote(verdict.reason)}",
+                    where=f"judge {self.model} at {self.url}",
+                    rule=f"the reference is {quote(case.reference)}; a judge grades what is as plain as that",
+                    remedy="take another judge_model, or leave judge_url empty to judge by reference",
+                )
+        checks.raise_if_any()
 
     def verdicts(self, cases: Iterable[Case]) -> dict[Case, Verdict]:
         """A verdict on each case.

@@ -6,6 +6,7 @@ Each statement is scored by its mean log-likelihood per token, with its end, as 
 chat template; so the result does not depend on how the model would phrase an answer.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,13 +16,13 @@ import torch.nn.functional as F
 
 from components import chat, progress
 from components.problems import problem
-from components.train_osft.samples import Sample, packs, tokenize
+from components.train_osft.samples import IGNORED, Sample, packs, tokenize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_TOKENS = 2048  # of one forward pass; the logits of the answers' tokens alone are computed
-WINDOW = 512  # tokens of ordinary text that are seen together
+WINDOW = 512  # tokens of ordinary text that are seen together, with what the tokenizer puts in front
 
 
 def choose(
@@ -45,12 +46,19 @@ def choose(
 def perplexity(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", text: str, who: str) -> float:
     """exp of the mean negative log-likelihood per token of a text, in windows of 512 tokens without a chat template.
 
+    Each window begins as the tokenizer begins a text: with Llama's and Gemma's "begin of text", with nothing in Qwen's.
+
     Raises:
         Problems: when that is no number.
     """
+    marked = tokenizer(text, return_special_tokens_mask=True)
+    special = zip(marked["input_ids"], marked["special_tokens_mask"], strict=True)
+    front: list[int] = [token for token, _ in itertools.takewhile(lambda pair: pair[1], special)]
     tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    windows = [tokens[start : start + WINDOW] for start in range(0, len(tokens), WINDOW)]
-    return _perplexity(model, [Sample(window, window) for window in windows], who, "ordinary text")
+    size = WINDOW - len(front)
+    windows = [tokens[start : start + size] for start in range(0, len(tokens), size)]
+    samples = [Sample([*front, *window], [*[IGNORED] * len(front), *window]) for window in windows]
+    return _perplexity(model, samples, who, "ordinary text")
 
 
 def answer_perplexity(

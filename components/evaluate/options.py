@@ -50,7 +50,7 @@ class EvaluationOptions:
         for name in ("closed_min", "regressed_max"):
             value = getattr(self, name)
             rule(name, "a whole number from 0", type(value) is int and value >= 0)
-        rule("retention_drop_max", "a number from 0 to 100", _number(self.retention_drop_max, 0, 100))
+        rule("retention_drop_max", "a number from 0 to 100", _within(self.retention_drop_max, 0, 100))
         tokens = self.max_answer_tokens
         rule("max_answer_tokens", "a whole number from 1 to 4096", type(tokens) is int and 1 <= tokens <= 4096)
         texts = [name for name, default in _DEFAULTS.items() if default == ""]
@@ -79,7 +79,7 @@ class EvaluationOptions:
         return [name.strip() for name in self.lm_eval_tasks.split(",") if name.strip()]
 
 
-def _number(value: Any, least: float, most: float) -> bool:
+def _within(value: Any, least: float, most: float) -> bool:
     return type(value) in (int, float) and least <= value <= most
 
 

@@ -8,12 +8,11 @@ from typing import Any
 from components import chat, pages, progress
 from components.evaluate import charts
 from components.evaluate.evaluation import Answered, Evaluation, HeldOut
-from components.evaluate.statistics import Comparison
+from components.evaluate.statistics import Comparison, p_value_words
 from components.storage import read_json, read_jsonl, write_json, write_text
-from components.workspace import SUMMARY, TRAINING_REPORT
+from components.workspace import METRICS, SUMMARY, TRAINING_REPORT
 
 PAGE, MARKDOWN = "report.html", "report.md"
-METRICS = "metrics.jsonl"
 SCHEMA = 2  # of the JSON: higher when a field changes its meaning or goes
 CHANGED_IN_MARKDOWN = 10
 LONGEST_IN_MARKDOWN = 160
@@ -80,6 +79,7 @@ def write(
         "components.evaluate",
         "report.html.j2",
         title="What the adaptation achieved",
+        subject=progress.printable(subject(summary)),
         summary=summary,
         found=evaluation,
         rows=comparison_rows(evaluation),
@@ -91,12 +91,16 @@ def write(
         few_words=few_words(evaluation.gap) if evaluation.gap.few else "",
         closed_by=closed_by,
         audit_words=audit_words(evaluation),
+        bar_words=bar_words(evaluation),
+        changes=changes(evaluation),
+        p=_p,
         held_out_words=held_out_words(evaluation.held_out) if evaluation.held_out else "",
         clean=progress.printable_lines,
     )
     short = markdown(summary)
     for path, text in (
-        *((folder / name, text) for folder in (output,) for name, text in ((PAGE, html), (MARKDOWN, short))),
+        (output / PAGE, html),
+        (output / MARKDOWN, short),
         *((path, {"html": html, "markdown": short}[kind]) for kind, path in (copies or {}).items()),
     ):
         write_text(path, text)
@@ -111,19 +115,29 @@ def questions_and_answers(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 def verdict(found: Evaluation) -> str:
     """The result in a sentence."""
+    bar = "good enough" if found.gate.good_enough else f"not good enough: {'; '.join(found.gate.reasons)}"
+    return f"{changes(found)}; {bar}"
+
+
+def changes(found: Evaluation) -> str:
+    """What changed, in a sentence."""
     gap = found.gap
     failed = gap.questions - gap.base_right
-    changes = [
+    differences = [
         f"{name} {compared.difference:+.1f} points"
         for name, compared in (("by choice", found.choices), ("in full answers", found.open))
         if compared
     ]
-    general = f"; general knowledge: {', '.join(changes)}" if changes else ""
-    bar = "good enough" if found.gate.good_enough else f"not good enough: {'; '.join(found.gate.reasons)}"
+    general = f"; general knowledge: {', '.join(differences)}" if differences else ""
     return (
         f"closed {gap.closed} of the {failed} gap questions that the base model fails and lost {gap.regressed} "
-        f"(p = {gap.p_value:.3f}){general}; {bar}"
+        f"(p {p_value_words(gap.p_value)}){general}"
     )
+
+
+def bar_words(found: Evaluation) -> str:
+    """Whether the run's bar is passed, as a headline."""
+    return "Good enough" if found.gate.good_enough else "Not good enough"
 
 
 def comparison_rows(found: Evaluation) -> list[tuple[str, Comparison]]:
@@ -141,6 +155,12 @@ def comparison_rows(found: Evaluation) -> list[tuple[str, Comparison]]:
 def approach_totals(answers: list[Answered]) -> dict[str, int]:
     """How many gap questions each other approach answered right."""
     return {name: sum(one.others[name] for one in answers) for name in answers[0].others}
+
+
+def subject(summary: Summary) -> str:
+    """Which model of which run this is about."""
+    plan = summary.plan
+    return f"{plan['model']['source']}, run {plan['run_key']}" if plan else summary.adapted
 
 
 def closed_by(answered: Answered) -> str:
@@ -175,14 +195,18 @@ def markdown(summary: Summary) -> str:
     lines = [
         "# What the adaptation achieved",
         "",
-        f"**The adapted model {summary.verdict}.** Judged by {_plain(found.judged_by)}.",
+        f"**{bar_words(found)}**",
+        "",
+        *(f"- {reason}" for reason in found.gate.reasons),
+        *([""] if found.gate.reasons else []),
+        f"The adapted model {_less(changes(found))}. Judged by {_plain(found.judged_by)}.",
         "",
         "| | questions | base | adapted | closed | lost | p | difference, 95 % interval |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
-        f"| {name} | {c.questions} | {c.base_right} | {c.adapted_right} | {c.closed} | {c.regressed} | {c.p_value:.3f} "
-        f"| {c.difference:+.1f} ({c.low:+.1f} to {c.high:+.1f}) points |"
+        f"| {name} | {c.questions} | {c.base_right} | {c.adapted_right} | {c.closed} | {c.regressed} "
+        f"| {_less(_p(c))} | {c.difference:+.1f} ({c.low:+.1f} to {c.high:+.1f}) points |"
         for name, c in comparison_rows(found)
     ]
     if found.gap.few:
@@ -236,8 +260,18 @@ def few_words(compared: Comparison) -> str:
     )
 
 
+def _p(compared: Comparison) -> str:
+    """A cell of a table whose header says "p"."""
+    return p_value_words(compared.p_value).removeprefix("= ")
+
+
 def _mark(right: bool) -> str:
     return "✓" if right else "✗"
+
+
+def _less(text: str) -> str:
+    """Our own text in Markdown, where "<" may begin markup."""
+    return text.replace("<", "\\<")
 
 
 def _plain(text: str) -> str:

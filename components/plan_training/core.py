@@ -27,7 +27,7 @@ from components.workspace import (
     run_folder,
 )
 
-EVALUATOR_VERSION = 3  # higher when the same questions would be judged or counted in another way
+EVALUATOR_VERSION = 4  # higher when the same questions would be judged or counted in another way
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from components.train_osft.options import TrainingOptions
 from components.train_osft.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, SMALLEST_COMPACT, Shapes, frozen_rank
+from components.workspace import GIB
 
-GIB = 2**30
 MOST_TOKENS = 1 << 16
 # Fitted to the measurements. Bytes per token in a layer that is computed again, for each entry of the hidden size, of
 # the intermediate size and of the trained directions, in bfloat16; per logit of a piece; per entry of a matrix that is

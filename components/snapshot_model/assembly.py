@@ -22,7 +22,7 @@ from components import progress
 from components.problems import Problems, problem
 from components.snapshot_model.fetching import fetch_files, size_of, total_bytes, writing
 from components.snapshot_model.manifest import Manifest, is_complete, read_manifest, write_manifest, wrong_sizes
-from components.snapshot_model.model_folder import check_model_files, likely_weights, small_files, weight_files
+from components.snapshot_model.model_folder import check_model_files, likely_weights, small_files, weight_names
 from components.snapshot_model.source import Source, Stated
 from components.storage import FILE_MODE, FOLDER_MODE, TEMPORARY, flush, make_folders, publish_whole
 from components.workspace import SNAPSHOT_MANIFEST, check_workspace, folder_bytes
@@ -126,7 +126,7 @@ def _make(workspace: Path, final: Path, partial: Path, source: Source) -> int:
     except Problems:
         shutil.rmtree(partial, ignore_errors=True)  # nothing that another attempt could use
         raise
-    weights = {name: source.files[name] for name in weight_files(source.files, read)}
+    weights = {name: source.files[name] for name in weight_names(source.files, read)}
     _check_room(workspace, partial, {**small, **weights})
     second = fetch_files(partial, weights, source)
     files = {**first.files, **second.files}

@@ -43,7 +43,7 @@ def small_files(names: Collection[str]) -> list[str]:
     return sorted(name for name in names if name in SMALL or (name == INDEX and WEIGHTS not in names))
 
 
-def weight_files(names: Collection[str], read: Callable[[str], bytes]) -> list[str]:
+def weight_names(names: Collection[str], read: Callable[[str], bytes]) -> list[str]:
     """Those that hold the weights, sorted; `read` gives the content of an index that `check_model_files` accepts."""
     return [WEIGHTS] if WEIGHTS in names else sorted(set(json.loads(read(INDEX))["weight_map"].values()))
 
@@ -170,7 +170,7 @@ def check_model_folder(folder: Path) -> list[str]:
 
     names = [path.name for path in folder.iterdir() if path.is_file()]
     check_model_files(names, read, str(folder))
-    return sorted([*small_files(names), *weight_files(names, read)])
+    return sorted([*small_files(names), *weight_names(names, read)])
 
 
 def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:

@@ -42,7 +42,7 @@ from components.train_osft.options import TrainingOptions
 from components.train_osft.run_key import TRAINER_VERSION
 from components.train_osft.samples import Packing, Sample, packing, tokenize_rows
 from components.train_osft.saving import save
-from components.workspace import SNAPSHOT_MANIFEST
+from components.workspace import METRICS, SNAPSHOT_MANIFEST
 
 if TYPE_CHECKING:
     from training_hub import TrainingHubCallback
@@ -52,7 +52,6 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 NAME = "single-device"
 RESULT = "training_result.json"
-METRICS = "metrics.jsonl"
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that a signal ended
 
 PATHS = ("model_path", "data_path", "ckpt_output_dir")

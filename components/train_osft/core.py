@@ -13,12 +13,11 @@ from components.gpu import check_gpu
 from components.plan_training.memory import MemoryPlan
 from components.storage import publish_whole, read_json, write_json
 from components.train_osft.run_key import trainer
-from components.workspace import TRAINING_REPORT, adapted_folder, run_folder
+from components.workspace import METRICS, TRAINING_REPORT, adapted_folder, run_folder
 
 if TYPE_CHECKING:
     from components.train_osft.backend import TrainingResult
 
-METRICS = "metrics.jsonl"
 VERSIONS_OF = ("torch", "transformers", "training-hub")
 
 

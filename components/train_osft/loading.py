@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from components import progress
 from components.problems import list_some, problem
+from components.snapshot_model.model_folder import INDEX, WEIGHTS
 from components.storage import read_json
 from components.train_osft.factors import OSFTLinear, factorize, target_names
 from components.train_osft.options import TrainingOptions
@@ -24,8 +25,6 @@ from components.train_osft.options import TrainingOptions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 DROPOUTS = ("attention_dropout", "embd_pdrop", "hidden_dropout", "resid_pdrop")  # in transformers' configurations
 READ_AHEAD = 4  # weights
 WORKERS = 2  # of the GPU: one matrix' decomposition leaves gaps that another's fills

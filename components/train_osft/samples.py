@@ -159,6 +159,27 @@ def tokenize_rows(
     return samples
 
 
+def render(
+    messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase", add_generation_prompt: bool = False
+) -> str:
+    """A conversation as the model sees it, in training and when it is asked.
+
+    Raises:
+        Problems: when the chat template refuses it.
+    """
+    try:
+        text = tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=False,  # none is learnt, so none is asked for; templates that know no such switch ignore it
+        )
+    except jinja2.TemplateError as error:
+        raise _not_shown(f"the model's chat template refuses the conversation: {error}") from error
+    assert isinstance(text, str)
+    return text
+
+
 def packs(samples: list[Sample], max_tokens: int, device: "torch.device | str" = "cpu") -> Iterator[Pack]:
     """The samples of one optimizer step in their order, packed as they come into at most `max_tokens` tokens each."""
     for group in _groups(samples, max_tokens):
@@ -219,17 +240,9 @@ def _rendered(
     messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase", learnt: set[str]
 ) -> tuple[str, list[tuple[str, int, int]]]:
     """The conversation as text, and in it the characters [start, end) of each message to learn, with its role."""
-
-    def render(messages: list[chat.Message], add_generation_prompt: bool = False) -> str:
-        try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-        except jinja2.TemplateError as error:
-            raise _not_shown(f"the model's chat template refuses the conversation: {error}") from error
-        assert isinstance(text, str)
-        return text
-
-    text = render(messages)
-    if not text.startswith(render(messages[:-1], add_generation_prompt=True)):
+    text = render(messages, tokenizer)
+    prompt = render(messages[:-1], tokenizer, add_generation_prompt=True)
+    if not text.startswith(prompt):
         raise _not_shown(
             "the model's chat template shows what precedes the answer differently once the answer is there"
         )
@@ -237,24 +250,25 @@ def _rendered(
     spans = []
     for index, message in enumerate(messages):
         if message["role"] in learnt:
-            other = render([*messages[:index], {**message, "content": foreign}, *messages[index + 1 :]])
-            spans.append((message["role"], *_differing(text, other, message["content"].strip())))
+            other = render([*messages[:index], {**message, "content": foreign}, *messages[index + 1 :]], tokenizer)
+            spans.append((message["role"], *_differing(text, other, message["content"].strip(), foreign)))
+    _, start, _ = spans[-1]
+    if between := text[len(prompt) : start].strip():
+        raise _not_shown(
+            f"the model's chat template puts {quote(between)} between what the model is asked and the answer"
+        )
     return text, spans
 
 
-def _differing(text: str, other: str, words: str) -> tuple[int, int]:
-    """Where in a text a message's words are: the part [start, end) that differs when they are others.
+def _differing(text: str, other: str, words: str, foreign: str) -> tuple[int, int]:
+    """Where in a text a message's words are: the part [start, end) in whose place another text has `foreign`.
 
     A template may trim them, and may leave out thinking in front of them, as Qwen3's does in all turns but the last.
     """
     start = _common(text, other)
     end = len(text) - _common(text[start:][::-1], other[start:][::-1])
-    # Qwen3's puts an empty "<think>" in front of words that have none: where they have one, it is theirs.
-    whole = text.find(words, max(0, start - len(words)), end + len(words))
-    if 0 <= whole <= start and end <= whole + len(words):
-        return whole, whole + len(words)
     shown = text[start:end].strip()
-    if not shown or not words.endswith(shown):
+    if not shown or not words.endswith(shown) or other[start : len(other) - len(text) + end] != foreign:
         raise _not_shown("the model's chat template leaves out or changes words that are to be learnt")
     return start, end
 
@@ -270,8 +284,8 @@ def _not_shown(what: str) -> Problems:
         what,
         where="chat_template in the model's tokenizer_config.json or chat_template.jinja",
         rule="a training shows the words of a row as they are, after just what the model sees when it is asked",
-        remedy="change the rows to what the template knows (some know no system message: leave system_prompt empty), "
-        "or the template, or take another model",
+        remedy="change the rows to what the template knows (some know no system message: leave system_prompt empty; "
+        "thinking is switched off: answers hold none), or the template, or take another model",
     )
 
 

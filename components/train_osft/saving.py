@@ -19,9 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from components import progress
+from components.snapshot_model.model_folder import INDEX, WEIGHTS
 from components.storage import publish_folder, write_json
 from components.train_osft.factors import factored_layers
-from components.train_osft.loading import INDEX, WEIGHTS, weight_files
+from components.train_osft.loading import weight_files
 from components.train_osft.optimizer import Optimizer
 from components.train_osft.weights import trained_weight
 from components.workspace import SNAPSHOT_MANIFEST

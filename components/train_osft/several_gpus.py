@@ -13,10 +13,11 @@ import torch
 import training_hub
 
 from components import progress
-from components.train_osft.backend import METRICS, TrainingResult, metrics_line
+from components.train_osft.backend import TrainingResult, metrics_line
 from components.train_osft.loop import StepMetrics
 from components.train_osft.options import TrainingOptions
 from components.train_osft.run_key import STOCK
+from components.workspace import METRICS
 
 OURS_ALONE = ("train_dtype", "checkpoint_minutes")
 

@@ -230,6 +230,9 @@ def test_review_page_tells_each_reason_and_its_count(ingest, tmp_path):
     assert all(reason in page for reason in DROP_REASONS)
     assert '<td>duplicate</td><td class="number">2</td>' in page
     assert "It is crimson." in page
+    assert (
+        page.count('<div class="wide"') == page.count('<div class="wide" tabindex="0" role="region" aria-label=') == 1
+    )
 
 
 DATA_HEADER = "question,response,faithfulness_judgment\n"

@@ -46,6 +46,7 @@ from tests.judge_server import (
     Request,
     Script,
     refuses,
+    says,
 )
 
 LONGEST_TEST_SECONDS = 20
@@ -259,6 +260,44 @@ def test_endpoint_that_is_not_there_is_a_problem_for_each_question() -> None:
 
 def test_no_cases_are_no_requests() -> None:
     assert asked_for() == []
+
+
+# The trial
+
+
+def grading(**verdicts: str) -> Script:
+    """What the endpoint says of the answers "It is 2." and "It is 3." to 1 plus 1."""
+    return lambda case: [says(verdicts["two" if "2" in case["answer"] else "three"], "So I find.")]
+
+
+def test_judge_that_tells_right_from_wrong_passes_its_trial() -> None:
+    with JudgeServer(grading(two="right", three="wrong")) as server:
+        judge(server).check()
+
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "said"),
+    [
+        ({"two": "wrong", "three": "wrong"}, ["'It is 2.' to 'What is 1 plus 1?' wrong: 'So I find.'"]),
+        ({"two": "right", "three": "right"}, ["'It is 3.' to 'What is 1 plus 1?' right: 'So I find.'"]),
+        ({"two": "wrong", "three": "right"}, ["'It is 2.'", "'It is 3.'"]),
+    ],
+)
+def test_judge_that_fails_its_trial_is_refused(verdicts: dict[str, str], said: list[str]) -> None:
+    with JudgeServer(grading(**verdicts)) as server:
+        problems = problems_of(judge(server).check)
+
+    assert len(problems) == len(said)
+    for problem, words in zip(problems, said, strict=True):
+        assert words in problem.what
+        assert "judge_model" in problem.remedy
+
+
+def test_judge_without_a_verdict_fails_its_trial() -> None:
+    with JudgeServer(lambda case: [refuses(404, "There is no model of this name.")]) as server:
+        assert "HTTP 404" in only_problem_of(judge(server).check).what
 
 
 # What is sent

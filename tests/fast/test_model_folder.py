@@ -8,7 +8,7 @@ from components.snapshot_model.model_folder import (
     check_model_folder,
     likely_weights,
     small_files,
-    weight_files,
+    weight_names,
 )
 from tests.fast.conftest import only_problem_of, problems_of
 
@@ -174,7 +174,7 @@ def test_all_that_is_wrong_is_named_at_once():
 def test_what_runs_code_or_does_not_belong_to_the_model_is_left_out(name):
     names = [name, *GOOD]
     assert small_files(names) == sorted(REST)
-    assert weight_files(names, no_reading) == likely_weights(names) == ["model.safetensors"]
+    assert weight_names(names, no_reading) == likely_weights(names) == ["model.safetensors"]
 
 
 def no_reading(name):
@@ -188,13 +188,13 @@ def test_small_files_of_the_model_belong_to_it(name):
 
 def test_weights_are_those_that_the_index_names():
     names = [*REST, *SHARDS, OTHER, "model-00009-of-00002.safetensors", INDEX_NAME]
-    assert weight_files(names, lambda name: json.dumps({INDEX_NAME: INDEX}[name]).encode()) == sorted(SHARDS)
+    assert weight_names(names, lambda name: json.dumps({INDEX_NAME: INDEX}[name]).encode()) == sorted(SHARDS)
     assert set(likely_weights(names)) == {*SHARDS, "model-00009-of-00002.safetensors"}
 
 
 def test_one_file_of_weights_goes_before_an_index():
     names = [*GOOD, *SHARDS, INDEX_NAME]
-    assert weight_files(names, no_reading) == ["model.safetensors"]
+    assert weight_names(names, no_reading) == ["model.safetensors"]
     assert INDEX_NAME not in small_files(names)
     check({**GOOD, INDEX_NAME: "no JSON"})
 

@@ -1,6 +1,8 @@
 """The report of an evaluation whose texts are as hostile as texts can be."""
 
 import dataclasses
+import html
+import io
 import json
 import re
 import unicodedata
@@ -12,13 +14,16 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from rich.console import Console
 
+from components import pages
 from components.evaluate import report
 from components.evaluate.audit import MatrixAudit
 from components.evaluate.evaluation import Answered, Chosen, Evaluation, Gate, HeldOut, Said, Score
 from components.evaluate.overlap import Match
-from components.evaluate.report import Summary, closed_by, few_words, markdown, verdict
+from components.evaluate.report import Summary, changes, closed_by, few_words, markdown, verdict
 from components.evaluate.statistics import compare
+from pipeline import terminal
 
 LONG = "x" * 5000
 HOSTILE = [
@@ -43,6 +48,7 @@ DOCUMENTATION = Path(__file__).parent.parent.parent / "docs" / "evaluation.md"
 ELEMENTS = {
     "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "strong", "em", "div", "table", "tr",
     "th", "td", "details", "summary", "bdi", "span", "figure", "figcaption", "img", "code",
+    "ul", "li",
 }  # fmt: skip
 WITHOUT_END = {"meta", "img"}
 PLAN = {
@@ -280,6 +286,63 @@ def test_page_can_be_read_by_everybody(page: Page) -> None:
     assert all(header.get("scope") in ("col", "row") for header in page.of("th"))
 
 
+def test_wide_tables_are_scrolled_without_a_mouse_and_named(page: Page) -> None:
+    wide = [attributes for attributes in page.of("div") if attributes.get("class") == "wide"]
+    assert len(wide) > 2
+    assert all(attributes["tabindex"] == "0" and attributes["role"] == "region" for attributes in wide)
+    names = [attributes["aria-label"] for attributes in wide]
+    assert all(names)
+    assert len(set(names)) == len(names)
+
+
+def test_only_cells_and_marks_keep_their_words_on_one_line() -> None:
+    rules = re.findall(r"([^{}]+)\{([^{}]*white-space: nowrap[^{}]*)\}", pages.STYLE)
+    selectors = {one.strip() for found, _ in rules for one in found.split(",")}
+    assert selectors == {".good", ".bad", "td.number", "td summary"}  # they stand in `.wide`, which scrolls by itself
+
+
+def test_page_is_told_from_other_pages_by_its_title(tmp_path: Path, folder: Path) -> None:
+    write(tmp_path, evaluation([answered(False, True)]), TRAINING | {"plan": PLAN | {"run_key": "another"}})
+    titles = [html.unescape(re.findall(r"<title>(.*)</title>", read(one).html)[0]) for one in (folder, tmp_path)]
+    assert titles == [
+        f"What the adaptation achieved: hub  <script>alert(3)</script>, run {key}"
+        for key in ("run <b>key</b>", "another")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gate", "headline"),
+    [
+        (Gate(good_enough=True, reasons=[]), "Good enough"),
+        (Gate(good_enough=False, reasons=["too few closed", "too many lost"]), "Not good enough"),
+    ],
+)
+def test_page_and_markdown_say_first_whether_it_is_good_enough_and_why(
+    tmp_path: Path, gate: Gate, headline: str
+) -> None:
+    write(tmp_path, evaluation([answered(False, True)], gate=gate))
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+    assert text.startswith(f"# What the adaptation achieved\n\n**{headline}**\n\n")
+    (items,) = re.findall(
+        rf">{headline}</p>\s*(?:<ul>(.*?)</ul>)?\s*<p>The adapted model closed 1 ", read(tmp_path).html
+    )
+    assert re.findall("<li>(.*?)</li>", items) == gate.reasons
+    assert re.findall("^- (.*)$", text, re.MULTILINE) == gate.reasons
+
+
+def test_p_value_that_is_very_small_is_nowhere_zero(tmp_path: Path) -> None:
+    summary = write(tmp_path, evaluation([answered(False, True)] * 30))
+    terminal_text = io.StringIO()
+    terminal.show(json.loads(json.dumps(dataclasses.asdict(summary))), Console(file=terminal_text, width=200))
+
+    assert "(p < 0.001)" in summary.verdict
+    assert "(p < 0.001)" in read(tmp_path).text
+    assert '<td class="number">&lt; 0.001</td>' in read(tmp_path).html
+    assert "| \\< 0.001 |" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "McNemar p < 0.001" in terminal_text.getvalue()
+
+
 def test_rows_of_a_table_have_as_many_cells_as_its_header(page: Page) -> None:
     for table in re.findall(r"<table>(.*?)</table>", page.html, re.DOTALL):
         cells = [
@@ -453,6 +516,7 @@ def test_markdown_holds_no_markup_of_others(folder: Path) -> None:
     kinds = {token.type.removesuffix("_open").removesuffix("_close") for token in tokens_of(text)}
     assert kinds == {
         "heading", "inline", "text", "paragraph", "strong", "table", "thead", "tbody", "tr", "th", "td",
+        "bullet_list", "list_item",
     }  # fmt: skip
     assert [token.tag for token in tokens_of(text) if token.type == "heading_open"] == ["h1"]
     assert not re.search(r"(?<!\\)[<\[`*_]", text.replace("**", ""))
@@ -501,7 +565,9 @@ def test_markdown_of_a_small_evaluation() -> None:
     assert text == (
         "# What the adaptation achieved\n"
         "\n"
-        f"**The adapted model {verdict(evaluation(gap))}.** Judged by the references.\n"
+        "**Good enough**\n"
+        "\n"
+        f"The adapted model {changes(evaluation(gap))}. Judged by the references.\n"
         "\n"
         "| | questions | base | adapted | closed | lost | p | difference, 95 % interval |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"

@@ -8,7 +8,15 @@ import pytest
 from scipy.stats import binom, binomtest, bootstrap
 
 from components.evaluate import statistics
-from components.evaluate.statistics import FEW_QUESTIONS, POWER, SIGNIFICANT, compare, detectable, mcnemar_p
+from components.evaluate.statistics import (
+    FEW_QUESTIONS,
+    POWER,
+    SIGNIFICANT,
+    compare,
+    detectable,
+    mcnemar_p,
+    p_value_words,
+)
 
 interval = functools.cache(statistics.interval)  # ten milliseconds each
 ANSWERS = {"kept": (True, True), "lost": (True, False), "closed": (False, True), "failed": (False, False)}
@@ -33,6 +41,14 @@ def test_p_value_is_that_of_the_exact_test() -> None:
         assert mcnemar_p(*table) == pytest.approx(float(exact_p(*table)), rel=1e-9), table
     for closed, regressed in tables[1:]:
         assert mcnemar_p(closed, regressed) == binomtest(closed, closed + regressed).pvalue
+
+
+@pytest.mark.parametrize(
+    ("p_value", "words"),
+    [(1.0, "= 1.000"), (0.015625, "= 0.016"), (0.001, "= 0.001"), (0.00099, "< 0.001"), (1e-9, "< 0.001")],
+)
+def test_p_value_in_words_is_never_zero(p_value: float, words: str) -> None:
+    assert p_value_words(p_value) == words
 
 
 @pytest.mark.parametrize(

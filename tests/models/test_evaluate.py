@@ -1,5 +1,6 @@
 """Planted truths: what is known by construction is what the evaluation says."""
 
+import json
 import math
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 
 from components import chat
 from components.evaluate import audit, evaluation, harness
@@ -20,7 +22,7 @@ from components.evaluate.likelihood import WINDOW, answer_perplexity, choose, pe
 from components.evaluate.options import EvaluationOptions
 from components.problems import Problems
 from components.train_osft.factors import decompose, frozen_rank
-from components.train_osft.samples import packs, tokenize
+from components.train_osft.samples import IGNORED, packs, tokenize
 from components.train_osft.saving import round_stochastically
 from tests.judge_server import JudgeServer, refuses, says
 from tests.tiny_model import write_tiny_model
@@ -122,6 +124,32 @@ def test_answers_in_batches_are_those_one_by_one(tiny_model: Path) -> None:
     assert len({one.text for one in together}) > 1
 
 
+@pytest.mark.parametrize("template", ["chatml", "qwen3"])
+def test_an_answer_is_the_likeliest_words_after_what_the_training_shows_before_them(
+    tmp_path: Path, template: str
+) -> None:
+    folder = write_tiny_model(tmp_path, template)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    ends = [settings["eos_token_id"], 299]
+    unlike = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 2, "do_sample": True, "top_k": 3, "temperature": 2.0}
+    more = {"min_new_tokens": 9, "suppress_tokens": [20, 30], "num_beams": 2, "eos_token_id": ends}
+    (folder / "generation_config.json").write_text(json.dumps(settings | unlike | more))
+    model, tokenizer = load(folder)
+    sample = tokenize(chat.training_row("Be brief.", "What?", "The heron.")["messages"], tokenizer)
+    tokens = sample.tokens[: next(place for place, label in enumerate(sample.labels) if label != IGNORED)]
+
+    likeliest: list[int] = []
+    with torch.no_grad():
+        while len(likeliest) < 24 and not set(ends) & set(likeliest):
+            likeliest.append(int(model(input_ids=torch.tensor([tokens + likeliest])).logits[0, -1].argmax()))
+
+    (said,) = answer(model, tokenizer, "Be brief.", ["What?"], 24, "tiny")
+    assert said.text == tokenizer.decode(likeliest, skip_special_tokens=True).strip()
+    assert said.text
+    assert said.cut == (not set(ends) & set(likeliest))
+    assert model.generation_config.eos_token_id == ends
+
+
 def test_the_chosen_statement_is_the_one_with_the_least_loss(tiny_model: Path) -> None:
     model, tokenizer = load(tiny_model)
     questions = [("What?", ["It is crimson.", "The heron.", "Twelve"]), ("Who?", ["a", "The master's sash answers."])]
@@ -146,6 +174,25 @@ def test_perplexity_is_that_of_the_whole_text_in_windows(tiny_model: Path) -> No
     mean = sum(loss * count for loss, count in losses) / sum(count for _, count in losses)
 
     assert perplexity(model, tokenizer, text, "tiny") == pytest.approx(math.exp(mean), rel=1e-4)
+
+
+def test_perplexity_begins_each_window_as_the_tokenizer_begins_a_text(tiny_model: Path) -> None:
+    model, tokenizer = load(tiny_model)
+    text = "The heron stands in the lake. " * 120
+    tokens = tokenizer(text)["input_ids"]
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    assert begin not in tokens  # though it has one
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|begin|> $A <|im_end|>", special_tokens=[("<|begin|>", begin), ("<|im_end|>", end)]
+    )
+    assert tokenizer(text)["input_ids"] == [begin, *tokens, end]
+
+    total = 0.0
+    for start in range(0, len(tokens), WINDOW - 1):
+        window = torch.tensor([[begin, *tokens[start : start + WINDOW - 1]]])
+        total += model(input_ids=window, labels=window).loss.item() * (window.shape[1] - 1)
+
+    assert perplexity(model, tokenizer, text, "tiny") == pytest.approx(math.exp(total / len(tokens)), rel=1e-4)
 
 
 # What the models of the planted pair say: question, reference, base, adapted.
@@ -334,9 +381,10 @@ def test_a_judge_model_decides_and_never_learns_who_answered(
 ) -> None:
     monkeypatch.setenv("JUDGE_API_KEY", "sk-planted-key")
     by_reference = evaluated(*pair)
-    with JudgeServer(lambda case: [says("right" if case["answer"] == "The raven." else "wrong")]) as server:
+    with JudgeServer(
+        lambda case: [says("right" if case["answer"] in ("The raven.", "It is 2.") else "wrong")]
+    ) as server:
         options = EvaluationOptions(max_answer_tokens=16, judge_url=server.url, judge_model="judge-model")
-        # The trial before any model is loaded gets "wrong", which is a verdict.
         found = evaluated(*pair, options=options)
 
     assert found.judged_by == "the model judge-model"
@@ -344,7 +392,7 @@ def test_a_judge_model_decides_and_never_learns_who_answered(
     assert not any(one.base.right for one in found.gap_answers)
     assert [one.adapted.answer for one in found.gap_answers] == [one.adapted.answer for one in by_reference.gap_answers]
     assert found.choices == by_reference.choices
-    assert len(server.requests) == 1 + len({(q, said) for q, _, *both in (*PLANTED, *OPEN) for said in both})
+    assert len(server.requests) == 2 + len({(q, said) for q, _, *both in (*PLANTED, *OPEN) for said in both})
     assert not any(word in request.user_message for request in server.requests for word in ("base", "adapted"))
     assert "sk-planted-key" not in repr(found)
 

@@ -19,7 +19,7 @@ from benchmarks.tables import measured_memory
 from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
 from components.plan_training.core import TrainingPlan, plan_training, volume_bytes, what_fits
-from components.plan_training.memory import GIB, plan_memory
+from components.plan_training.memory import plan_memory
 from components.problems import Problems
 from components.snapshot_model.core import snapshot_model
 from components.storage import read_json
@@ -29,6 +29,7 @@ from components.train_osft.loss import PackLoss
 from components.train_osft.optimizer import Optimizer
 from components.train_osft.options import TrainingOptions
 from components.train_osft.samples import Sample, packs
+from components.workspace import GIB
 from tests.tiny_model import write_tiny_model
 
 

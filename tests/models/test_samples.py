@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from components import chat
 from components.problems import Problems
-from components.train_osft.samples import IGNORED, Sample, packing, packs, tokenize, tokenize_rows
-from tests.tiny_model import TEMPLATES, write_tiny_model, write_tokenizer
+from components.train_osft.samples import IGNORED, Sample, packing, packs, render, tokenize, tokenize_rows
+from tests.tiny_model import CHATML, TEMPLATES, write_tiny_model, write_tokenizer
 
 
 def conversation(*words: str, system: str = "") -> list[chat.Message]:
@@ -34,14 +34,14 @@ CONVERSATIONS = [
 LIKE_STOCK = ["chatml", "qwen2.5", "qwen3", "llama3", "granite3"]
 SPACED = conversation(" Twice? ", "  Twice.\n")
 TWO = conversation("First?", "One.", "Second?", "Two.")
-THOUGHT = "<think>\nHm.\n</think>\n\n"
+THOUGHT, EMPTY_THOUGHT = "<think>\nHm.\n</think>\n\n", "<think>\n\n</think>\n\n"
 # What the stock backend does differently, each time wrongly, and what is right: template, conversation, what is learnt.
 UNLIKE_STOCK: list[tuple[str, list[chat.Message], list[str]]] = [
     # It does not trim, so that it learns another text than the model will see.
     ("llama3", SPACED, ["Twice.<|eot_id|>"]),
-    # It fails at answers that begin with thinking. What the template does not show is not learnt.
-    ("qwen3", conversation("Q?", f"{THOUGHT}A."), [f"{THOUGHT}A.<|im_end|>"]),
-    ("qwen3", conversation("Q?", f"{THOUGHT}A.", "R?", f"{THOUGHT}B."), ["A.<|im_end|>", f"{THOUGHT}B.<|im_end|>"]),
+    # It fails at answers that begin with thinking. What the template does not show is not learnt, nor is an empty
+    # thinking that the model is asked with.
+    ("qwen3", conversation("Q?", f"{EMPTY_THOUGHT}A."), ["A.<|im_end|>"]),
     ("qwen3", conversation("Q?", f"{THOUGHT}A.", "R?", "B."), ["A.<|im_end|>", "B.<|im_end|>"]),
     # It teaches no end of a turn that is not the tokenizer's end of sequence.
     ("phi3", TWO, ["One.<|end|>", "Two.<|end|>\n<|endoftext|>"]),
@@ -144,10 +144,34 @@ def test_tokens_are_what_the_template_shows_and_begin_with_what_the_model_is_ask
 
     for messages in (SPACED, TWO, conversation("Q?", f"{THOUGHT}A.", "R?", "B.")):
         sample = tokenize(messages, tokenizer)
-        asked = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
+        prompt = render(messages[:-1], tokenizer, add_generation_prompt=True)
+        asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
 
         assert sample.tokens == tokenizer.apply_chat_template(messages, return_dict=False)
         assert sample.tokens[: len(asked)] == asked
+        labels = sample.labels[len(asked) :]
+        answer = next(place for place, label in enumerate(labels) if label != IGNORED)
+        assert not tokenizer.decode(sample.tokens[len(asked) :][:answer]).strip()  # learnt from where it is asked
+
+
+@pytest.mark.parametrize(
+    ("template", "asked"),
+    [
+        ("qwen3", f"<|im_start|>user\nQ?<|im_end|>\n<|im_start|>assistant\n{EMPTY_THOUGHT}"),
+        ("chatml", "<|im_start|>user\nQ?<|im_end|>\n<|im_start|>assistant\n"),  # knows no such switch
+        (
+            "granite3.2",
+            "<|start_of_role|>user<|end_of_role|>Q?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+        ),
+    ],
+)
+def test_a_model_is_asked_for_no_thinking(
+    tokenizer_of: Callable[[str], PreTrainedTokenizerBase], template: str, asked: str
+) -> None:
+    prompt = render(conversation("Q?", system="s"), tokenizer_of(template), add_generation_prompt=True)
+
+    assert prompt.endswith(asked)
+    assert "Think first" not in prompt
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -171,6 +195,9 @@ OTHERWISE_ASKED = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: <think>\n{% endif %}"
 )
+THINKING = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif").replace(
+    "{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}"
+)
 CHANGED = "leaves out or changes words"
 DIFFERENTLY = "shows what precedes the answer differently"
 
@@ -181,6 +208,7 @@ DIFFERENTLY = "shows what precedes the answer differently"
         ("gemma", None, "Be brief.", "refuses the conversation: No system role"),
         ("mistral", None, "Be brief.", DIFFERENTLY),  # the system message would be lost unnoticed
         ("chatml", OTHERWISE_ASKED, "", DIFFERENTLY),
+        ("chatml", THINKING, "", "puts '</think>' between what the model is asked and the answer"),
         ("chatml", FORGETFUL, "", CHANGED),
         ("chatml", SHOUTING, "", CHANGED),
         ("chatml", REPEATING, "", CHANGED),
@@ -203,6 +231,38 @@ def test_a_template_that_does_not_show_the_rows_is_refused_and_the_rows_named(
     assert "row 1 is no chat row" in no_row.what
     assert refused.where.startswith("data.jsonl, row 2, 3; chat_template in ")
     assert "system_prompt" in refused.remedy
+
+
+# Shows thinking, also an empty one, in all turns.
+ALWAYS_SHOWN = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% set parts = m.content.split('</think>') %}"
+    "{% if m.role == 'assistant' %}<think>\n{{ parts[0].split('<think>')[-1].strip() if parts[1:] }}"
+    "\n</think>\n\n{% endif %}{{ parts[-1].strip() }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n\n</think>\n\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "messages", "said"),
+    [
+        (None, conversation("Q?", f"{THOUGHT}A."), DIFFERENTLY),
+        (None, conversation("Q?", f"{THOUGHT}A.", "R?", f"{THOUGHT}B."), DIFFERENTLY),
+        (ALWAYS_SHOWN, conversation("Q?", f"{THOUGHT}A.", "R?", "B."), CHANGED),
+    ],
+)
+def test_thinking_that_the_model_is_not_asked_for_is_refused(
+    tokenizer_of: Callable[[str], PreTrainedTokenizerBase],
+    text: str | None,
+    messages: list[chat.Message],
+    said: str,
+) -> None:
+    tokenizer = tokenizer_of("qwen3")
+    tokenizer.chat_template = text or tokenizer.chat_template
+
+    with pytest.raises(Problems, match=said) as caught:
+        tokenize(messages, tokenizer)
+
+    assert "thinking is switched off" in caught.value.problems[0].remedy
 
 
 def test_packed_samples_do_not_see_each_other(tiny_model: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from components import chat
+from components.snapshot_model.model_folder import INDEX
 from components.train_osft import loop, saving
 from components.train_osft.factors import factored_layers
 from components.train_osft.loading import load
@@ -20,7 +21,7 @@ from components.train_osft.loss import PackLoss
 from components.train_osft.optimizer import Optimizer
 from components.train_osft.options import TrainingOptions
 from components.train_osft.samples import tokenize
-from components.train_osft.saving import INDEX, round_stochastically, save
+from components.train_osft.saving import round_stochastically, save
 from components.workspace import SNAPSHOT_MANIFEST
 from tests.tiny_model import write_tiny_model
 

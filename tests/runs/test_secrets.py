@@ -17,7 +17,7 @@ from tests import s3_server
 from tests.certificates import write_certificate
 from tests.compiled_step import run_compiled
 from tests.hub_server import HubServer, Repository
-from tests.judge_server import KEY_SENT, JudgeServer, refuses, says
+from tests.judge_server import KEY_SENT, JudgeServer, Reply, refuses, says
 from tests.registry_server import RegistryServer
 from tests.runs.test_run import DATA, GAPS, RETENTION
 from tests.webhook_server import SECRET, WebhookServer
@@ -148,13 +148,15 @@ def repository(tiny_model: Path) -> Repository:
 def test_whole_run_that_uses_the_secrets_leaves_none_behind(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, repository: Repository
 ) -> None:
+    def talkative(case: dict[str, str]) -> list[Reply]:
+        return [says("wrong" if case["answer"] == "It is 3." else "right", f"You sent me {KEY_SENT}.")]
+
     cluster = tmp_path_factory.mktemp("cluster")  # what a pod has, and no run writes
     certificate, token = write_certificate(cluster / "server.pem"), cluster / "token"
     token.write_text(POD_TOKEN, encoding="utf-8")
-    talkative = says("right", f"You sent me {KEY_SENT}.")
     with (
         HubServer({NAME: repository}) as hub,
-        JudgeServer(lambda _: [talkative]) as judge,
+        JudgeServer(talkative) as judge,
         s3_server.running() as store,
         RegistryServer(certificate=certificate) as registry,
         WebhookServer() as webhook,
