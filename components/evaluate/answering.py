@@ -28,12 +28,15 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """A model ready to answer: on the GPU in its files' number format, on the CPU in float32."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     on_gpu = torch.cuda.is_available()
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto" if on_gpu else torch.float32, device_map="cuda" if on_gpu else "cpu"
+        folder,
+        dtype="auto" if on_gpu else torch.float32,
+        device_map="cuda" if on_gpu else "cpu",
+        trust_remote_code=False,
     )
     return model.eval(), tokenizer
 
