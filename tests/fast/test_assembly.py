@@ -1,7 +1,6 @@
 """Several make the same snapshot at the same moment, on a volume whose locks do not work."""
 
 import fcntl
-import json
 import random
 import threading
 import time
@@ -14,17 +13,11 @@ from components.snapshot_model.assembly import assemble
 from components.snapshot_model.source import Source, Stated, Unreachable
 from components.workspace import snapshot_folder
 from tests.hub_server import sha256
+from tests.model_files import SMALL, shards
 
 COMMIT = "0" * 40
 PODS, ROUNDS = 3, 20
-SHARDS = {f"model-0000{number}-of-00002.safetensors": random.Random(number).randbytes(300_001) for number in (1, 2)}
-CONTENTS = {
-    **SHARDS,
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-    "model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode(),
-}
+CONTENTS = {**SMALL, **shards(random.Random(1).randbytes(300_001))}
 FILES = {name: Stated(size=len(content), digest=sha256(content)) for name, content in CONTENTS.items()}
 
 

@@ -11,10 +11,11 @@ from components.snapshot_model.model_folder import (
     weight_files,
 )
 from tests.fast.conftest import only_problem_of, problems_of
+from tests.model_files import CONFIG, EMBEDDING, LAYER, SMALL, TOKENIZER, shards, weights, write
 
 GOOD = {
-    "config.json": {"model_type": "llama"},
-    "tokenizer.json": {},
+    "config.json": CONFIG,
+    "tokenizer.json": TOKENIZER,
     "tokenizer_config.json": {"chat_template": "{{ messages }}"},
     "model.safetensors": "weights",
 }
@@ -42,8 +43,8 @@ def check(files):
         {**without("tokenizer.json"), "tokenizer.model": "sentencepiece"},
         {**without("tokenizer.json"), "vocab.json": {}, "merges.txt": ""},
         {**REST, **SHARDS, "model.safetensors.index.json": INDEX},
-        {**GOOD, "config.json": {"model_type": "granite", "num_experts": 1, "num_local_experts": None}},
-        *({**GOOD, "config.json": {"model_type": model_type}} for model_type in TRAINABLE_TYPES),
+        {**GOOD, "config.json": CONFIG | {"model_type": "granite", "num_experts": 1, "num_local_experts": None}},
+        *({**GOOD, "config.json": CONFIG | {"model_type": model_type}} for model_type in TRAINABLE_TYPES),
     ],
 )
 def test_complete_model_is_accepted(files):
@@ -136,7 +137,7 @@ def test_broken_json_is_named(name, content):
 
 
 def test_all_that_is_wrong_is_named_at_once():
-    files = {"config.json": {"model_type": "mamba"}, "tokenizer.json": {}, "model.safetensors.index.json": INDEX}
+    files = {"config.json": {"model_type": "mamba"}, "tokenizer.json": TOKENIZER, "model.safetensors.index.json": INDEX}
     assert [problem.what.split(":")[0] for problem in problems_of(check, files)] == [
         "the model lacks a chat template (chat_template.jinja or chat_template in tokenizer_config.json), "
         "weights (*.safetensors)",
@@ -200,8 +201,7 @@ def test_one_file_of_weights_goes_before_an_index():
 
 
 def test_folder_is_checked_by_its_files_only(tmp_path):
-    for name, content in GOOD.items():
-        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    write(tmp_path, {**SMALL, "model.safetensors": weights()})
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     (tmp_path / "folder.safetensors").mkdir()
     assert check_model_folder(tmp_path) == sorted(GOOD)

@@ -12,14 +12,11 @@ from components.storage import read_json
 from tests.fast.conftest import files_below, only_problem_of
 from tests.hub_client import Client
 from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository, git_blob_id, sha256
+from tests.model_files import SMALL, shards, weights
 
-FILES = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "tokenizer_config.json": b'{"chat_template": "{{ messages }}"}',
-    "model.safetensors": bytes(range(256)) * 40,
-}
-WEIGHTS = FILES["model.safetensors"]
+WEIGHTS = weights(bytes(range(256)) * 40)
+FILES = {**SMALL, "model.safetensors": WEIGHTS}
+SPLIT = {**SMALL, **shards()}
 REPOSITORY = {
     **FILES,
     "pytorch_model.bin": b"pickle" * 100,
@@ -60,7 +57,7 @@ def hub():
             "org/broken": Repository(files=REPOSITORY, faults=(Fault(status=500, times=ALWAYS),)),
             "org/damaged": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\xff" + WEIGHTS[1:]),)),
             "org/damaged-config": Repository(
-                files=REPOSITORY, faults=(spoilt("config.json", b'{"model_type": "lIama"}'),)
+                files=REPOSITORY, faults=(spoilt("config.json", FILES["config.json"].replace(b"llama", b"lIama")),)
             ),
             "org/short": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\0" * 100),)),
             "org/no-template": Repository(files={**REPOSITORY, "tokenizer_config.json": b"{}"}),
@@ -68,8 +65,7 @@ def hub():
             "org/consolidated": Repository(
                 files={
                     **{name: content for name, content in REPOSITORY.items() if name != "model.safetensors"},
-                    "model-00001-of-00001.safetensors": WEIGHTS,
-                    "model.safetensors.index.json": b'{"weight_map": {"a": "model-00001-of-00001.safetensors"}}',
+                    **SPLIT,
                     "consolidated.safetensors": WEIGHTS,
                 }
             ),
@@ -131,9 +127,8 @@ def test_complete_commit_needs_no_hub(hub, client, tmp_path):
 
 def test_only_the_weights_that_the_index_names_are_downloaded(hub, client, tmp_path):
     report = client.snapshot("org/consolidated", tmp_path)
-    names = {*FILES, "model-00001-of-00001.safetensors", "model.safetensors.index.json"} - {"model.safetensors"}
-    assert {path.name for path in Path(report["path"]).iterdir()} == {*names, "snapshot.json"}
-    assert hub.sent_files("org/consolidated") == sorted(names)
+    assert {path.name for path in Path(report["path"]).iterdir()} == {*SPLIT, "snapshot.json"}
+    assert hub.sent_files("org/consolidated") == sorted(SPLIT)
 
 
 def test_licence_and_base_model_are_in_the_snapshot_and_in_the_report_and_bounded(client, tmp_path):
@@ -389,15 +384,21 @@ def test_same_content_is_copied_once(folder, tmp_path):
     assert (first.path / "snapshot.json").stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_changed_content_is_another_commit_and_the_old_one_stays(folder, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", weights(b"other")),
+        *((name, SMALL[name] + b" ") for name in ("config.json", "tokenizer.json")),
+    ],
+)
+def test_changed_content_is_another_commit_and_the_old_one_stays(folder, tmp_path, name, content):
     first = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
-    (folder / name).write_bytes(FILES[name] + b" ")
+    (folder / name).write_bytes(content)
     second = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     assert second.commit != first.commit
     assert not second.reused
     assert (first.path / name).read_bytes() == FILES[name]
-    assert (second.path / name).read_bytes() == FILES[name] + b" "
+    assert (second.path / name).read_bytes() == content
 
 
 def test_snapshot_does_not_change_with_its_source(folder, tmp_path):

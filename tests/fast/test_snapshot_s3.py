@@ -11,14 +11,11 @@ from components.snapshot_model.verification import verify
 from components.storage import read_json
 from components.workspace import snapshot_folder
 from tests.fast.conftest import files_below, only_problem_of, problems_of
+from tests.model_files import SMALL, weights
 
-WEIGHTS = bytes(range(256)) * 40_000  # several pieces
-FILES = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-    "model.safetensors": WEIGHTS,
-}
+WEIGHTS = weights(bytes(range(256)) * 40_000)  # several pieces
+FILES = {**SMALL, "model.safetensors": WEIGHTS}
+OTHER_TOKENIZER = SMALL["tokenizer.json"] + b" "
 OTHERS = {
     "README.md": b"---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A model",
     "pytorch_model.bin": b"pickle",
@@ -68,11 +65,11 @@ def test_same_state_is_brought_once_and_another_state_beside_it(bucket, tmp_path
     first = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path)
     bucket.put_object(Key="team/my-model/README.md", Body=b"does not belong to the model")
     assert snapshot_model(model=ADDRESS, revision="", workspace=tmp_path).reused
-    bucket.put_object(Key="team/my-model/tokenizer.json", Body=b"[]")
+    bucket.put_object(Key="team/my-model/tokenizer.json", Body=OTHER_TOKENIZER)
     second = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path)
     assert second.commit != first.commit
-    assert (first.path / "tokenizer.json").read_bytes() == b"{}"
-    assert (second.path / "tokenizer.json").read_bytes() == b"[]"
+    assert (first.path / "tokenizer.json").read_bytes() == SMALL["tokenizer.json"]
+    assert (second.path / "tokenizer.json").read_bytes() == OTHER_TOKENIZER
 
 
 def test_broken_file_is_fetched_again_alone(bucket, tmp_path):

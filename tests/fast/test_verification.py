@@ -10,13 +10,9 @@ from components.snapshot_model.verification import verify
 from tests.fast.conftest import files_below, only_problem_of, problems_of
 from tests.hub_client import Client
 from tests.hub_server import HubServer, Repository
+from tests.model_files import SMALL, weights, write
 
-FILES = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-    "model.safetensors": bytes(range(256)) * 9000,
-}
+FILES = {**SMALL, "model.safetensors": weights(bytes(range(256)) * 9000)}
 
 
 def flip(path: Path) -> None:
@@ -41,11 +37,7 @@ DAMAGES = {flip: "has another content", cut: "bytes instead of", remove: "is mis
 
 @pytest.fixture
 def source(tmp_path):
-    folder = tmp_path / "my-model"
-    folder.mkdir()
-    for name, content in FILES.items():
-        (folder / name).write_bytes(content)
-    return folder
+    return write(tmp_path / "my-model", FILES)
 
 
 @pytest.fixture
@@ -81,7 +73,7 @@ def test_every_broken_file_is_found_and_repaired_alone(snapshot, damage, name):
 
 
 def test_all_that_is_broken_is_named_at_once(snapshot, tmp_path, source):
-    (source / "config.json").write_bytes(b'{"model_type": "granite"}')
+    (source / "config.json").write_bytes(FILES["config.json"].replace(b"llama", b"granite"))
     other = snapshot_model(model=str(source), revision="", workspace=tmp_path / "workspace").path
     flip(snapshot / "model.safetensors")
     remove(snapshot / "tokenizer.json")
@@ -106,7 +98,7 @@ def test_file_whose_source_is_gone_is_named_with_the_reason(snapshot, source):
 
 def test_source_in_another_state_repairs_nothing(snapshot, source):
     flip(snapshot / "model.safetensors")
-    (source / "tokenizer.json").write_bytes(b"[]")
+    (source / "tokenizer.json").write_bytes(FILES["tokenizer.json"] + b" ")
     before = (snapshot / "model.safetensors").read_bytes()
     broken, reason = problems_of(verify, snapshot, repair=True)
     assert broken.what == "model.safetensors has another content"
