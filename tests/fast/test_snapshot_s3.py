@@ -120,3 +120,32 @@ def test_model_that_is_not_there_is_one_clear_error(bucket, tmp_path, address, w
 )
 def test_folder_is_named_after_the_last_part_of_the_address(address, name):
     assert s3.folder_name(address) == name
+
+
+def upload_in_parts(bucket):
+    upload = bucket.Object("team/my-model/model.safetensors").initiate_multipart_upload()
+    half = 6 << 20
+    parts = [upload.Part(number).upload(Body=body) for number, body in ((1, WEIGHTS[:half]), (2, WEIGHTS[half:]))]
+    listed = [{"PartNumber": number, "ETag": part["ETag"]} for number, part in enumerate(parts, 1)]
+    upload.complete(MultipartUpload={"Parts": listed})
+
+
+def encrypt(bucket):
+    key = "team/my-model/model.safetensors"
+    bucket.put_object(Key=key, Body=WEIGHTS, ServerSideEncryption="aws:kms", SSEKMSKeyId="key")
+
+
+@pytest.mark.parametrize(
+    ("upload", "can_compare"), [(lambda bucket: None, True), (upload_in_parts, False), (encrypt, False)]
+)
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_leftover_of_other_bytes_never_counts(bucket, tmp_path, upload, can_compare, share):
+    upload(bucket)
+    source = s3.open_s3(ADDRESS)
+    assert bool(source.files["model.safetensors"].digest) is can_compare
+    final = snapshot_folder(tmp_path, "s3/my-model", source.commit)
+    partial = final.parent / f".partial-{source.commit}"
+    partial.mkdir(parents=True)
+    (partial / "model.safetensors").write_bytes(bytes(int(share * len(WEIGHTS))))
+    assemble(tmp_path, final, source)
+    assert (final / "model.safetensors").read_bytes() == WEIGHTS
