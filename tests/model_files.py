@@ -29,13 +29,12 @@ def weights(filling: bytes = b"") -> bytes:
     return save({EMBEDDING: embedding, LAYER: layer, "filling": numpy.frombuffer(filling, "uint8")})
 
 
-def shards(filling: bytes = b"") -> dict[str, bytes]:
-    """The same weights in two files, and their index."""
-    first, second = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
-    tensors = {
-        first: {EMBEDDING: numpy.zeros((3, 2), "float32"), "filling.1": numpy.frombuffer(filling, "uint8")},
-        second: {LAYER: numpy.ones((4, 2), "float32"), "filling.2": numpy.frombuffer(filling[::-1], "uint8")},
-    }
+def shards(filling: bytes = b"", count: int = 2) -> dict[str, bytes]:
+    """The same weights in several files, each with the filling, and their index."""
+    names = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+    tensors = {name: {f"filling.{name}": numpy.frombuffer(filling, "uint8")} for name in names}
+    tensors[names[0]][EMBEDDING] = numpy.zeros((3, 2), "float32")
+    tensors[names[-1]][LAYER] = numpy.ones((4, 2), "float32")
     index = {"weight_map": {name: file for file, named in tensors.items() for name in named}}
     return {
         **{file: save(named) for file, named in tensors.items()},
