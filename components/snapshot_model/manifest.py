@@ -53,7 +53,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     if (
         not all(isinstance(text, str) for text in texts)
         or not isinstance(card, dict)
-        or not all(is_plain_name(name) and SHA256.fullmatch(digest) for name, _, digest in described)
+        or not all(
+            is_plain_name(name) and name != SNAPSHOT_MANIFEST and SHA256.fullmatch(digest)
+            for name, _, digest in described
+        )
         or not all(type(size) is int and size >= 0 for _, size, _ in described)
         or not described
         or commit != folder.name

@@ -79,7 +79,7 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
         if name not in names:
             return {}
         try:
-            value = json.loads(read(name))
+            value = json.loads(read(name).decode())  # as those who use it read it
         except (ValueError, RecursionError) as error:
             checks.add(
                 f"{name} is no JSON: {error}",

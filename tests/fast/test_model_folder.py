@@ -255,6 +255,11 @@ def test_tokenizer_that_brings_code_is_refused(changes):
     assert found.where == "org/name at 0123/tokenizer_config.json"
 
 
+def test_configuration_in_another_encoding_is_named(tmp_path):
+    files = {**SMALL, "config.json": json.dumps(CONFIG).encode("utf-16"), "model.safetensors": weights()}
+    assert "config.json is no JSON" in problems_of(check_model_folder, write(tmp_path, files))[0].what
+
+
 def test_code_that_a_configuration_brings_is_not_needed():
     check({**GOOD, "config.json": CONFIG | {"auto_map": {"AutoConfig": "own.Config"}}})
 

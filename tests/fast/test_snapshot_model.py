@@ -179,6 +179,7 @@ FALSE_MANIFESTS = {
     "no-name": lambda text: text.replace("config.json", "", 1),
     "hidden": lambda text: text.replace("config.json", ".config.json", 1),
     "other-folder": lambda text: text.replace("config.json", "a/config.json", 1),
+    "itself": lambda text: text.replace("config.json", "snapshot.json", 1),
     "name-number": lambda text: text.replace('"config.json"', "7", 1),
     "other-commit": lambda text: text.replace(COMMIT, "f" * 40),
     "no-commit": lambda text: text.replace("commit", "comit"),
