@@ -8,7 +8,6 @@ Faults: the bytes of files that the hub sent, as a share of the model's, for eac
 python -m benchmarks.snapshots WORK_FOLDER
 """
 
-import json
 import os
 import shutil
 import statistics
@@ -27,16 +26,12 @@ from components.snapshot_model.verification import verify
 from tests.fast.test_snapshot_faults import PASSING, SPLIT
 from tests.hub_client import Client
 from tests.hub_server import HubServer, Repository
+from tests.model_files import SMALL, shards
 
 FILES, FILE_BYTES = 4, 1 << 30
 DOWNLOAD_FILE_BYTES = 1 << 28
 ROUNDS = 3
 KILLS = 20
-SMALL = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-}
 
 # Without the start of Python, in a process of its own: a hub's address is read when its client is imported.
 OURS = """
@@ -67,10 +62,7 @@ def main() -> None:
 
 
 def model_files(file_bytes: int) -> dict[str, bytes]:
-    names = [f"model-{number:05d}-of-{FILES:05d}.safetensors" for number in range(1, FILES + 1)]
-    index = json.dumps({"weight_map": dict(zip("abcd", names, strict=True))}).encode()
-    block = os.urandom(1 << 20)
-    return {**SMALL, "model.safetensors.index.json": index, **{name: block * (file_bytes >> 20) for name in names}}
+    return {**SMALL, **shards(os.urandom(1 << 20) * (file_bytes >> 20), FILES)}
 
 
 def verifying(work: Path) -> dict[str, Any]:

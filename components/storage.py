@@ -110,6 +110,14 @@ def make_folders(folder: Path) -> None:
             path.chmod(FOLDER_MODE)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link and not what it points at."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def _beside(path: Path) -> Path:
     return path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:12]}"
 

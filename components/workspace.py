@@ -9,6 +9,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SUMMARY = "summary.json"
 PUBLISHED = "published.json"
 STEP_RECORDS = "pipeline-runs"
 GIB = 2**30
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def model_folder(workspace: Path, name: str) -> Path:
@@ -30,6 +32,7 @@ def model_folder(workspace: Path, name: str) -> Path:
 
 def snapshot_folder(workspace: Path, name: str, commit: str) -> Path:
     """Where a base model lies."""
+    assert COMMIT.fullmatch(commit), commit  # it comes from elsewhere, and nothing else may become a part of a path
     return model_folder(workspace, name) / commit
 
 

@@ -273,6 +273,8 @@ def verify(
         typer.echo(f"good: {found.path}, {size}")
         for name in found.repaired:
             typer.echo(f"repaired: {found.path / name}")
+        for name in found.removed:
+            typer.echo(f"removed: {found.path / name}")
 
 
 @app.callback(invoke_without_command=True)

@@ -43,7 +43,7 @@ class Fault:
     code: str = ""
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     content: bytes | None = None
-    """Sent in place of the right content."""
+    """Sent in place of the right content, or description."""
     cut_at: float = 1.0
     """The share of the file after which the connection breaks."""
     stalls_at: float = 1.0
@@ -183,6 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {parts['revision']}")
         if file and repository.gated:
             return self._refuse(403, "GatedRepo", "Access to this model is restricted")
+        if not file and fault and fault.content is not None:
+            return self._send(200, fault.content, {"Content-Type": "application/json"})
         if file:
             return self._send_file(repository, name, file, start, fault or Fault())
         if parts["kind"] == "tree":

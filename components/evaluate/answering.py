@@ -29,12 +29,15 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """A model ready to answer greedily: on the GPU in its files' number format, on the CPU in float32."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     on_gpu = torch.cuda.is_available()
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto" if on_gpu else torch.float32, device_map="cuda" if on_gpu else "cpu"
+        folder,
+        dtype="auto" if on_gpu else torch.float32,
+        device_map="cuda" if on_gpu else "cpu",
+        trust_remote_code=False,
     )
     # Many models bring penalties of repetition and the like, which change what is said greedily, too. `generate` takes
     # from here whatever it is not told, so this is where they must go.

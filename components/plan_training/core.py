@@ -126,7 +126,7 @@ def plan_training(
         parsed = parsed.on("cuda" if gpu_memory_gib else "cpu")
     rows = read_jsonl(dataset / "train.jsonl")
     progress.say(f"counting the tokens of {len(rows)} samples")
-    tokenizer = AutoTokenizer.from_pretrained(snapshot)
+    tokenizer = AutoTokenizer.from_pretrained(snapshot, trust_remote_code=False)
     lengths: list[int] = []
     loss_free: list[int] = []
     with checks.collecting():

@@ -15,7 +15,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from components import progress
@@ -24,7 +24,8 @@ from components.snapshot_model.fetching import fetch_files, size_of, total_bytes
 from components.snapshot_model.manifest import Manifest, is_complete, read_manifest, write_manifest, wrong_sizes
 from components.snapshot_model.model_folder import check_model_files, likely_weights, small_files, weight_names
 from components.snapshot_model.source import Source, Stated
-from components.storage import FILE_MODE, FOLDER_MODE, TEMPORARY, flush, make_folders, publish_whole
+from components.snapshot_model.weights import check_weights
+from components.storage import FILE_MODE, FOLDER_MODE, TEMPORARY, flush, make_folders, publish_whole, remove
 from components.workspace import SNAPSHOT_MANIFEST, check_workspace, folder_bytes
 
 PARTIAL, LOCK = ".partial-", ".lock-"
@@ -47,6 +48,10 @@ class Assembled:
         return max(0, self.manifest.bytes - self.fetched_bytes)
 
 
+class FalseManifest(Exception):
+    """A snapshot.json that says something else than the source in the same state."""
+
+
 def assemble(workspace: Path, final: Path, source: Source) -> Assembled:
     """Have a complete snapshot under its name, whoever makes it.
 
@@ -67,7 +72,11 @@ def assemble(workspace: Path, final: Path, source: Source) -> Assembled:
             with contextlib.suppress(FileNotFoundError):  # published or cleared away by another: look again
                 found = read_manifest(final)
                 if found:
-                    fetched_bytes += mend(final, found, wrong_sizes(final, found), source)
+                    try:
+                        fetched_bytes += mend(final, found, wrong_sizes(final, found), source)
+                    except FalseManifest:
+                        with writing(final):
+                            (final / SNAPSHOT_MANIFEST).unlink()
                 else:
                     fetched_bytes += _make(workspace, final, partial, source)
     raise problem(
@@ -82,14 +91,27 @@ def mend(folder: Path, manifest: Manifest, broken: dict[str, str], source: Sourc
     """Fetch a snapshot's broken files again, and nothing else; gives the bytes received.
 
     Readers of a file that is replaced keep the one that they opened.
+
+    Raises:
+        Problems: when they cannot be had.
+        FalseManifest: when the source has no such files, or other ones; the folder is as it was.
     """
+    if broken.keys() - source.files.keys():
+        raise FalseManifest
     for name, reason in broken.items():
         progress.say(f"{folder / name} {reason}: fetched again")
     partial = folder.parent / f"{PARTIAL}{folder.name}"
     with writing(partial):
         make_folders(partial)
-    fetched = fetch_files(partial, {name: manifest.files[name] for name in broken}, source)
+        _keep_files(partial.iterdir())
+    # What the source says goes first: the manifest may be what is damaged.
+    wanted = {name: source.files[name] if source.files[name].digest else manifest.files[name] for name in broken}
+    fetched = fetch_files(partial, wanted, source)
+    if any(fetched.files[name] != manifest.files[name] for name in broken):
+        shutil.rmtree(partial, ignore_errors=True)
+        raise FalseManifest
     with writing(folder):
+        _keep_files(folder / name for name in broken)
         for name in broken:
             (partial / name).replace(folder / name)
         flush(folder)
@@ -101,11 +123,11 @@ def clear_abandoned(models: Path) -> None:
     """Remove downloads that nobody has gone on with for a week, of any model."""
     for left in [path for prefix in (PARTIAL, LOCK, TEMPORARY) for path in models.glob(f"*/{prefix}*")]:
         with contextlib.suppress(OSError):
-            inside = left.iterdir() if left.is_dir() else ()
-            newest = max(path.stat().st_mtime for path in (left, *inside))
+            inside = left.iterdir() if left.is_dir() and not left.is_symlink() else ()
+            newest = max(path.lstat().st_mtime for path in (left, *inside))
             if time.time() - newest > ABANDONED_SECONDS:
                 progress.say(f"removing what nobody has gone on with for a week: {left}")
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                remove(left)
 
 
 def _make(workspace: Path, final: Path, partial: Path, source: Source) -> int:
@@ -120,6 +142,7 @@ def _make(workspace: Path, final: Path, partial: Path, source: Source) -> int:
         make_folders(final.parent)
         _adopt(final, partial)
         make_folders(partial)
+        _keep_files(partial.iterdir())
     first = fetch_files(partial, small, source)
     try:
         check_model_files(source.files, read, source.where)
@@ -129,6 +152,11 @@ def _make(workspace: Path, final: Path, partial: Path, source: Source) -> int:
     weights = {name: source.files[name] for name in weight_names(source.files, read)}
     _check_room(workspace, partial, {**small, **weights})
     second = fetch_files(partial, weights, source)
+    try:
+        check_weights(partial, list(weights), source.where)
+    except Problems:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     files = {**first.files, **second.files}
     manifest = Manifest(
         source=source.name,
@@ -141,7 +169,7 @@ def _make(workspace: Path, final: Path, partial: Path, source: Source) -> int:
     with writing(partial):
         for path in partial.iterdir():
             if path.name not in (*files, SNAPSHOT_MANIFEST):  # of an attempt before, or of the folder that was adopted
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove(path)
         write_manifest(partial, manifest)
         with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
             partial.chmod(FOLDER_MODE)
@@ -170,6 +198,14 @@ def _adopt(final: Path, partial: Path) -> None:
             remedy="remove it, then run again",
         )
     final.rename(partial)
+
+
+def _keep_files(paths: Iterable[Path]) -> None:
+    """Remove links, through which something else would be written, and folders, which stand in a file's place."""
+    for path in paths:
+        if path.is_symlink() or not path.is_file():
+            with contextlib.suppress(FileNotFoundError):  # it is not there, or another does the same
+                remove(path)
 
 
 def _lock_file(final: Path) -> Path:

@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+import os
 import re
 import time
 from pathlib import Path
@@ -27,12 +28,12 @@ from components.snapshot_model.manifest import (
     wrong_sizes,
 )
 from components.snapshot_model.source import Source, Unreachable
-from components.workspace import model_folder, snapshot_folder
+from components.workspace import COMMIT, model_folder, snapshot_folder
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-COMMIT = re.compile(r"[0-9a-f]{40}")
 S3_SCHEME = "s3://"
 LOCAL_ORG, S3_ORG = "local", "s3"  # a folder's snapshot is kept as local/<folder name>
+LONGEST_NAME = 60  # characters of that name, of up to four bytes each: a name of a file has 255
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def local_folder(model: str) -> Path | None:
     """
     if model.startswith(S3_SCHEME):
         return None
-    if model.startswith(("/", "./", "../", "~")) or (model and Path(model).is_dir()):
+    if model.startswith(("/", "./", "../", "~")) or (model and os.path.isdir(model)):
         return Path(model).expanduser().resolve()
     if not HUB_NAME.fullmatch(model):
         raise problem(
@@ -94,10 +95,10 @@ def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotRep
     clear_abandoned(workspace / "models")
     is_current = True
     if model.startswith(S3_SCHEME):
-        name = f"{S3_ORG}/{s3.folder_name(model)}"
+        name = f"{S3_ORG}/{s3.folder_name(model)[:LONGEST_NAME]}"
         final, assembled = _assembled(workspace, name, s3.open_s3(model))
     elif folder := local_folder(model):
-        final, assembled = _assembled(workspace, f"{LOCAL_ORG}/{folder.name}", local.open_folder(folder))
+        final, assembled = _assembled(workspace, f"{LOCAL_ORG}/{folder.name[:LONGEST_NAME]}", local.open_folder(folder))
     else:
         final, assembled, is_current = _from_hub(workspace, model, revision)
     report = SnapshotReport(

@@ -27,7 +27,7 @@ LEAST_BYTES = (
     1 << 20
 )  # that count as progress, or a twentieth of a smaller file: a source that trickles is given up, too
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-GIT_DIGITS = 40
+GIT_DIGITS, MD5_DIGITS = 40, 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,11 +47,14 @@ class _Stopped(Exception):
 def fetch_files(folder: Path, wanted: dict[str, Stated], source: Source) -> Fetched:
     """Bring files into a folder that may hold some of them, whole or in part.
 
+    What was there before counts where the source states a digest that can show it to be right. Other files are written
+    whole once more, over what is there.
+
     Raises:
         Problems: when one of them cannot be had, is not what the source says, or cannot be written.
         FileNotFoundError: when the folder is taken away meanwhile.
     """
-    missing = sum(max(0, stated.size - size_of(folder / name)) for name, stated in wanted.items())
+    missing = sum(max(0, stated.size - _usable(folder / name, stated)) for name, stated in wanted.items())
     stopped = threading.Event()
     first: list[BaseException] = []
     with Meter("fetching", missing) as arrived, Meter("verifying", total_bytes(wanted)) as verified:
@@ -122,6 +125,7 @@ class _File:
     ) -> None:
         self.path, self.stated, self.source = path, stated, source
         self.stopped, self.arrived, self.verified = stopped, arrived, verified
+        self.offset = 0  # the first byte that this attempt has not written
 
     def fetch(self) -> str:
         """Have the whole file there and right; gives its sha256."""
@@ -134,6 +138,7 @@ class _File:
                 return sha256
             size = size_of(self.path)
             self.path.unlink()
+            self.offset = 0
             if not in_parts:
                 raise problem(
                     f"{self.path.name} arrived damaged: {size} bytes, sha256 {sha256[:12]}…",
@@ -147,24 +152,31 @@ class _File:
 
     def _is_right(self, sha256: str) -> bool:
         stated = self.stated.digest
-        return (_git_blob_id(self.path) if len(stated) == GIT_DIGITS else sha256) == (stated or sha256)
+        if len(stated) == GIT_DIGITS:
+            return _git_blob_id(self.path) == stated
+        if len(stated) == MD5_DIGITS:
+            return _digest(self.path, hashlib.md5(usedforsecurity=False)) == stated
+        return not stated or sha256 == stated
 
     def _complete(self) -> bool:
         """Read until the file has its size; says whether that took more than one answer."""
         answers = 0
-        has_prefix = size_of(self.path) > 0
+        has_prefix = self._usable() > 0
         patience = Patience(sources.PATIENCE_SECONDS, self.stopped)
         if size_of(self.path) > self.stated.size:
             self.path.unlink()
-        while (offset := size_of(self.path)) < self.stated.size or not self.path.exists():
+        while (offset := self._usable()) < self.stated.size or not self.path.exists():
             answers += 1
             try:
                 self._receive(offset, patience)
-                if size_of(self.path) < self.stated.size:
-                    raise Unreachable(f"the answer ended at byte {size_of(self.path)} of {self.stated.size}")
+                if self._usable() < self.stated.size:
+                    raise Unreachable(f"the answer ended at byte {self._usable()} of {self.stated.size}")
             except Unreachable as error:
                 self._wait(patience, error)
         return has_prefix or answers > 1
+
+    def _usable(self) -> int:
+        return max(_usable(self.path, self.stated), min(self.offset, size_of(self.path)))
 
     def _wait(self, patience: Patience, error: Unreachable) -> None:
         try:
@@ -182,7 +194,7 @@ class _File:
     def _receive(self, offset: int, patience: Patience) -> None:
         """Write what one answer brings."""
         with writing(self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
         marked = checked = offset
         least = min(LEAST_BYTES, self.stated.size // 20)
         with os.fdopen(descriptor), contextlib.closing(self.source.read(self.path.name, offset)) as pieces:
@@ -196,6 +208,7 @@ class _File:
                 with writing(self.path):
                     _write(descriptor, piece, offset)
                 offset += len(piece)
+                self.offset = offset
                 self.arrived.add(len(piece))
                 if offset - checked >= CHECK_BYTES:
                     checked = offset
@@ -215,9 +228,17 @@ class _File:
         )
 
 
+def _usable(path: Path, stated: Stated) -> int:
+    """Bytes of what an earlier attempt left that need not come again."""
+    return size_of(path) if stated.digest else 0
+
+
 def _git_blob_id(path: Path) -> str:
     """What git calls a file's content: a hash over a header and the content."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    return _digest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
+
+
+def _digest(path: Path, digest: "hashlib._Hash") -> str:
     with path.open("rb") as file:
         while piece := file.read(READ_BYTES):
             digest.update(piece)

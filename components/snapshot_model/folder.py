@@ -22,8 +22,8 @@ def open_folder(folder: Path) -> Source:
     Raises:
         Problems: when the model is incomplete, cannot be trained, or cannot be read.
     """
-    names = check_model_folder(folder)
     try:
+        names = check_model_folder(folder)
         digests = hash_files((folder / name for name in names), "hashing files")
     except OSError as error:
         raise _unreadable(folder, error) from None

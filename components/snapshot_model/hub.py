@@ -7,13 +7,15 @@ own downloads begin again from the first byte after a failure and wait as long a
 import contextlib
 import email.utils
 import os
+import re
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from components.problems import problem, quote
+from components.problems import Problems, problem, quote
 from components.snapshot_model.source import Patience, Source, Stated, Unreachable, card_fields
+from components.workspace import COMMIT
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 DESCRIPTION_PATIENCE_SECONDS = 60.0  # until a hub that does not say what a model holds counts as unreachable
 ENDPOINT = "HF_ENDPOINT"
 IF_DAMAGED = "run again; if it stays, a proxy or mirror in between changes files"
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's blob id, sha256
 RULE = "the model must be readable on the hub with the token in HF_TOKEN, if it needs one"
 
 
@@ -33,7 +36,7 @@ def open_model(name: str, revision: str) -> Source:
     """
     if os.environ.get(ENDPOINT) == "":  # a secret's empty value; the client would take it for an address
         del os.environ[ENDPOINT]
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi, ModelCardData, constants
 
     where = f"{name} at revision {revision}, hub {hub_name()}"
     if constants.is_offline_mode():
@@ -50,11 +53,11 @@ def open_model(name: str, revision: str) -> Source:
         try:
             with _hub_errors(name, revision, where):
                 info = _described(HfApi(), name, revision, where)
-                files = {sibling.rfilename: _stated(name, info, sibling) for sibling in info.siblings or []}
+                files = {sibling.rfilename: _stated(name, info, sibling, where) for sibling in info.siblings or []}
             break
         except Unreachable as error:
             patience.wait(error, f"asking for {name}")
-    commit = str(info.sha)
+    commit, card = str(info.sha), info.card_data
 
     def read(file: str, offset: int) -> Generator[bytes, None, None]:
         with _hub_errors(name, commit, f"{where}, {file}"):
@@ -67,7 +70,7 @@ def open_model(name: str, revision: str) -> Source:
         where=f"{name} at {commit[:12]}, hub {hub_name()}",
         if_damaged=IF_DAMAGED,
         files=files,
-        card=card_fields(info.card_data.to_dict() if info.card_data else {}),
+        card=card_fields(card.to_dict() if isinstance(card, ModelCardData) else {}),
         read=read,
     )
 
@@ -90,26 +93,37 @@ def _described(api: Any, name: str, revision: str, where: str) -> "ModelInfo":
         raise
     except (ValueError, TypeError, KeyError, AttributeError):
         info = None
-    if info is None or not info.sha:
-        raise problem(
-            "the answer is not that of a hub",
-            where=where,
-            rule="HF_ENDPOINT is the address of a hub, or of a mirror that answers as one",
-            remedy="correct HF_ENDPOINT; a proxy that wants a login answers with a page of its own",
-        )
+    # What it calls a commit becomes the name of a folder.
+    if info is None or not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha):
+        raise _no_hub(where)
     return info
 
 
-def _stated(name: str, info: "ModelInfo", sibling: Any) -> Stated:
+def _no_hub(where: str) -> Problems:
+    return problem(
+        "the answer is not that of a hub",
+        where=where,
+        rule="HF_ENDPOINT is the address of a hub, or of a mirror that answers as one",
+        remedy="correct HF_ENDPOINT; a proxy that wants a login answers with a page of its own",
+    )
+
+
+def _stated(name: str, info: "ModelInfo", sibling: Any, where: str) -> Stated:
     """Size and digest of a file; some mirrors say neither when they describe a model, but with the file itself."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
+    if not isinstance(sibling.rfilename, str):
+        raise _no_hub(where)
     size, digest = sibling.size, sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
     if size is None and "/" not in sibling.rfilename:
         metadata = get_hf_file_metadata(hf_hub_url(name, sibling.rfilename, revision=str(info.sha)))
         size, digest = metadata.size, metadata.etag
-    is_digest = len(digest or "") in (40, 64) and not set(digest) - set("0123456789abcdef")
-    return Stated(size=int(size or 0), digest=digest if is_digest else "")
+    size = 0 if size is None else size
+    digest = "" if digest is None else digest
+    if type(size) is not int or size < 0 or not isinstance(digest, str):
+        raise _no_hub(where)
+    digest = digest.lower()
+    return Stated(size=size, digest=digest if DIGEST.fullmatch(digest) else "")
 
 
 def _read(name: str, commit: str, file: str, offset: int, size: int, where: str) -> Iterator[bytes]:

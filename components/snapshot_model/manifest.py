@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from components.snapshot_model.model_folder import is_plain_name
 from components.snapshot_model.source import Stated
 from components.storage import read_json, write_json
-from components.workspace import SNAPSHOT_MANIFEST
+from components.workspace import COMMIT, SNAPSHOT_MANIFEST
 
 REVISIONS = "revisions.json"
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -41,35 +42,54 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path) -> Manifest | None:
     """What `snapshot.json` says; None when it is not there, or damaged: then the folder is not a complete snapshot."""
+    path = folder / SNAPSHOT_MANIFEST
     try:
-        values = read_json(folder / SNAPSHOT_MANIFEST)
-        files = {
-            str(file["name"]): Stated(size=int(file["size"]), digest=str(file["sha256"])) for file in values["files"]
-        }
-        if not files or any("/" in name or not SHA256.fullmatch(stated.digest) for name, stated in files.items()):
-            return None
-        return Manifest(
-            source=str(values["source"]),
-            revision=str(values["revision"]),
-            commit=str(values["commit"]),
-            bytes=sum(stated.size for stated in files.values()),
-            card=dict(values.get("card", {})),
-            files=files,
-        )
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+        values: Any = None if path.is_symlink() else read_json(path)
+        described = [(file["name"], file["size"], file["sha256"]) for file in values["files"]]
+        source, revision, commit, card = values["source"], values["revision"], values["commit"], values.get("card", {})
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    texts = [source, revision, commit, *(text for name, _, digest in described for text in (name, digest))]
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or not isinstance(card, dict)
+        or not all(
+            is_plain_name(name) and name != SNAPSHOT_MANIFEST and SHA256.fullmatch(digest)
+            for name, _, digest in described
+        )
+        or not all(type(size) is int and size >= 0 for _, size, _ in described)
+        or not described
+        or commit != folder.name
+    ):
+        return None
+    files = {name: Stated(size=size, digest=digest) for name, size, digest in described}
+    return Manifest(
+        source=source,
+        revision=revision,
+        commit=commit,
+        bytes=sum(stated.size for stated in files.values()),
+        card=card,
+        files=files,
+    )
 
 
 def wrong_sizes(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """Files that are missing or of another length, each with what is wrong; reads no content."""
+    """Files that are missing, of another length or elsewhere, each with what is wrong; reads no content."""
     wrong = {}
     for name, stated in manifest.files.items():
         path = folder / name
-        if not path.is_file():
+        if path.is_symlink():
+            wrong[name] = "is a link"
+        elif not path.is_file():
             wrong[name] = "is missing"
         elif (size := path.stat().st_size) != stated.size:
             wrong[name] = f"has {size} bytes instead of {stated.size}"
     return wrong
+
+
+def foreign_entries(folder: Path, manifest: Manifest) -> list[str]:
+    """What stands in a snapshot's folder and does not belong to it; a tokenizer may read it all the same."""
+    return sorted({path.name for path in folder.iterdir()} - {*manifest.files, SNAPSHOT_MANIFEST})
 
 
 def is_complete(folder: Path) -> bool:
@@ -95,8 +115,8 @@ def remembered_commit(folder: Path, revision: str) -> str | None:
 
 
 def _revisions(folder: Path) -> dict[str, str]:
-    with contextlib.suppress(FileNotFoundError, ValueError):
+    with contextlib.suppress(FileNotFoundError, ValueError, RecursionError):
         known = read_json(folder / REVISIONS)
         if isinstance(known, dict):
-            return {name: commit for name, commit in known.items() if isinstance(commit, str)}
+            return {name: commit for name, commit in known.items() if COMMIT.fullmatch(str(commit))}
     return {}

@@ -1,7 +1,8 @@
 """A model in a folder of an object store: a state of it is named by a hash over names, sizes and ETags of its files.
 
-An object store says no sha256 of what it holds. So a file is right when it has its length, and its ETag is the same
-before and after it was read; the snapshot's own sha256 is taken from what arrived.
+An object store says no sha256 of what it holds. The ETag of an object that was uploaded in one piece, and is not
+encrypted with somebody's key, is its MD5: that is compared. Of others nothing is known but the length, and that the
+ETag is the same before and after they were read. The snapshot's own sha256 is taken from what arrived.
 """
 
 import re
@@ -16,6 +17,8 @@ from components.snapshot_model.model_folder import small_files
 from components.snapshot_model.source import Source, Stated, Unreachable
 from components.sources import File
 from components.storage import sha256_of_json
+
+MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 def folder_name(address: str) -> str:
@@ -33,13 +36,14 @@ def open_s3(address: str) -> Source:
     names = sorted(
         {*small_files(found), *(name for name in found if fnmatch(name, "*.safetensors") and "/" not in name)}
     )
-    etags = {name: _etag(found[name]) for name in names}
+    heads = {name: _head(found[name]) for name in names}
+    etags = {name: _etag(head) for name, head in heads.items()}
     described = [{"name": name, "size": found[name].size, "etag": etags[name]} for name in names]
 
     def read(name: str, offset: int) -> Generator[bytes, None, None]:
         try:
             yield from found[name].pieces(offset)
-            etag = _etag(found[name])
+            etag = _etag(_head(found[name]))
         except sources.BrokenConnection as error:  # a connection, not a rule
             raise Unreachable(error.problems[0].what) from None
         if etag != etags[name]:
@@ -56,7 +60,7 @@ def open_s3(address: str) -> Source:
         commit=sha256_of_json(described)[:40],
         where=sources.without_credentials(address),
         if_damaged="run again; if it stays, a proxy in between changes files",
-        files={name: Stated(size=found[name].size or 0, digest="") for name in names},
+        files={name: Stated(size=found[name].size or 0, digest=_md5(heads[name])) for name in names},
         card=read_card(_beginning(found[CARD])) if CARD in found else {},
         read=read,
     )
@@ -66,9 +70,20 @@ def _beginning(file: File) -> bytes:
     return next(file.pieces(), b"")[:LARGEST_FRONT_MATTER]
 
 
-def _etag(file: File) -> str:
-    """What changes when the object does."""
-    info: dict[str, Any] = {}
+def _head(file: File) -> dict[str, Any]:
+    head: dict[str, Any] = {}
     with sources.told_as_problems(file.address, file.filesystem):
-        info = file.filesystem.info(file.path)
-    return str(info.get("ETag", "")).strip('"')
+        bucket, key, _ = file.filesystem.split_path(file.path)
+        head = file.filesystem.call_s3("head_object", Bucket=bucket, Key=key)
+    return head
+
+
+def _etag(head: dict[str, Any]) -> str:
+    """What changes when the object does."""
+    return str(head.get("ETag", "")).strip('"')
+
+
+def _md5(head: dict[str, Any]) -> str:
+    """The object's MD5; empty where the ETag is another text: of an upload in parts, or of what was encrypted."""
+    is_encrypted = head.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in head
+    return _etag(head) if MD5.fullmatch(_etag(head)) and not is_encrypted else ""

@@ -33,7 +33,7 @@ class Stated:
 
     size: int
     digest: str
-    """sha256 (64 digits), git's blob id (40 digits), or empty where the source states none."""
+    """sha256 (64 digits), git's blob id (40), MD5 (32), or empty where the source states none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from components.problems import Checks, problem
-from components.snapshot_model.assembly import mend
+from components.problems import Checks, Problems, problem, quote
+from components.snapshot_model.assembly import FalseManifest, mend
 from components.snapshot_model.core import open_source
-from components.snapshot_model.manifest import Manifest, read_manifest, wrong_sizes
+from components.snapshot_model.manifest import Manifest, foreign_entries, read_manifest, wrong_sizes
 from components.snapshot_model.meter import hash_files
-from components.storage import sha256_of_file
+from components.storage import remove, sha256_of_file
 from components.workspace import SNAPSHOT_MANIFEST
 
 RULE = f"a snapshot's files are as its {SNAPSHOT_MANIFEST} says"
@@ -27,6 +27,8 @@ class Verification:
     bytes: int
     repaired: tuple[str, ...]
     """Files that were fetched again."""
+    removed: tuple[str, ...]
+    """What was not the snapshot's."""
     seconds: float
 
 
@@ -75,23 +77,24 @@ def _verified(folder: Path, repair: bool) -> Verification:
     started = time.monotonic()
     manifest = read_manifest(folder)
     if manifest is None:
-        raise problem(
-            f"{SNAPSHOT_MANIFEST} is damaged",
-            where=str(folder),
-            rule=RULE,
-            remedy="run the pipeline with this model: it makes the snapshot anew from what is there",
-        )
+        raise _damaged(folder, "is damaged")
+    foreign = foreign_entries(folder, manifest)
+    if repair:
+        for name in foreign:
+            remove(folder / name)
+    checks = Checks()
+    for name in () if repair else foreign:
+        what = f"{quote(name)} does not belong to the snapshot"
+        checks.add(what, where=str(folder), rule=RULE, remedy="remove it, or let --repair do so")
     broken = broken_files(folder, manifest)
-    if broken:
-        checks = Checks()
-        remedy = "make its source readable again, or copy it there" if repair else "fetch it again with --repair"
-        for name, reason in broken.items():
-            checks.add(f"{name} {reason}", where=str(folder), rule=RULE, remedy=remedy)
-        if not repair:
-            checks.raise_if_any()
+    remedy = "make its source readable again, or copy it there" if repair else "fetch it again with --repair"
+    for name, reason in broken.items():
+        checks.add(f"{name} {reason}", where=str(folder), rule=RULE, remedy=remedy)
+    if broken and repair:
         with checks.collecting():
-            mend(folder, manifest, broken, open_source(manifest))
-            checks.raise_if_any()
+            _mend(folder, manifest, broken)
+            checks = Checks()
+    checks.raise_if_any()
     return Verification(
         path=folder,
         source=manifest.source,
@@ -99,7 +102,24 @@ def _verified(folder: Path, repair: bool) -> Verification:
         files=len(manifest.files),
         bytes=manifest.bytes,
         repaired=tuple(broken),
+        removed=tuple(foreign),
         seconds=time.monotonic() - started,
+    )
+
+
+def _mend(folder: Path, manifest: Manifest, broken: dict[str, str]) -> None:
+    try:
+        mend(folder, manifest, broken, open_source(manifest))
+    except FalseManifest:
+        raise _damaged(folder, f"says something else of {', '.join(broken)} than the source") from None
+
+
+def _damaged(folder: Path, reason: str) -> Problems:
+    return problem(
+        f"{SNAPSHOT_MANIFEST} {reason}",
+        where=str(folder),
+        rule=RULE,
+        remedy="run the pipeline with this model: it makes the snapshot anew from what is there",
     )
 
 

@@ -108,7 +108,7 @@ class SingleDeviceBackend(Backend):
         options, paths, honoured = split_options(algorithm_params)
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(paths["model_path"])
+        tokenizer = AutoTokenizer.from_pretrained(paths["model_path"], trust_remote_code=False)
         with Path(paths["data_path"]).open(encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
         unmask = bool(honoured.get("unmask_messages"))
@@ -192,7 +192,7 @@ def run(
     started = time.monotonic()
     torch.manual_seed(options.seed)
     progress.say(f"loading {model_path} on {device_name(device)} in {options.train_dtype}")
-    config = AutoConfig.from_pretrained(model_path)
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
     longest = max(len(sample.tokens) for sample in samples)
     model = load(model_path, options, device, dtype, attention_for(config, device, dtype, longest))
     layers = factored_layers(model)

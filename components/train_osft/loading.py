@@ -109,12 +109,14 @@ def skeleton(model_path: Path, dtype: torch.dtype, attention: str) -> "PreTraine
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(model_path)
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
     for name in DROPOUTS:
         if hasattr(config, name):
             setattr(config, name, 0.0)
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+        )
     model.tie_weights()
     return model
 

@@ -1,7 +1,7 @@
 """Several make the same snapshot at the same moment, on a volume whose locks do not work."""
 
 import fcntl
-import json
+import os
 import random
 import threading
 import time
@@ -14,17 +14,11 @@ from components.snapshot_model.assembly import assemble
 from components.snapshot_model.source import Source, Stated, Unreachable
 from components.workspace import snapshot_folder
 from tests.hub_server import sha256
+from tests.model_files import SMALL, shards
 
 COMMIT = "0" * 40
 PODS, ROUNDS = 3, 20
-SHARDS = {f"model-0000{number}-of-00002.safetensors": random.Random(number).randbytes(300_001) for number in (1, 2)}
-CONTENTS = {
-    **SHARDS,
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-    "model.safetensors.index.json": json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode(),
-}
+CONTENTS = {**SMALL, **shards(random.Random(1).randbytes(300_001))}
 FILES = {name: Stated(size=len(content), digest=sha256(content)) for name, content in CONTENTS.items()}
 
 
@@ -80,3 +74,36 @@ def test_all_end_with_the_same_good_snapshot_and_leave_nothing(tmp_path, monkeyp
         assert faults == []
         assert {path.name for path in final.iterdir()} == {*CONTENTS, "snapshot.json"}
         assert [path.name for path in final.parent.iterdir()] == [COMMIT]
+
+
+def test_files_are_on_the_disk_before_the_snapshot_appears_under_its_name(tmp_path, monkeypatch):
+    """What a node that fails just then would leave: every file's last write, then its fsync, then the rename."""
+    events: list[tuple[str, str]] = []
+    write, flush, rename = os.pwrite, os.fsync, os.rename
+
+    def name_of(descriptor: int) -> str:
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+
+    def observed_write(descriptor, *arguments):
+        events.append(("write", name_of(descriptor)))
+        return write(descriptor, *arguments)
+
+    def observed_flush(descriptor):
+        events.append(("flush", name_of(descriptor)))
+        flush(descriptor)
+
+    def observed_rename(source, target):
+        events.append(("rename", Path(source).name))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "pwrite", observed_write)
+    monkeypatch.setattr(os, "fsync", observed_flush)
+    monkeypatch.setattr(os, "rename", observed_rename)
+    assemble(tmp_path, snapshot_folder(tmp_path, "org/model", COMMIT), unsteady_source(random.Random(0)))
+    appears = events.index(("rename", f".partial-{COMMIT}"))
+    assert ("flush", f".partial-{COMMIT}") in events[:appears]
+    for name in CONTENTS:
+        of_file = [event for event, of in events[:appears] if of == name]
+        assert "write" in of_file
+        assert of_file[-1] == "flush"
+    assert events[appears + 1] == ("flush", "org--model")

@@ -1,5 +1,6 @@
 """What only shows when the source and the volume do things at a given moment."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,7 +11,7 @@ from components.snapshot_model.fetching import CHECK_BYTES, fetch_files
 from components.snapshot_model.source import Source, Stated, Unreachable
 from components.storage import sha256_of_file
 from tests.fast.conftest import only_problem_of
-from tests.hub_server import sha256
+from tests.hub_server import git_blob_id, sha256
 
 CONTENT = bytes(range(256)) * 40_000
 PIECE = 1 << 16
@@ -134,3 +135,34 @@ def test_first_failure_ends_the_others(tmp_path):
     started = time.monotonic()
     assert "config.json has another length" in only_problem_of(fetch_files, tmp_path, files, source_of(read)).what
     assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize("there", [1, PIECE, len(CONTENT)])
+def test_what_was_there_is_written_once_more_where_no_digest_can_show_it_to_be_right(tmp_path, there):
+    files = {NAME: Stated(size=len(CONTENT), digest="")}
+    (tmp_path / NAME).write_bytes(bytes(there))
+    asked = []
+
+    def read(name, offset):
+        asked.append(offset)
+        for number, piece in enumerate(pieces(offset)):
+            if number == 20 and len(asked) == 1:
+                raise Unreachable("cut")
+            yield piece
+
+    fetched = fetch_files(tmp_path, files, source_of(read))
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert asked == [0, 20 * PIECE]  # within an attempt it goes on
+    assert (fetched.fetched_bytes, fetched.files) == (len(CONTENT), FILES)
+
+
+@pytest.mark.parametrize("digest", [sha256(CONTENT), git_blob_id(CONTENT), hashlib.md5(CONTENT).hexdigest()])
+def test_every_kind_of_digest_is_compared(tmp_path, digest):
+    files = {NAME: Stated(size=len(CONTENT), digest=digest)}
+    (tmp_path / NAME).write_bytes(CONTENT)
+    assert fetch_files(tmp_path, files, source_of(lambda name, offset: iter(()))).fetched_bytes == 0
+    (tmp_path / NAME).write_bytes(bytes(len(CONTENT)))
+    assert fetch_files(tmp_path, files, source_of(lambda name, offset: pieces(offset))).files == FILES
+    (tmp_path / NAME).unlink()
+    damaged = source_of(lambda name, offset: (piece for piece in (bytes(len(CONTENT)),)))
+    assert f"{NAME} arrived damaged" in only_problem_of(fetch_files, tmp_path, files, damaged).what

@@ -1,4 +1,6 @@
+import ast
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +13,11 @@ from components.snapshot_model.model_folder import (
     weight_names,
 )
 from tests.fast.conftest import only_problem_of, problems_of
+from tests.model_files import CONFIG, EMBEDDING, LAYER, SMALL, TOKENIZER, shards, weights, write
 
 GOOD = {
-    "config.json": {"model_type": "llama"},
-    "tokenizer.json": {},
+    "config.json": CONFIG,
+    "tokenizer.json": TOKENIZER,
     "tokenizer_config.json": {"chat_template": "{{ messages }}"},
     "model.safetensors": "weights",
 }
@@ -42,8 +45,8 @@ def check(files):
         {**without("tokenizer.json"), "tokenizer.model": "sentencepiece"},
         {**without("tokenizer.json"), "vocab.json": {}, "merges.txt": ""},
         {**REST, **SHARDS, "model.safetensors.index.json": INDEX},
-        {**GOOD, "config.json": {"model_type": "granite", "num_experts": 1, "num_local_experts": None}},
-        *({**GOOD, "config.json": {"model_type": model_type}} for model_type in TRAINABLE_TYPES),
+        {**GOOD, "config.json": CONFIG | {"model_type": "granite", "num_experts": 1, "num_local_experts": None}},
+        *({**GOOD, "config.json": CONFIG | {"model_type": model_type}} for model_type in TRAINABLE_TYPES),
     ],
 )
 def test_complete_model_is_accepted(files):
@@ -136,7 +139,7 @@ def test_broken_json_is_named(name, content):
 
 
 def test_all_that_is_wrong_is_named_at_once():
-    files = {"config.json": {"model_type": "mamba"}, "tokenizer.json": {}, "model.safetensors.index.json": INDEX}
+    files = {"config.json": {"model_type": "mamba"}, "tokenizer.json": TOKENIZER, "model.safetensors.index.json": INDEX}
     assert [problem.what.split(":")[0] for problem in problems_of(check, files)] == [
         "the model lacks a chat template (chat_template.jinja or chat_template in tokenizer_config.json), "
         "weights (*.safetensors)",
@@ -200,8 +203,7 @@ def test_one_file_of_weights_goes_before_an_index():
 
 
 def test_folder_is_checked_by_its_files_only(tmp_path):
-    for name, content in GOOD.items():
-        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    write(tmp_path, {**SMALL, "model.safetensors": weights()})
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     (tmp_path / "folder.safetensors").mkdir()
     assert check_model_folder(tmp_path) == sorted(GOOD)
@@ -213,3 +215,160 @@ def test_what_is_no_folder_is_named(tmp_path, below):
     found = only_problem_of(check_model_folder, tmp_path / below)
     assert found.what == "no such folder"
     assert str(tmp_path / below) in found.where
+
+
+BUILT_IN = "GPT2TokenizerFast"
+CODE = {"AutoTokenizer": ["tokenization_own.OwnTokenizer", None]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokenizer_class": BUILT_IN, "auto_map": CODE},
+        {"tokenizer_class": BUILT_IN, "auto_map": CODE["AutoTokenizer"]},
+        {"tokenizer_class": "PreTrainedTokenizerFast", "auto_map": CODE},
+        {"tokenizer_class": None, "auto_map": {}},
+        {"auto_map": {"AutoProcessor": "own.Processor"}},
+        {"tokenizer_class": "OwnTokenizer"},  # transformers takes its general class
+    ],
+)
+def test_tokenizer_that_needs_no_code_of_its_author_is_accepted(changes):
+    check({**GOOD, "tokenizer_config.json": GOOD["tokenizer_config.json"] | changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokenizer_class": "OwnTokenizer", "auto_map": CODE},
+        {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["org/name--own.Tokenizer", None]}},
+        {"tokenizer_class": "OwnTokenizer", "auto_map": CODE["AutoTokenizer"]},
+        {"auto_map": CODE},
+        {"tokenizer_class": BUILT_IN, "auto_map": "own.Tokenizer"},
+        {"tokenizer_class": BUILT_IN, "auto_map": None},
+        {"tokenizer_class": BUILT_IN, "auto_map": []},
+        {"tokenizer_class": BUILT_IN, "auto_map": {"AutoTokenizer": "own.Tokenizer"}},
+    ],
+)
+def test_tokenizer_that_brings_code_is_refused(changes):
+    found = only_problem_of(check, {**GOOD, "tokenizer_config.json": GOOD["tokenizer_config.json"] | changes})
+    assert found.what.startswith("the tokenizer needs code of its author")
+    assert found.where == "org/name at 0123/tokenizer_config.json"
+
+
+def test_configuration_in_another_encoding_is_named(tmp_path):
+    files = {**SMALL, "config.json": json.dumps(CONFIG).encode("utf-16"), "model.safetensors": weights()}
+    assert "config.json is no JSON" in problems_of(check_model_folder, write(tmp_path, files))[0].what
+
+
+def test_code_that_a_configuration_brings_is_not_needed():
+    check({**GOOD, "config.json": CONFIG | {"auto_map": {"AutoConfig": "own.Config"}}})
+
+
+def test_no_call_that_loads_from_a_model_leaves_it_open_whether_its_code_is_run():
+    calls = []
+    for path in (Path(__file__).parents[2] / "components").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("Auto"):
+                calls.append(f"{path.name}: {ast.unparse(node)}")
+    assert len(calls) == 7
+    assert [call for call in calls if "trust_remote_code=False" not in call] == []
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "", json.dumps(TOKENIZER)[:40], "[" * 100_000, "\0"])
+def test_tokenizer_that_cannot_be_loaded_is_named(content):
+    found = only_problem_of(check, {**GOOD, "tokenizer.json": content})
+    assert found.what.startswith("the tokenizer cannot be loaded: ")
+    assert found.where == "org/name at 0123/tokenizer.json"
+
+
+@pytest.mark.parametrize("kind", [7, ["GPT2Tokenizer"], {}])
+def test_tokenizers_class_of_another_form_is_named(kind):
+    files = {**GOOD, "tokenizer_config.json": GOOD["tokenizer_config.json"] | {"tokenizer_class": kind}}
+    assert only_problem_of(check, files).what == f"tokenizer_class is {str(kind)!r}"
+
+
+@pytest.mark.parametrize("value", ["8", [8], 2.5, {"a": 1}, -1, float("nan")])
+@pytest.mark.parametrize("key", ["num_experts", "num_local_experts"])
+def test_experts_of_another_form_are_a_mixture_of_experts(key, value):
+    assert "mixture of experts" in only_problem_of(check, {**GOOD, "config.json": CONFIG | {key: value}}).what
+
+
+SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
+
+
+@pytest.mark.parametrize("value", ["x", 0, -1, 1.5, None, True, [2], float("inf")])
+@pytest.mark.parametrize("key", SIZES)
+def test_size_that_is_no_whole_number_is_named(key, value):
+    found = only_problem_of(check, {**GOOD, "config.json": CONFIG | {key: value}})
+    assert found.what == f"{key} is {str(value)!r}"
+    assert found.where == "org/name at 0123/config.json"
+
+
+def test_all_sizes_that_are_missing_are_named_at_once():
+    found = problems_of(check, {**GOOD, "config.json": {"model_type": "llama", "num_key_value_heads": "2"}})
+    assert [problem.what for problem in found] == [
+        *(f"{key} is missing" for key in SIZES),
+        "num_key_value_heads is '2'",
+    ]
+
+
+def indexed(change):
+    """A model in two files, its index changed."""
+    files = {**SMALL, **shards()}
+    weight_map = json.loads(files[INDEX_NAME])["weight_map"]
+    return {**files, INDEX_NAME: json.dumps({"weight_map": change(weight_map)}).encode()}
+
+
+WHOLE = weights(bytes(2000))
+FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ({**SMALL, "model.safetensors": WHOLE[:-1000]}, "model.safetensors is cut or no safetensors file"),
+        ({**SMALL, "model.safetensors": WHOLE + b"x"}, "model.safetensors is cut or no safetensors file"),
+        ({**SMALL, "model.safetensors": WHOLE[:20]}, "model.safetensors is cut or no safetensors file"),
+        ({**SMALL, "model.safetensors": b""}, "model.safetensors is cut or no safetensors file"),
+        ({**SMALL, "model.safetensors": b"\x80\x04pickle"}, "model.safetensors is cut or no safetensors file"),
+        ({**SMALL, "model.safetensors": bytes(8)}, "model.safetensors is cut or no safetensors file"),
+        ({**SMALL, **shards(), FIRST: shards()[FIRST][:-1]}, f"{FIRST} is cut or no safetensors file"),
+        (indexed(lambda named: named | {LAYER: FIRST}), f"{FIRST} holds other weights than the index says: {LAYER!r}"),
+        (indexed(lambda named: named | {"a": SECOND}), f"{SECOND} holds other weights than the index says: 'a'"),
+        (
+            indexed(lambda named: {name: file for name, file in named.items() if file == FIRST}),
+            "the weights lack 1 of 1 layers",
+        ),
+        (
+            indexed(lambda named: {name: file for name, file in named.items() if file == SECOND}),
+            f"the weights lack {EMBEDDING}",
+        ),
+        (
+            {
+                **SMALL,
+                "config.json": json.dumps(CONFIG | {"num_hidden_layers": 10**9}).encode(),
+                "model.safetensors": WHOLE,
+            },
+            f"the weights lack {10**9 - 1} of {10**9} layers",
+        ),
+        (
+            {**SMALL, "config.json": json.dumps(CONFIG | {"vocab_size": 4}).encode(), "model.safetensors": WHOLE},
+            f"{EMBEDDING} has the shape [3, 2]",
+        ),
+        (
+            {**SMALL, "config.json": json.dumps(CONFIG | {"hidden_size": 4}).encode(), "model.safetensors": WHOLE},
+            f"{EMBEDDING} has the shape [3, 2]",
+        ),
+    ],
+)
+def test_weights_that_are_not_whole_or_not_of_this_model_are_named(tmp_path, files, what):
+    assert any(problem.what.startswith(what) for problem in problems_of(check_model_folder, write(tmp_path, files)))
+
+
+def test_every_file_that_is_cut_is_named_at_once(tmp_path):
+    files = {
+        **SMALL,
+        **{name: content[:-1] if name in (FIRST, SECOND) else content for name, content in shards().items()},
+    }
+    found = problems_of(check_model_folder, write(tmp_path, files))
+    assert [problem.where.rpartition("/")[2] for problem in found] == [FIRST, SECOND]

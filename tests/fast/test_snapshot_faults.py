@@ -1,7 +1,6 @@
 """Whatever goes wrong on the way: a good snapshot, or one clear error with nothing half-published."""
 
 import hashlib
-import json
 import random
 import re
 import subprocess
@@ -14,20 +13,16 @@ from components.storage import read_json
 from tests.fast.conftest import files_below
 from tests.hub_client import Client
 from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository
+from tests.model_files import SMALL, shards, weights
 
 # Long enough that what is on the way when a connection breaks does not count, and odd.
-WEIGHTS = random.Random(0).randbytes(3_000_001)
+FILLING = random.Random(0).randbytes(3_000_001)
+WEIGHTS = weights(FILLING)
 DAMAGED = WEIGHTS[:1_600_000] + b"\0" + WEIGHTS[1_600_001:]
 NAME = "model.safetensors"
-SHARDS = {f"model-0000{number}-of-00002.safetensors": WEIGHTS[number:] for number in (1, 2)}
-INDEX = json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}).encode()
-SMALL = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "tokenizer_config.json": b'{"chat_template": "{{ messages }}"}',
-}
 FILES = {**SMALL, NAME: WEIGHTS}
-SPLIT = {**SMALL, **SHARDS, "model.safetensors.index.json": INDEX}
+SPLIT = {**SMALL, **shards(FILLING)}
+SHARDS = [name for name in SPLIT if name.endswith(".safetensors")]
 LATER = "f" * 40
 TENTHS = [tenth / 10 for tenth in range(1, 10)]
 
@@ -116,7 +111,7 @@ def hub(tmp_path_factory):
         for name in ("two-flock", "two-no-locks", "two-blind-locks", "clock", "told", "large")
     }
     repositories["org/left"] = Repository(files=SPLIT, bytes_per_second=1e6)
-    repositories["org/stopped"] = Repository(files=SPLIT, faults=(Fault(file=next(iter(SHARDS)), stalls_at=0.5),))
+    repositories["org/stopped"] = Repository(files=SPLIT, faults=(Fault(file=SHARDS[0], stalls_at=0.5),))
     with HubServer(repositories) as server:
         yield server
 
@@ -275,11 +270,10 @@ def test_disk_that_fills_up_is_one_clear_error_and_the_rest_comes_when_there_is_
     assert hub.sent_bytes["org/full"] <= 1.1 * size(SPLIT)
 
 
-def test_volume_without_room_for_a_single_byte_is_one_clear_error(hub, client, tmp_path):
-    partial = tmp_path / "models" / "org--passing-stall" / f".partial-{COMMIT}"
-    partial.mkdir(parents=True)
-    (partial / "config.json").symlink_to("/dev/full")
-    found = client.problem("org/passing-stall", tmp_path)
+def test_volume_without_room_for_a_single_byte_is_one_clear_error(hub, tmp_path):
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
+    with Client(hub.url, tmp_path / "home", changes=full) as small:
+        found = small.problem("org/passing-stall", tmp_path)
     assert found.what == "the volume is full"
     assert published(tmp_path) == []
 

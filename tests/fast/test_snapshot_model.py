@@ -1,8 +1,11 @@
 import dataclasses
+import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,14 +15,11 @@ from components.storage import read_json
 from tests.fast.conftest import files_below, only_problem_of
 from tests.hub_client import Client
 from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository, git_blob_id, sha256
+from tests.model_files import SMALL, shards, weights, write
 
-FILES = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "tokenizer_config.json": b'{"chat_template": "{{ messages }}"}',
-    "model.safetensors": bytes(range(256)) * 40,
-}
-WEIGHTS = FILES["model.safetensors"]
+WEIGHTS = weights(bytes(range(256)) * 40)
+FILES = {**SMALL, "model.safetensors": WEIGHTS}
+SPLIT = {**SMALL, **shards()}
 REPOSITORY = {
     **FILES,
     "pytorch_model.bin": b"pickle" * 100,
@@ -60,7 +60,7 @@ def hub():
             "org/broken": Repository(files=REPOSITORY, faults=(Fault(status=500, times=ALWAYS),)),
             "org/damaged": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\xff" + WEIGHTS[1:]),)),
             "org/damaged-config": Repository(
-                files=REPOSITORY, faults=(spoilt("config.json", b'{"model_type": "lIama"}'),)
+                files=REPOSITORY, faults=(spoilt("config.json", FILES["config.json"].replace(b"llama", b"lIama")),)
             ),
             "org/short": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\0" * 100),)),
             "org/no-template": Repository(files={**REPOSITORY, "tokenizer_config.json": b"{}"}),
@@ -68,11 +68,11 @@ def hub():
             "org/consolidated": Repository(
                 files={
                     **{name: content for name, content in REPOSITORY.items() if name != "model.safetensors"},
-                    "model-00001-of-00001.safetensors": WEIGHTS,
-                    "model.safetensors.index.json": b'{"weight_map": {"a": "model-00001-of-00001.safetensors"}}',
+                    **SPLIT,
                     "consolidated.safetensors": WEIGHTS,
                 }
             ),
+            "org/cut": Repository(files={**REPOSITORY, "model.safetensors": WEIGHTS[:-1]}),
             "org/card": Repository(files=REPOSITORY, card=CARD),
             "org/mended": Repository(files=REPOSITORY),
             "org/pickles": Repository(
@@ -131,9 +131,8 @@ def test_complete_commit_needs_no_hub(hub, client, tmp_path):
 
 def test_only_the_weights_that_the_index_names_are_downloaded(hub, client, tmp_path):
     report = client.snapshot("org/consolidated", tmp_path)
-    names = {*FILES, "model-00001-of-00001.safetensors", "model.safetensors.index.json"} - {"model.safetensors"}
-    assert {path.name for path in Path(report["path"]).iterdir()} == {*names, "snapshot.json"}
-    assert hub.sent_files("org/consolidated") == sorted(names)
+    assert {path.name for path in Path(report["path"]).iterdir()} == {*SPLIT, "snapshot.json"}
+    assert hub.sent_files("org/consolidated") == sorted(SPLIT)
 
 
 def test_licence_and_base_model_are_in_the_snapshot_and_in_the_report_and_bounded(client, tmp_path):
@@ -167,6 +166,170 @@ def test_file_that_a_snapshot_lost_is_fetched_again_alone(hub, client, tmp_path,
     assert (path / name).read_bytes() == FILES[name]
     assert hub.sent_bytes["org/mended"] - before == len(FILES[name]) == report["bytes"] - report["reused_bytes"]
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
+
+
+FALSE_MANIFESTS = {
+    "size-inf": lambda text: text.replace('"size": ', '"size": 1e999, "was": ', 1),
+    "size-negative": lambda text: text.replace('"size": ', '"size": -', 1),
+    "size-text": lambda text: text.replace('"size": ', '"size": "1", "was": ', 1),
+    "size-float": lambda text: text.replace('"size": ', '"size": 1.5, "was": ', 1),
+    "digest-short": lambda text: text.replace('"sha256": "', '"sha256": "x', 1),
+    "digest-number": lambda text: text.replace('"sha256": ', '"sha256": 7, "was": ', 1),
+    "parent": lambda text: text.replace("config.json", "..", 1),
+    "no-name": lambda text: text.replace("config.json", "", 1),
+    "hidden": lambda text: text.replace("config.json", ".config.json", 1),
+    "other-folder": lambda text: text.replace("config.json", "a/config.json", 1),
+    "itself": lambda text: text.replace("config.json", "snapshot.json", 1),
+    "name-number": lambda text: text.replace('"config.json"', "7", 1),
+    "other-commit": lambda text: text.replace(COMMIT, "f" * 40),
+    "no-commit": lambda text: text.replace("commit", "comit"),
+    "card": lambda text: text.replace('"card": {}', '"card": 7'),
+    "source": lambda text: text.replace('"org/mended"', "7"),
+    "nested": lambda text: "[" * 200_000,
+    "file-that-nobody-has": lambda text: text.replace("config.json", "extra.safetensors", 1),
+}
+
+
+@pytest.mark.parametrize("change", FALSE_MANIFESTS)
+def test_manifest_that_says_what_cannot_be_is_made_anew(hub, client, tmp_path, change):
+    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    before, manifest = hub.sent_bytes["org/mended"], (path / "snapshot.json").read_text()
+    changed = FALSE_MANIFESTS[change](manifest)
+    assert changed != manifest
+    (path / "snapshot.json").write_text(changed)
+    for revision in (COMMIT, "main"):
+        assert client.snapshot("org/mended", tmp_path, revision)["commit"] == COMMIT
+    assert {**read_json(path / "snapshot.json"), "revision": "main"} == json.loads(manifest)
+    assert hub.sent_bytes["org/mended"] == before
+
+
+@pytest.mark.parametrize("entry", ["folder", "link"])
+def test_what_stands_in_the_manifests_place_is_removed(client, tmp_path, entry):
+    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    (path / "snapshot.json").rename(tmp_path / "elsewhere.json")
+    if entry == "folder":
+        (path / "snapshot.json").mkdir()
+    else:
+        (path / "snapshot.json").symlink_to(tmp_path / "elsewhere.json")
+    before = (tmp_path / "elsewhere.json").read_bytes()
+    assert client.snapshot("org/mended", tmp_path)["reused"]
+    assert (path / "snapshot.json").is_file()
+    assert not (path / "snapshot.json").is_symlink()
+    assert (tmp_path / "elsewhere.json").read_bytes() == before
+
+
+def test_file_whose_digest_in_the_manifest_is_false_does_not_block_the_snapshot(client, tmp_path):
+    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    manifest = read_json(path / "snapshot.json")
+    for file in manifest["files"]:
+        file["sha256"] = "0" * 64
+        (path / "snapshot.json").write_text(json.dumps(manifest))
+        (path / file["name"]).write_bytes(b"cut")
+        client.snapshot("org/mended", tmp_path)
+        assert (path / file["name"]).read_bytes() == FILES[file["name"]]
+        manifest = read_json(path / "snapshot.json")
+        assert "0" * 64 not in str(manifest)
+
+
+@pytest.mark.parametrize("place", ["model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("is_there", ["in the snapshot", "in what has arrived"])
+def test_nothing_is_read_or_written_through_a_link(client, tmp_path, place, is_there):
+    workspace, outside = tmp_path / "workspace", tmp_path / "outside"
+    path = Path(client.snapshot("org/mended", workspace)["path"])
+    outside.write_bytes(FILES[place][:-1] + b" ")
+    if is_there == "in what has arrived":
+        path = path.rename(path.with_name(f".partial-{COMMIT}"))
+        (path / "snapshot.json").unlink()
+    (path / place).unlink()
+    (path / place).symlink_to(outside)
+    final = Path(client.snapshot("org/mended", workspace)["path"])
+    assert not (final / place).is_symlink()
+    assert (final / place).read_bytes() == FILES[place]
+    assert outside.read_bytes() == FILES[place][:-1] + b" "
+
+
+def described(change: Callable[[dict[str, Any]], None] = lambda described: None) -> Repository:
+    """A repository whose description was changed."""
+    siblings = [
+        {
+            "rfilename": name,
+            "size": len(content),
+            "blobId": git_blob_id(content),
+            "lfs": {"sha256": sha256(content), "size": len(content), "pointerSize": 134}
+            if content is WEIGHTS
+            else None,
+        }
+        for name, content in FILES.items()
+    ]
+    description = {"id": "org/hostile", "sha": COMMIT, "siblings": siblings}
+    change(description)
+    commit = description["sha"] if isinstance(description["sha"], str) else COMMIT
+    fault = Fault(content=json.dumps(description).encode(), times=ALWAYS)
+    return Repository(files=FILES, commit=commit, faults=(fault,))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            {"sha": sha}
+            for sha in ("../../../escaped", "/escaped", ".", "..", "main", COMMIT[1:], COMMIT.upper(), 7, {"a": 1}, [])
+        ),
+        *({"size": size} for size in ("many", -5, 1.5, True, [7])),
+        {"blobId": 7},
+        {"rfilename": 7},
+        {"rfilename": ["config.json"]},
+    ],
+)
+def test_answer_that_no_hub_gives_is_refused_and_writes_nothing(hub, client, tmp_path, change):
+    def set_it(description: dict[str, Any]) -> None:
+        (description if "sha" in change else description["siblings"][0]).update(change)
+
+    hub.repositories["org/hostile"] = described(set_it)
+    hub.sent_bytes["org/hostile"] = 0
+    assert client.problem("org/hostile", tmp_path / "workspace").what == "the answer is not that of a hub"
+    assert list(tmp_path.rglob("*")) == []
+    assert not Path("/escaped").exists()
+
+
+@pytest.mark.parametrize("card", [[1, 2], "text", 7, {"license": {"a": 1}}])
+def test_card_of_another_form_is_none(hub, client, tmp_path, card):
+    hub.repositories["org/hostile"] = described(lambda description: description.update(cardData=card))
+    hub.sent_bytes["org/hostile"] = 0
+    assert client.snapshot("org/hostile", tmp_path)["card"] == {}
+
+
+def test_digest_in_capitals_counts(hub, client, tmp_path):
+    def capitals(description: dict[str, Any]) -> None:
+        for sibling in description["siblings"]:
+            if sibling["lfs"]:
+                sibling["lfs"]["sha256"] = sibling["lfs"]["sha256"].upper()
+
+    repository = described(capitals)
+    damage = spoilt("model.safetensors", WEIGHTS[:-1] + b"x")
+    hub.repositories["org/hostile"] = dataclasses.replace(repository, faults=(*repository.faults, damage))
+    hub.sent_bytes["org/hostile"] = 0
+    assert "model.safetensors arrived damaged" in client.problem("org/hostile", tmp_path).what
+
+
+def test_weights_that_arrive_as_the_hub_has_them_and_are_cut_are_refused_and_leave_nothing(client, tmp_path):
+    found = client.problem("org/cut", tmp_path)
+    assert found.what.startswith("model.safetensors is cut or no safetensors file")
+    assert found.where.startswith("org/cut at ")
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "ö" * 125])
+def test_folder_with_the_longest_name_is_taken(tmp_path, name):
+    source = write(tmp_path / name, FILES)
+    report = snapshot_model(model=str(source), revision="", workspace=tmp_path / "workspace")
+    assert report.path.parent.name == f"local--{name[:60]}"
+    assert files_below(report.path) == sorted([*FILES, "snapshot.json"])
+
+
+@pytest.mark.parametrize("model", ["/mnt/" + "n" * 300, "n" * 5000, "org/" + "n" * 300])
+def test_name_that_no_file_can_have_is_one_clear_error(client, tmp_path, model):
+    assert client.problem(model, tmp_path).what
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"files": []}', '{"files": [{"name": "../x", "size": 1}]}'])
@@ -389,15 +552,21 @@ def test_same_content_is_copied_once(folder, tmp_path):
     assert (first.path / "snapshot.json").stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_changed_content_is_another_commit_and_the_old_one_stays(folder, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", weights(b"other")),
+        *((name, SMALL[name] + b" ") for name in ("config.json", "tokenizer.json")),
+    ],
+)
+def test_changed_content_is_another_commit_and_the_old_one_stays(folder, tmp_path, name, content):
     first = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
-    (folder / name).write_bytes(FILES[name] + b" ")
+    (folder / name).write_bytes(content)
     second = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     assert second.commit != first.commit
     assert not second.reused
     assert (first.path / name).read_bytes() == FILES[name]
-    assert (second.path / name).read_bytes() == FILES[name] + b" "
+    assert (second.path / name).read_bytes() == content
 
 
 def test_snapshot_does_not_change_with_its_source(folder, tmp_path):

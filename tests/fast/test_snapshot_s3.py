@@ -11,14 +11,11 @@ from components.snapshot_model.verification import verify
 from components.storage import read_json
 from components.workspace import snapshot_folder
 from tests.fast.conftest import files_below, only_problem_of, problems_of
+from tests.model_files import SMALL, weights
 
-WEIGHTS = bytes(range(256)) * 40_000  # several pieces
-FILES = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-    "model.safetensors": WEIGHTS,
-}
+WEIGHTS = weights(bytes(range(256)) * 40_000)  # several pieces
+FILES = {**SMALL, "model.safetensors": WEIGHTS}
+OTHER_TOKENIZER = SMALL["tokenizer.json"] + b" "
 OTHERS = {
     "README.md": b"---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A model",
     "pytorch_model.bin": b"pickle",
@@ -68,11 +65,11 @@ def test_same_state_is_brought_once_and_another_state_beside_it(bucket, tmp_path
     first = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path)
     bucket.put_object(Key="team/my-model/README.md", Body=b"does not belong to the model")
     assert snapshot_model(model=ADDRESS, revision="", workspace=tmp_path).reused
-    bucket.put_object(Key="team/my-model/tokenizer.json", Body=b"[]")
+    bucket.put_object(Key="team/my-model/tokenizer.json", Body=OTHER_TOKENIZER)
     second = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path)
     assert second.commit != first.commit
-    assert (first.path / "tokenizer.json").read_bytes() == b"{}"
-    assert (second.path / "tokenizer.json").read_bytes() == b"[]"
+    assert (first.path / "tokenizer.json").read_bytes() == SMALL["tokenizer.json"]
+    assert (second.path / "tokenizer.json").read_bytes() == OTHER_TOKENIZER
 
 
 def test_broken_file_is_fetched_again_alone(bucket, tmp_path):
@@ -123,3 +120,32 @@ def test_model_that_is_not_there_is_one_clear_error(bucket, tmp_path, address, w
 )
 def test_folder_is_named_after_the_last_part_of_the_address(address, name):
     assert s3.folder_name(address) == name
+
+
+def upload_in_parts(bucket):
+    upload = bucket.Object("team/my-model/model.safetensors").initiate_multipart_upload()
+    half = 6 << 20
+    parts = [upload.Part(number).upload(Body=body) for number, body in ((1, WEIGHTS[:half]), (2, WEIGHTS[half:]))]
+    listed = [{"PartNumber": number, "ETag": part["ETag"]} for number, part in enumerate(parts, 1)]
+    upload.complete(MultipartUpload={"Parts": listed})
+
+
+def encrypt(bucket):
+    key = "team/my-model/model.safetensors"
+    bucket.put_object(Key=key, Body=WEIGHTS, ServerSideEncryption="aws:kms", SSEKMSKeyId="key")
+
+
+@pytest.mark.parametrize(
+    ("upload", "can_compare"), [(lambda bucket: None, True), (upload_in_parts, False), (encrypt, False)]
+)
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_leftover_of_other_bytes_never_counts(bucket, tmp_path, upload, can_compare, share):
+    upload(bucket)
+    source = s3.open_s3(ADDRESS)
+    assert bool(source.files["model.safetensors"].digest) is can_compare
+    final = snapshot_folder(tmp_path, "s3/my-model", source.commit)
+    partial = final.parent / f".partial-{source.commit}"
+    partial.mkdir(parents=True)
+    (partial / "model.safetensors").write_bytes(bytes(int(share * len(WEIGHTS))))
+    assemble(tmp_path, final, source)
+    assert (final / "model.safetensors").read_bytes() == WEIGHTS

@@ -9,14 +9,10 @@ from components.snapshot_model.core import snapshot_model
 from components.snapshot_model.verification import verify
 from tests.fast.conftest import files_below, only_problem_of, problems_of
 from tests.hub_client import Client
-from tests.hub_server import HubServer, Repository
+from tests.hub_server import HubServer, Repository, sha256
+from tests.model_files import SMALL, weights, write
 
-FILES = {
-    "config.json": b'{"model_type": "llama"}',
-    "tokenizer.json": b"{}",
-    "chat_template.jinja": b"{{ messages }}",
-    "model.safetensors": bytes(range(256)) * 9000,
-}
+FILES = {**SMALL, "model.safetensors": weights(bytes(range(256)) * 9000)}
 
 
 def flip(path: Path) -> None:
@@ -41,11 +37,7 @@ DAMAGES = {flip: "has another content", cut: "bytes instead of", remove: "is mis
 
 @pytest.fixture
 def source(tmp_path):
-    folder = tmp_path / "my-model"
-    folder.mkdir()
-    for name, content in FILES.items():
-        (folder / name).write_bytes(content)
-    return folder
+    return write(tmp_path / "my-model", FILES)
 
 
 @pytest.fixture
@@ -81,7 +73,7 @@ def test_every_broken_file_is_found_and_repaired_alone(snapshot, damage, name):
 
 
 def test_all_that_is_broken_is_named_at_once(snapshot, tmp_path, source):
-    (source / "config.json").write_bytes(b'{"model_type": "granite"}')
+    (source / "config.json").write_bytes(FILES["config.json"].replace(b"llama", b"granite"))
     other = snapshot_model(model=str(source), revision="", workspace=tmp_path / "workspace").path
     flip(snapshot / "model.safetensors")
     remove(snapshot / "tokenizer.json")
@@ -106,7 +98,7 @@ def test_file_whose_source_is_gone_is_named_with_the_reason(snapshot, source):
 
 def test_source_in_another_state_repairs_nothing(snapshot, source):
     flip(snapshot / "model.safetensors")
-    (source / "tokenizer.json").write_bytes(b"[]")
+    (source / "tokenizer.json").write_bytes(FILES["tokenizer.json"] + b" ")
     before = (snapshot / "model.safetensors").read_bytes()
     broken, reason = problems_of(verify, snapshot, repair=True)
     assert broken.what == "model.safetensors has another content"
@@ -149,3 +141,53 @@ def test_command_names_broken_files_and_repairs_them_from_the_hub(tmp_path):
     assert (good.returncode, good.stderr) == (0, "")
     assert f"good: {path}" in good.stdout
     assert files_below(tmp_path) == files
+
+
+def test_what_does_not_belong_to_a_snapshot_is_named_and_removed(snapshot, tmp_path):
+    outside = write(tmp_path / "outside", {"file": b"stays"})
+    (snapshot / "chat_template.jinja").write_text("another template")
+    (snapshot / "pytorch_model.bin").write_bytes(b"pickle")
+    write(snapshot / "folder" / "below", {"file": b"x"})
+    (snapshot / "to-a-folder").symlink_to(outside)
+    (snapshot / "to-a-file").symlink_to(outside / "file")
+    (snapshot / "to-nothing").symlink_to(outside / "absent")
+    names = ["chat_template.jinja", "folder", "pytorch_model.bin", "to-a-file", "to-a-folder", "to-nothing"]
+    found = problems_of(verify, snapshot, repair=False)
+    assert [problem.what for problem in found] == [f"{name!r} does not belong to the snapshot" for name in names]
+    assert {problem.where for problem in found} == {str(snapshot)}
+    (repaired,) = verify(snapshot, repair=True)
+    assert (repaired.removed, repaired.repaired) == (tuple(names), ())
+    assert files_below(snapshot) == sorted([*FILES, "snapshot.json"])
+    assert files_below(outside) == ["file"]
+    assert verify(snapshot, repair=False)[0].removed == ()
+
+
+def test_file_that_is_a_link_is_named_and_replaced_by_the_file(snapshot, source):
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors").symlink_to(source / "model.safetensors")
+    assert only_problem_of(verify, snapshot, repair=False).what == "model.safetensors is a link"
+    assert verify(snapshot, repair=True)[0].repaired == ("model.safetensors",)
+    assert not (snapshot / "model.safetensors").is_symlink()
+    assert (source / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
+def test_folder_in_a_files_place_is_replaced_by_the_file(snapshot):
+    (snapshot / "tokenizer.json").unlink()
+    write(snapshot / "tokenizer.json", {"x": b""})
+    assert verify(snapshot, repair=True)[0].repaired == ("tokenizer.json",)
+    assert (snapshot / "tokenizer.json").read_bytes() == FILES["tokenizer.json"]
+
+
+def test_commit_that_is_not_the_folders_is_a_damage(snapshot):
+    manifest = snapshot / "snapshot.json"
+    manifest.write_text(manifest.read_text().replace(snapshot.name, "f" * 40))
+    assert only_problem_of(verify, snapshot, repair=False).what == "snapshot.json is damaged"
+
+
+@pytest.mark.parametrize("change", [("config.json", "extra.bin"), (sha256(FILES["tokenizer.json"]), "0" * 64)])
+def test_manifest_that_says_something_else_than_the_source_repairs_nothing(snapshot, change):
+    manifest = snapshot / "snapshot.json"
+    manifest.write_text(manifest.read_text().replace(*change, 1))
+    what = problems_of(verify, snapshot, repair=True)[-1].what
+    assert what.startswith("snapshot.json says something else of ")
+    assert (snapshot / "tokenizer.json").read_bytes() == FILES["tokenizer.json"]
