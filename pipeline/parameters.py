@@ -241,8 +241,10 @@ def _check_options(pipeline: CompiledPipeline, read: dict[str, Any], wrong: set[
 
 
 def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
+    values: Any = None
     with checks.collecting():
         values = _read_yaml(path, "file of parameters", "name: value, one a line", _load_once)
+    if checks.problems:
         return {}
     if isinstance(values, dict) and all(isinstance(name, str) for name in values):
         return values
