@@ -16,7 +16,7 @@ import yaml
 
 from components.problems import Problems
 from components.storage import write_text
-from pipeline.parameters import read_pipeline
+from pipeline.pipeline_file import read_pipeline
 
 API_VERSION = "pipelines.kubeflow.org/v2beta1"
 LABELS = {"app.kubernetes.io/part-of": "osft-pipeline"}

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from components.problems import Checks, quote, quote_address
 
-PLACEHOLDER_HOST = "registry.invalid"  # of the default's images; no name below .invalid can ever be found (RFC 2606)
 LONGEST_TIMEOUT_SECONDS = 30 * 86400  # with all its retries it still fits into Argo's durations
 MOST_RETRIES = 100
 

@@ -22,7 +22,8 @@ from kfp import compiler
 from manifests import release
 from pipeline import cluster, graph
 from pipeline.connection import SERVER, Access, connect
-from pipeline.parameters import PIPELINE, read_parameters, read_pipeline
+from pipeline.parameters import read_parameters
+from pipeline.pipeline_file import PIPELINE, read_pipeline
 from pipeline.placement import SECRET_VARIABLES
 from pipeline.schedules import read_cron
 from pipeline.settings import load_settings
