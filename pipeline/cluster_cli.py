@@ -1,4 +1,4 @@
-"""The commands for a cluster: upload, submit, schedule, status, unschedule."""
+"""The commands for a cluster: upload, submit, schedule, status, unschedule, release."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -212,6 +212,18 @@ def unschedule(
     if not (removal.removed or removal.kept):
         _line("schedule", f"there is none named {name}")
     _show_removal(removal, dry_run)
+
+
+@commands.command()
+def release(
+    file: Annotated[Path, typer.Argument(help="Compiled pipeline.")],
+    output: Annotated[Path, typer.Argument(help="File to write, among an overlay's resources.")],
+) -> None:
+    """Write a compiled pipeline as Pipeline and PipelineVersion objects, for GitOps."""
+    from pipeline.release import write_release
+
+    version = write_release(file, output)
+    typer.echo(f"wrote {output}: {version}")
 
 
 def _pipeline(file: Path | None) -> "CompiledPipeline":
