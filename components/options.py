@@ -9,7 +9,9 @@ from components.problems import Checks, quote, suggest
 Options = TypeVar("Options")
 
 
-def from_mapping(kind: type[Options], what: str, values: Mapping[str, Any]) -> Options:
+def from_mapping(
+    kind: type[Options], what: str, values: Mapping[str, Any], further: Mapping[str, Any] | None = None
+) -> Options:
     """A dataclass of options that checks itself when made.
 
     A whole number may come as a float, because KFP makes one of every number in a dictionary, and the reverse; a tuple
@@ -17,11 +19,22 @@ def from_mapping(kind: type[Options], what: str, values: Mapping[str, Any]) -> O
 
     Args:
         what: which options, for the errors: training, evaluation.
+        values: those that are parameters of the pipeline of their own, or all.
+        further: those of the parameter for all others.
 
     Raises:
-        Problems: naming unknown options with the nearest known one, and values that cannot be.
+        Problems: naming unknown options with the nearest known one, those that are given as a further option and are a
+            parameter, and values that cannot be.
     """
     checks = Checks()
+    for name in sorted(set(values) & set(further or {})):
+        checks.add(
+            f"{name} is given among the further options",
+            where=f"{what}_options",
+            rule="an option that is a parameter of its own is given by it",
+            remedy=f"set the parameter {name}",
+        )
+    values = {**(further or {}), **values}
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     known: dict[str, Any] = {}
     for name, value in values.items():

@@ -82,6 +82,12 @@ def quote(value: object) -> str:
     return repr(shown)
 
 
+def quote_address(value: object) -> str:
+    """As `quote`, unless it is an address that may hold a password or a key: then it is not repeated."""
+    secret = "://" in str(value) and set("@?#") & set(str(value))
+    return "an address that may hold a password or a key and is not repeated here" if secret else quote(value)
+
+
 def list_some(values: Iterable[object], most: int = 10) -> str:
     """'a, b, c and 4 more'."""
     items = [str(value) for value in values]

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from components.problems import problem
+
 READ_BYTES = 1 << 20
 # Pods run as any user of one group; the next one must be able to read and to clean up (safetensors writes 0600).
 FILE_MODE, FOLDER_MODE = 0o664, 0o775
@@ -57,10 +59,30 @@ def write_text(path: Path, text: str) -> None:
     content = text.encode()
     make_folders(path.parent)
     temporary = _beside(path)
-    temporary.write_bytes(content)
-    flush(temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        flush(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     flush(path.parent)
+
+
+def write_output(path: Path, text: str) -> None:
+    """As `write_text`, for a file that the user named.
+
+    Raises:
+        Problems: when it cannot be written.
+    """
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise problem(
+            f"the file cannot be written: {error.strerror}",
+            where=str(path),
+            rule="a file in a folder that you may write to",
+            remedy="name another file",
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> None:

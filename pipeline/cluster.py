@@ -22,7 +22,7 @@ from components.problems import Problem, Problems, problem, quote
 from components.progress import printable
 from components.storage import sha256_of_json
 from pipeline.connection import Connection, Refused
-from pipeline.parameters import CompiledPipeline
+from pipeline.pipeline_file import CompiledPipeline
 from pipeline.schedules import Cron
 
 FINISHED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
@@ -56,6 +56,7 @@ class Run:
     created_at: datetime | None
     finished_at: datetime | None
     link: str
+    """In the dashboard; empty when its page is not known."""
 
     @property
     def finished(self) -> bool:
@@ -75,6 +76,7 @@ class Schedule:
     """Of its content; empty when another program made it."""
     created_at: datetime | None
     link: str
+    """In the dashboard; empty when its page is not known, or it would be made."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -285,7 +287,7 @@ def schedule(
     except Refused as error:
         unfinished = Problem(
             what=f"the schedule {quote(name)} is replaced in part",
-            where=created.link,
+            where=created.link or f"schedule {created.schedule_id}",
             rule="the old one is disabled, then the new one is enabled",
             remedy="run the same command again: it goes on from here",
         )
@@ -451,7 +453,7 @@ def _own_schedules(connection: Connection, name: str, pipeline_id: str) -> list[
     for foreign in (s for s in found if not s.digest and s.pipeline_id != pipeline_id):
         raise problem(
             f"the schedule {quote(name)} is another pipeline's",
-            where=foreign.link,
+            where=foreign.link or f"schedule {foreign.schedule_id}",
             rule="only schedules of this pipeline are replaced or removed",
             remedy="choose another name",
         )
@@ -520,7 +522,7 @@ def _schedule(item: Any, connection: Connection) -> Schedule:
     reference = item.pipeline_version_reference
     cron = item.trigger.cron_schedule if item.trigger else None
     return Schedule(
-        schedule_id=str(item.recurring_run_id),
+        schedule_id=printable(str(item.recurring_run_id)),
         name=printable(str(item.display_name)),
         enabled=item.mode == "ENABLE",
         cron=printable(cron.cron or "") if cron else "",

@@ -1,5 +1,6 @@
-"""The commands for a cluster: upload, submit, schedule, status, unschedule."""
+"""The commands for a cluster: upload, submit, schedule, status, unschedule, release."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,10 +10,11 @@ import typer
 if TYPE_CHECKING:
     from pipeline.cluster import Removal, Version
     from pipeline.connection import Connection
-    from pipeline.parameters import CompiledPipeline
+    from pipeline.pipeline_file import CompiledPipeline
     from pipeline.schedules import Cron
 
 PANEL = "Connection"
+FOR_LINKS = "for links: notify.runs_page in the cluster file and --pipeline, or OSFT_KFP_DASHBOARD"
 TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 commands = typer.Typer()
@@ -42,7 +44,7 @@ Dashboard = Annotated[
     str,
     typer.Option(
         envvar="OSFT_KFP_DASHBOARD",
-        help="For links: OpenShift AI's page https://DASHBOARD/develop-train/pipelines/runs/PROJECT; else KFP's own.",
+        help="For links: the page of the project's runs, https://.../PROJECT/runs; else the pipeline's own.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -64,9 +66,11 @@ def upload(
 ) -> None:
     """Register the compiled pipeline on the cluster; a new version only when its content is new."""
     from pipeline import cluster
+    from pipeline.pipeline_file import check_images
 
     pipeline = _pipeline(file)
-    _show_version(cluster.upload(_connect(host, token, ca, dashboard), pipeline, dry_run), dry_run)
+    check_images(pipeline)
+    _show_version(cluster.upload(_connect(pipeline, host, token, ca, dashboard), pipeline, dry_run), dry_run)
 
 
 @commands.command()
@@ -84,10 +88,11 @@ def submit(
     """Start a run on the cluster, after a check of all its parameters."""
     from pipeline import cluster
     from pipeline.parameters import read_parameters
+    from pipeline.pipeline_file import check_images
 
     compiled = _pipeline(pipeline)
-    values = read_parameters(compiled, param or [], params)
-    connection = _connect(host, token, ca, dashboard)
+    _, values = _all_of(lambda: check_images(compiled), lambda: read_parameters(compiled, param or [], params))
+    connection = _connect(compiled, host, token, ca, dashboard)
     submission = cluster.submit(connection, compiled, values, dry_run)
     _show_version(submission.version, dry_run)
     if submission.run is None:
@@ -95,7 +100,7 @@ def submit(
         _line("run", "would start")
         return
     _line("run", f"started as {submission.run.name}")
-    _line("link", submission.run.link)
+    _show_link(submission.run.link, submission.run.run_id)
     if wait and not _follow(connection, submission.run.run_id, compiled.steps):
         raise typer.Exit(1)
 
@@ -119,22 +124,20 @@ def schedule(
 
     A training that runs is left alone. Times are UTC, unless the pipelines server sets cronScheduleTimezone.
     """
-    from components.problems import Checks
     from pipeline.parameters import read_parameters
+    from pipeline.pipeline_file import check_images
     from pipeline.schedules import read_cron
 
     compiled = _pipeline(pipeline)
-    checks = Checks()
     now = datetime.now(UTC)
-    read: list[Any] = []
-    for check in (lambda: read_cron(cron, now), lambda: read_parameters(compiled, param or [], params)):
-        with checks.collecting():
-            read.append(check())
-    checks.raise_if_any()
-    parsed, values = read
+    parsed, _, values = _all_of(
+        lambda: read_cron(cron, now),
+        lambda: check_images(compiled),
+        lambda: read_parameters(compiled, param or [], params),
+    )
     from pipeline import cluster
 
-    connection = _connect(host, token, ca, dashboard)
+    connection = _connect(compiled, host, token, ca, dashboard)
     done = cluster.schedule(connection, compiled, name, parsed, values, dry_run, cluster.SETTLE_SECONDS)
     _show_cron(parsed, now)
     _show_version(done.version, dry_run)
@@ -146,8 +149,10 @@ def schedule(
         _line("schedule", f"{name} would be made" if dry_run else f"{name} is made and enabled")
         _line("", "one run at a time; times that were missed are not made up for")
     _show_removal(done.old, dry_run)
-    if done.schedule.link:
-        _line("link", done.schedule.link)
+    if done.old.kept:
+        _line("", "until then two can run at once: each schedule counts its own runs only")
+    if done.schedule.schedule_id:
+        _show_link(done.schedule.link, done.schedule.schedule_id)
 
 
 @commands.command()
@@ -165,15 +170,17 @@ def status(
     from pipeline.schedules import parse_cron
 
     compiled = _pipeline(pipeline)
-    found = cluster.status(_connect(host, token, ca, dashboard), compiled.name, runs)
+    connection = _connect(compiled, host, token, ca, dashboard)
+    found = cluster.status(connection, compiled.name, runs)
     typer.echo(f"Runs of {compiled.name}" if found.runs else f"No runs of {compiled.name}")
     for run in found.runs:
         times = " to ".join(
             f"{moment.astimezone(UTC):{TIME}}" for moment in (run.created_at, run.finished_at) if moment
         )
-        typer.echo(f"  {run.state:<10} {run.name}, {times}\n             {run.link}")
+        typer.echo(f"  {run.state:<10} {run.name}, {times}\n             {run.link or run.run_id}")
     typer.echo(f"Schedules of {compiled.name}" if found.schedules else f"No schedules of {compiled.name}")
     for item in found.schedules:
+        place = item.link or item.schedule_id
         when = item.cron or "in intervals"
         try:
             parsed = parse_cron(item.cron)
@@ -181,7 +188,9 @@ def status(
             when += f" ({parsed.words()})" + (f", next {upcoming:{TIME}}" if upcoming else "")
         except Problems:
             pass  # somebody else's schedule, in words that only KFP reads
-        typer.echo(f"  {'ENABLED' if item.enabled else 'DISABLED':<10} {item.name}, {when}\n             {item.link}")
+        typer.echo(f"  {'ENABLED' if item.enabled else 'DISABLED':<10} {item.name}, {when}\n             {place}")
+    if not connection.access.runs_page and (found.runs or found.schedules):
+        typer.echo(FOR_LINKS)
 
 
 @commands.command()
@@ -198,23 +207,48 @@ def unschedule(
     from pipeline import cluster
 
     compiled = _pipeline(pipeline)
-    connection = _connect(host, token, ca, dashboard)
+    connection = _connect(compiled, host, token, ca, dashboard)
     removal = cluster.unschedule(connection, compiled.name, name, dry_run, cluster.SETTLE_SECONDS)
     if not (removal.removed or removal.kept):
         _line("schedule", f"there is none named {name}")
     _show_removal(removal, dry_run)
 
 
+@commands.command()
+def release(
+    file: Annotated[Path, typer.Argument(help="Compiled pipeline.")],
+    output: Annotated[Path, typer.Argument(help="File to write, among an overlay's resources.")],
+) -> None:
+    """Write a compiled pipeline as Pipeline and PipelineVersion objects, for GitOps."""
+    from pipeline.release import write_release
+
+    version = write_release(file, output)
+    typer.echo(f"wrote {output}: {version}")
+
+
 def _pipeline(file: Path | None) -> "CompiledPipeline":
-    from pipeline.parameters import PIPELINE, read_pipeline
+    from pipeline.pipeline_file import PIPELINE, read_pipeline
 
     return read_pipeline(file or PIPELINE)
 
 
-def _connect(host: str, token: str, ca: str, dashboard: str) -> "Connection":
+def _all_of(*checks: Callable[[], Any]) -> list[Any]:
+    """What each of them returns, or what all of them find wrong."""
+    from components.problems import Checks
+
+    found = Checks()
+    returned = []
+    for check in checks:
+        with found.collecting():
+            returned.append(check())
+    found.raise_if_any()
+    return returned
+
+
+def _connect(pipeline: "CompiledPipeline", host: str, token: str, ca: str, dashboard: str) -> "Connection":
     from pipeline.connection import connect, find_access
 
-    return connect(find_access(host=host, token=token, ca=ca, dashboard=dashboard))
+    return connect(find_access(host=host, token=token, ca=ca, runs_page=dashboard or pipeline.runs_page))
 
 
 def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> bool:
@@ -256,6 +290,14 @@ def _show_cron(cron: "Cron", now: datetime) -> None:
         _line("next" if number == 0 else "", f"{moment:{TIME}}")
 
 
+def _show_link(link: str, own_id: str) -> None:
+    if link:
+        _line("link", link)
+    else:
+        _line("id", own_id)
+        _line("", FOR_LINKS)
+
+
 def _show_removal(removal: "Removal", dry_run: bool) -> None:
     for old in removal.removed:
         _line("old", f"{old.name} {old.schedule_id} {'would be removed' if dry_run else 'is removed'}")
@@ -263,7 +305,7 @@ def _show_removal(removal: "Removal", dry_run: bool) -> None:
         verb = "would be disabled" if dry_run else "is disabled"
         _line("old", f"{old.name} {old.schedule_id} {verb}, and stays because deleting it would end what runs:")
         for run in running:
-            _line("", f"{run.state} {run.link}")
+            _line("", f"{run.state} {run.link or run.run_id}")
         _line("", "the same command removes it when that has ended")
 
 

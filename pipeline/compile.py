@@ -8,7 +8,7 @@ import yaml
 from kfp import compiler
 
 from components.problems import problem
-from components.storage import write_text
+from components.storage import write_output
 from pipeline.graph import build
 from pipeline.settings import ClusterSettings
 
@@ -30,8 +30,12 @@ def compiled_yaml(settings: ClusterSettings) -> str:
 
 
 def write_compiled(settings: ClusterSettings, output: Path) -> None:
-    """Write the compiled pipeline, whole or not at all."""
-    write_text(output, compiled_yaml(settings))
+    """Write the compiled pipeline, whole or not at all.
+
+    Raises:
+        Problems: when it cannot be written.
+    """
+    write_output(output, compiled_yaml(settings))
 
 
 def check_compiled(settings: ClusterSettings, committed: Path) -> None:
@@ -40,7 +44,7 @@ def check_compiled(settings: ClusterSettings, committed: Path) -> None:
     Raises:
         Problems: when they differ.
     """
-    if not committed.exists() or committed.read_text(encoding="utf-8") != compiled_yaml(settings):
+    if not committed.is_file() or committed.read_bytes() != compiled_yaml(settings).encode():
         raise problem(
             "the compiled pipeline is stale",
             where=str(committed),

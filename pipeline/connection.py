@@ -25,8 +25,9 @@ import kfp_server_api
 import urllib3
 from kfp import client as kfp_client
 
-from components.problems import Checks, Problems, problem, quote
+from components.problems import Checks, Problems, problem, quote, quote_address
 from components.progress import printable
+from pipeline.cluster_rules import is_page
 
 Answer = TypeVar("Answer")
 
@@ -46,16 +47,14 @@ class Access:
     """A file that holds the token and is read at every call: Kubernetes renews it."""
     ca: str = ""
     """PEM file of the certificate authorities to trust; empty: the usual public ones."""
-    dashboard: str = ""
-    """The project's page of pipeline runs in OpenShift AI's dashboard; empty: KFP's own dashboard on the host."""
+    runs_page: str = ""
+    """The page of the project's runs in OpenShift AI's dashboard, .../PROJECT/runs; empty: there are no links."""
 
     def run_link(self, run_id: str) -> str:
-        return f"{self.dashboard}/runs/{run_id}" if self.dashboard else f"{self.host}/#/runs/details/{run_id}"
+        return f"{self.runs_page}/{run_id}" if self.runs_page else ""
 
     def schedule_link(self, schedule_id: str) -> str:
-        if self.dashboard:
-            return f"{self.dashboard}/schedules/{schedule_id}"
-        return f"{self.host}/#/recurringrun/details/{schedule_id}"
+        return f"{self.runs_page.removesuffix('/runs')}/schedules/{schedule_id}" if self.runs_page else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,7 +136,7 @@ def find_access(
     host: str = "",
     token: str = "",
     ca: str = "",
-    dashboard: str = "",
+    runs_page: str = "",
     environment: Mapping[str, str] = os.environ,
     service_account: Path = SERVICE_ACCOUNT,
 ) -> Access:
@@ -173,8 +172,16 @@ def find_access(
     _check_host(host, checks)
     _check_token(token, checks)
     _check_ca(ca, checks)
+    runs_page = runs_page.rstrip("/")
+    if runs_page and not is_page(runs_page):
+        checks.add(
+            f"the dashboard's page is {quote_address(runs_page)}",
+            where="--dashboard, OSFT_KFP_DASHBOARD, notify.runs_page of the cluster file",
+            rule="the page of the project's runs, as the browser shows its address: https://...PROJECT/runs",
+            remedy="for instance https://DASHBOARD/develop-train/pipelines/runs/PROJECT/runs",
+        )
     checks.raise_if_any()
-    return Access(host=host, token=token, token_file=token_file, ca=ca, dashboard=dashboard.rstrip("/"))
+    return Access(host=host, token=token, token_file=token_file, ca=ca, runs_page=runs_page)
 
 
 def _check_host(host: str, checks: Checks) -> None:

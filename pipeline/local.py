@@ -162,8 +162,8 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
     from components.workspace import check_workspace
     from pipeline.graph import EVALUATION, TRAINING
 
-    names = [name for name in parameters if hasattr(TRAINING, name)]
-    asked = [name for name in parameters if hasattr(EVALUATION, name)]
+    training = {name: value for name, value in parameters.items() if hasattr(TRAINING, name)}
+    evaluation = {name: value for name, value in parameters.items() if hasattr(EVALUATION, name)}
 
     def check_model() -> None:
         if folder := local_folder(parameters["model"]):
@@ -175,14 +175,8 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
         lambda: read_gap_questions(parameters["questions"]),
         lambda: read_retention_questions(parameters["retention_questions"]),
         check_model,
-        lambda: TrainingOptions.from_mapping(
-            parameters["training_options"] | {name: parameters[name] for name in names}
-        ),
-        lambda: check_installed(
-            EvaluationOptions.from_mapping(
-                parameters["evaluation_options"] | {name: parameters[name] for name in asked}
-            ).tasks
-        ),
+        lambda: TrainingOptions.from_mapping(training, parameters["training_options"]),
+        lambda: check_installed(EvaluationOptions.from_mapping(evaluation, parameters["evaluation_options"]).tasks),
         lambda: registered_name(parameters["publish_as"], parameters["model"]),
         lambda: check_workspace(workspace, 0),
     ):

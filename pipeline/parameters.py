@@ -1,4 +1,4 @@
-"""A compiled pipeline and the parameters of a run, checked before anything is sent."""
+"""The parameters of a run on a cluster, checked before anything is sent."""
 
 import dataclasses
 import json
@@ -12,12 +12,11 @@ import yaml
 
 from components.evaluate.options import EvaluationOptions
 from components.ingest_sdg.options import DataOptions
-from components.problems import Checks, problem, quote, suggest
-from components.storage import sha256_of_json
+from components.problems import Checks, quote_address, suggest
 from components.train_osft.options import TrainingOptions
+from pipeline.pipeline_file import CompiledPipeline, Parameter, read_yaml
+from pipeline.run_inputs import check_inputs
 
-PIPELINE = Path(__file__).parent / "compiled" / "osft.yaml"
-DIGEST_DIGITS = 12  # of the content's digest, in a version's name
 WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.A)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.A)
 OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOptions]] = {
@@ -26,73 +25,6 @@ OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOp
     "evaluation_options": EvaluationOptions,
 }
 """The parameters that hold further options, and what checks these together with the parameters of their names."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Parameter:
-    kind: str
-    """KFP's parameterType."""
-    required: bool
-    default: Any
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CompiledPipeline:
-    path: Path
-    name: str
-    digest: str
-    """SHA-256 of the content; comments and layout do not count."""
-    steps: tuple[str, ...]
-    """Names of the tasks."""
-    parameters: dict[str, Parameter]
-
-    @property
-    def version(self) -> str:
-        """A name that stands for this content and no other."""
-        return f"{self.name}-{self.digest[:DIGEST_DIGITS]}"
-
-
-def read_pipeline(path: Path) -> CompiledPipeline:
-    """Read a compiled pipeline.
-
-    Raises:
-        Problems: when the file is none.
-    """
-    if path.suffix not in (".yaml", ".yml"):
-        raise problem(
-            "this is no compiled pipeline",
-            where=str(path),
-            rule="a file whose name ends in .yaml or .yml: the API goes by it",
-            remedy="rename the file, if it is a pipeline that osft-pipeline compile wrote",
-        )
-    documents = _read_yaml(
-        path, "compiled pipeline", "osft-pipeline compile -o FILE.yaml writes one", yaml.safe_load_all
-    )
-    try:
-        content = [document for document in documents if document is not None]
-        dags = [content[0]["root"]["dag"], *(c["dag"] for c in content[0]["components"].values() if "dag" in c)]
-        inputs = content[0]["root"].get("inputDefinitions", {}).get("parameters", {})
-        return CompiledPipeline(
-            path=path,
-            name=str(content[0]["pipelineInfo"]["name"]),
-            digest=sha256_of_json(content),
-            steps=tuple(task for dag in dags for task in dag["tasks"]),
-            parameters={
-                name: Parameter(
-                    kind=definition["parameterType"],
-                    required=not definition.get("isOptional", False) and "defaultValue" not in definition,
-                    default=definition.get("defaultValue"),
-                )
-                for name, definition in inputs.items()
-            },
-        )
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError):
-        raise problem(
-            "this is no compiled pipeline",
-            where=str(path),
-            rule="the YAML that osft-pipeline compile writes: pipelineInfo, components and root",
-            remedy="give the file that osft-pipeline compile -o FILE.yaml wrote",
-        ) from None
 
 
 def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | None) -> dict[str, Any]:
@@ -111,19 +43,19 @@ def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | N
         name, equals, value = text.partition("=")
         if not equals or name in flags:
             checks.add(
-                f"--param {quote(text)} has no value" if not equals else f"--param {name} is given twice",
+                f"--param {quote_address(text)} has no value" if not equals else f"--param {name} is given twice",
                 where="command line",
                 rule="name=value, once for a name",
                 remedy="for instance --param num_epochs=3",
             )
         if equals:
             flags.add(name)
-            given[name] = (_Text(value), f"--param {name}")
+            given[name] = (_Text(value), f"--param {name if name.isidentifier() else '...'}")
     read: dict[str, Any] = {}
     for name, (value, where) in given.items():
         if name not in pipeline.parameters:
             checks.add(
-                f"unknown parameter {quote(name)}{suggest(name, pipeline.parameters)}",
+                f"unknown parameter {quote_address(name)}{suggest(name, pipeline.parameters)}",
                 where=where,
                 rule=f"the pipeline has {', '.join(pipeline.parameters)}",
                 remedy="correct the name, or leave the parameter out",
@@ -138,7 +70,10 @@ def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | N
                 rule=f"{name} has no default",
                 remedy=f"add --param {name}=VALUE, or {name} to the file of --params",
             )
-    _check_options(pipeline, read, set(given) - set(read), checks)
+    wrong = set(given) - set(read)
+    values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
+    _check_options(values, wrong, checks)
+    check_inputs({name: value for name, value in values.items() if name not in wrong}, checks)
     checks.raise_if_any()
     return read
 
@@ -161,7 +96,7 @@ def _read_value(value: Any, name: str, parameter: Parameter, where: str, read: d
         read.pop(name, None)
         quoted = isinstance(value, bool | int | float) and parameter.kind == "STRING"
         checks.add(
-            f"{name} is {quote(value) if isinstance(value, str) else quote(json.dumps(value, default=str))}",
+            f"{name} is {quote_address(value if isinstance(value, str) else json.dumps(value, default=str))}",
             where=where,
             rule=rule,
             remedy="put it in quotes" if quoted else "correct the value",
@@ -228,21 +163,22 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-def _check_options(pipeline: CompiledPipeline, read: dict[str, Any], wrong: set[str], checks: Checks) -> None:
+def _check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> None:
     """The ranges that the steps would check, for a pipeline that has them."""
-    values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
     for holder, options in OPTIONS.items():
         if holder not in values:
             continue
         names = [field.name for field in dataclasses.fields(options) if field.name in values]
         further = values[holder] if holder not in wrong else {}
         with checks.collecting():
-            options.from_mapping(further | {name: values[name] for name in names if name not in wrong})
+            options.from_mapping({name: values[name] for name in names if name not in wrong}, further)
 
 
 def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
+    values: Any = None
     with checks.collecting():
-        values = _read_yaml(path, "file of parameters", "name: value, one a line", _load_once)
+        values = read_yaml(path, "file of parameters", "name: value, one a line", _load_once)
+    if checks.problems:
         return {}
     if isinstance(values, dict) and all(isinstance(name, str) for name in values):
         return values
@@ -263,19 +199,3 @@ def _load_once(text: str) -> Any:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise yaml.YAMLError(f"given twice: {', '.join(twice)}")
     return yaml.safe_load(text)
-
-
-def _read_yaml(path: Path, kind: str, remedy: str, load: Callable[[str], Any]) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-        loaded = load(text)
-        return loaded if isinstance(loaded, dict) or loaded is None else list(loaded)
-    except FileNotFoundError:
-        what = "no such file"
-    except IsADirectoryError:
-        what = "this is a folder"
-    except OSError as error:
-        what = f"the file cannot be read: {error.strerror}"
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        what = f"the file is no YAML: {' '.join(str(error).split())}"
-    raise problem(what, where=f"{kind} {path}", rule="a YAML file in UTF-8", remedy=remedy)

@@ -56,7 +56,8 @@ def place(task: PipelineTask, step: str, settings: ClusterSettings) -> PipelineT
     task.set_caching_options(False)
     task.set_cpu_request(resources["cpu"]).set_memory_request(resources["memory"])
     task.set_memory_limit(resources["memory"])
-    task.set_retry(settings.retries[where.time])
+    if settings.retries[where.time]:
+        task.set_retry(settings.retries[where.time])
     kubernetes.set_timeout(task, settings.timeout_seconds[where.time])
     if settings.images.pull_secret:
         kubernetes.set_image_pull_secrets(task, [settings.images.pull_secret])
@@ -79,7 +80,8 @@ def place(task: PipelineTask, step: str, settings: ClusterSettings) -> PipelineT
             kubernetes.add_pod_label(task, QUEUE_LABEL, settings.kueue.queue)
         for key, value in gpu.node_selector.items():
             kubernetes.add_node_selector(task, key, value)
-        kubernetes.add_toleration(task, **gpu.toleration)
+        for toleration in gpu.tolerations:
+            kubernetes.add_toleration(task, **toleration)
         kubernetes.empty_dir_mount(
             task, volume_name="shm", mount_path=SHARED_MEMORY, medium="Memory", size_limit=gpu.shared_memory
         )

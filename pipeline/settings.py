@@ -8,8 +8,11 @@ from typing import Any
 
 from components.problems import Checks, problem, suggest
 from components.publish.core import registry_address
+from pipeline.cluster_rules import check_values
 
-FREE_TABLES = ("gpu.node_selector", "gpu.toleration", "labels", "annotations")  # their keys are Kubernetes'
+# Their keys are Kubernetes'. Labels and annotations are added to the default's; another pool has another selector.
+ADDED_TABLES = ("labels", "annotations")
+REPLACED_TABLES = ("gpu.node_selector",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class Gpu:
     memory_gib: float
     shared_memory: str
     node_selector: dict[str, str]
-    toleration: dict[str, Any]
+    tolerations: list[dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,15 +78,16 @@ def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
     """The default cluster's settings with those of a file over them.
 
     Raises:
-        Problems: when the file cannot be read, or naming keys that are unknown or of another type than the default's.
+        Problems: when the file cannot be read, or naming every key that is unknown, and every value that is of
+            another type than the default's or cannot be.
     """
     values = tomllib.loads(resources.files("pipeline.clusters").joinpath("default.toml").read_text(encoding="utf-8"))
     if cluster_file is not None:
         checks = Checks()
         values = _merged(values, _read(cluster_file), str(cluster_file), "", checks)
-        with checks.collecting():
-            values["model_registry"]["url"] = registry_address(values["model_registry"]["url"])
+        check_values(values, str(cluster_file), checks)
         checks.raise_if_any()
+        values["model_registry"]["url"] = registry_address(values["model_registry"]["url"])
     return ClusterSettings(
         images=Images(**values.pop("images")),
         workspace=Workspace(**values.pop("workspace")),
@@ -134,7 +138,9 @@ def _merged(default: dict[str, Any], own: dict[str, Any], where: str, prefix: st
                 rule=f"a value like the default's, {default[key]!r}",
                 remedy=f"write a {type(default[key]).__name__}",
             )
-        elif isinstance(value, dict) and name not in FREE_TABLES:
+        elif name in ADDED_TABLES:
+            merged[key] = default[key] | value
+        elif isinstance(value, dict) and name not in REPLACED_TABLES:
             merged[key] = _merged(default[key], value, where, f"{name}.", checks)
         else:
             merged[key] = value

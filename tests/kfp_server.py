@@ -26,6 +26,8 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from tests.kfp_fields import unknown_fields
+
 API = "/apis/v2beta1"
 STARTED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
@@ -206,6 +208,8 @@ class KfpServer:
                 json_format.ParseDict(document, pipeline_spec_pb2.PlatformSpec())
         except json_format.ParseError as error:
             raise Refusal(400, f"unknown template format: {error}") from None
+        if unknown := unknown_fields(documents):  # the installed SDK knows more, and anything goes in its PlatformSpec
+            raise Refusal(400, f"unknown template format: unknown field {', '.join(unknown)}")
         if any((v["pipeline_id"], v["name"]) == (query["pipelineid"], query["name"]) for v in self.versions.values()):
             raise Refusal(409, f"version {query['name']} already exists")
         version = {

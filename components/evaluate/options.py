@@ -69,9 +69,9 @@ class EvaluationOptions:
         checks.raise_if_any()
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> "EvaluationOptions":
+    def from_mapping(cls, values: Mapping[str, Any], further: Mapping[str, Any] | None = None) -> "EvaluationOptions":
         """Options by name; see components.options."""
-        return from_mapping(cls, "evaluation", values)
+        return from_mapping(cls, "evaluation", values, further)
 
     @property
     def tasks(self) -> list[str]:

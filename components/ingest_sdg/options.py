@@ -63,9 +63,9 @@ class DataOptions:
         checks.raise_if_any()
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> "DataOptions":
+    def from_mapping(cls, values: Mapping[str, Any], further: Mapping[str, Any] | None = None) -> "DataOptions":
         """As `components.options.from_mapping`."""
-        return from_mapping(cls, "data", values)
+        return from_mapping(cls, "data", values, further)
 
     @property
     def column_names(self) -> dict[str, str]:

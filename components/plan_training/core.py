@@ -77,7 +77,9 @@ def plan_training(
     snapshot: Path,
     workspace: Path,
     options: dict[str, Any],
+    further_options: dict[str, Any],
     evaluation: dict[str, Any],
+    further_evaluation: dict[str, Any],
     gpus: int,
     gpu_memory_gib: float,
     gpu_product: str,
@@ -93,8 +95,10 @@ def plan_training(
         dataset: what format_chat made.
         snapshot: what snapshot_model made.
         workspace: the run's workspace.
-        options: training options by name.
-        evaluation: evaluation options by name.
+        options: training options that are parameters, by name.
+        further_options: the other ones.
+        evaluation: evaluation options that are parameters, by name.
+        further_evaluation: the other ones.
         gpus: how many GPUs it will run on.
         gpu_memory_gib: memory of each; 0 when it runs on this machine, whatever it has.
         gpu_product: the GPU that it is placed on, as its node's label names it; empty for any.
@@ -114,9 +118,9 @@ def plan_training(
     checks = Checks()
     parsed, asked = TrainingOptions(), EvaluationOptions()
     with checks.collecting():
-        parsed = TrainingOptions.from_mapping(options)
+        parsed = TrainingOptions.from_mapping(options, further_options)
     with checks.collecting():
-        asked = EvaluationOptions.from_mapping(evaluation)
+        asked = EvaluationOptions.from_mapping(evaluation, further_evaluation)
     manifest = read_json(snapshot / SNAPSHOT_MANIFEST)
     name = ""
     with checks.collecting():

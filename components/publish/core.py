@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]+")  # a name or an address; the latter stands in brackets
+REGISTRY_RULE = "https:// or http://, a host, a port if it is not the usual one; no path, user, password or query"
 SUFFIX = "-osft"
 AUTHOR = "osft-pipeline"
 FORMAT = ("safetensors", "1")
@@ -89,7 +90,7 @@ def registry_address(url: str) -> str:
         raise problem(
             "this is not the address of a model registry",
             where="model_registry.url in the cluster file",
-            rule="https:// or http://, a host, a port if it is not the usual one; no path, user, password or query",
+            rule=REGISTRY_RULE,
             remedy="for instance https://registry.example.com",
         )
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"

@@ -76,9 +76,9 @@ class TrainingOptions:
         checks.raise_if_any()
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> "TrainingOptions":
+    def from_mapping(cls, values: Mapping[str, Any], further: Mapping[str, Any] | None = None) -> "TrainingOptions":
         """Options by name; see components.options."""
-        return from_mapping(cls, "training", values)
+        return from_mapping(cls, "training", values, further)
 
     def steps(self, samples: int) -> int:
         """Optimizer steps of a training; the last step of an epoch may have fewer samples."""

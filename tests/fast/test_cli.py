@@ -102,6 +102,7 @@ BAD_INPUTS = {
     "model folder that is not there": ({"--model": "./nowhere"}, "no such folder"),
     "ratio above one": ({"--unfreeze-rank-ratio": "1.5"}, "above 0 and up to 1"),
     "unknown training option": ({"--option": "warmup_stps=3"}, "did you mean warmup_steps?"),
+    "option that is a parameter": ({"--option": "num_epochs=3"}, "set the parameter num_epochs"),
     "option without value": ({"--option": "warmup_steps"}, "name=value"),
     "unknown data option": ({"--data-option": "conflict=keep"}, "did you mean conflicts?"),
     "data option without value": ({"--data-option": "conflicts"}, "for instance --data-option conflicts=keep"),
@@ -151,3 +152,17 @@ def test_compile_writes_where_it_is_told_and_checks_it(tmp_path: Path) -> None:
     assert stale.returncode == 1
     assert "stale" in stale.stderr
     assert "osft-pipeline compile" in stale.stderr
+
+
+@pytest.mark.parametrize("check", [[], ["--check"]])
+def test_compile_into_what_is_no_file_is_one_clear_error(tmp_path: Path, check: list[str]) -> None:
+    (tmp_path / "folder").mkdir()
+
+    for target in (tmp_path / "folder", Path("/proc/x/p.yaml")):
+        done = osft_pipeline("compile", "-o", target, *check)
+
+        assert done.returncode == 1
+        assert str(target) in done.stderr
+        assert "stale" in done.stderr if check else "cannot be written: " in done.stderr
+        assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]

@@ -1,5 +1,6 @@
 """What the cluster will read: the compiled pipeline, as YAML."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -11,101 +12,10 @@ from components.problems import Problems
 from pipeline import compile as compiling
 from pipeline.placement import PLACES
 from pipeline.settings import load_settings
+from tests.kfp_fields import unknown_fields
 
 GPU_STEPS = {"train_osft", "evaluate"}
 MOST_PARAMETERS = 24
-
-# Fields of the two documents that the API server of KFP 2.14.3 knows, as far as this pipeline has use for them. It
-# parses strictly: any other key rejects the import. Where a key is a name of ours or Kubernetes', "*" stands for it.
-VALUES = {"parameterType": "", "defaultValue": ..., "isOptional": "", "description": ""}
-ARTIFACT_TYPE = {"schemaTitle": "", "schemaVersion": ""}
-INPUTS = {
-    "parameters": {"*": VALUES},
-    "artifacts": {"*": {"artifactType": ARTIFACT_TYPE, "description": "", "isOptional": ""}},
-}
-OUTPUTS = {
-    "parameters": {"*": {"parameterType": "", "description": ""}},
-    "artifacts": {"*": {"artifactType": ARTIFACT_TYPE, "description": ""}},
-}
-TASK = {
-    "cachingOptions": {"enableCache": ""},
-    "componentRef": {"name": ""},
-    "dependentTasks": "",
-    "inputs": {
-        "parameters": {
-            "*": {
-                "componentInputParameter": "",
-                "taskOutputParameter": {"outputParameterKey": "", "producerTask": ""},
-                "runtimeValue": {"constant": ...},
-                "taskFinalStatus": {"producerTask": ""},
-            }
-        },
-        "artifacts": {
-            "*": {"componentInputArtifact": "", "taskOutputArtifact": {"outputArtifactKey": "", "producerTask": ""}}
-        },
-    },
-    "retryPolicy": {"backoffDuration": "", "backoffFactor": "", "backoffMaxDuration": "", "maxRetryCount": ""},
-    "taskInfo": {"name": ""},
-    "triggerPolicy": {"condition": "", "strategy": ""},
-}
-COMPONENT = {
-    "dag": {"tasks": {"*": TASK}},
-    "executorLabel": "",
-    "inputDefinitions": INPUTS,
-    "outputDefinitions": OUTPUTS,
-}
-RESOURCES = {
-    "cpuRequest": "", "memoryRequest": "", "memoryLimit": "",
-    "resourceCpuRequest": "", "resourceMemoryRequest": "", "resourceMemoryLimit": "",
-    "accelerator": {"count": "", "type": "", "resourceCount": "", "resourceType": ""},
-}  # fmt: skip
-PIPELINE = {
-    "components": {"*": COMPONENT},
-    "deploymentSpec": {
-        "executors": {
-            "*": {
-                "container": {
-                    "args": "",
-                    "command": "",
-                    "env": {"name": "", "value": ""},
-                    "image": "",
-                    "resources": RESOURCES,
-                }
-            }
-        }
-    },
-    "pipelineInfo": {"name": "", "displayName": "", "description": ""},
-    "root": COMPONENT,
-    "schemaVersion": "",
-    "sdkVersion": "",
-}
-NAMED = {"runtimeValue": {"constant": ""}}
-PLATFORM = {
-    "platforms": {
-        "kubernetes": {
-            "deploymentSpec": {
-                "executors": {
-                    "*": {
-                        "activeDeadlineSeconds": "",
-                        "emptyDirMounts": {"medium": "", "mountPath": "", "sizeLimit": "", "volumeName": ""},
-                        "fieldPathAsEnv": {"name": "", "fieldPath": ""},
-                        "imagePullSecret": {"secretName": "", "secretNameParameter": NAMED},
-                        "nodeSelector": {"labels": {"*": ""}},
-                        "podMetadata": {"labels": {"*": ""}, "annotations": {"*": ""}},
-                        "pvcMount": {"constant": "", "mountPath": "", "pvcNameParameter": NAMED},
-                        "secretAsEnv": {
-                            "keyToEnv": {"envVar": "", "secretKey": ""},
-                            "optional": "",
-                            "secretName": "",
-                            "secretNameParameter": NAMED,
-                        },
-                        "tolerations": {"key": "", "operator": "", "effect": "", "value": ""},
-                    }
-                }
-            }
-        }
-    }
-}
 
 
 @pytest.fixture(scope="module")
@@ -138,38 +48,51 @@ def _step(executor: str) -> str:
     return executor.removeprefix("exec-").replace("-", "_")
 
 
-def _unknown(value: Any, known: Any, path: str = "") -> list[str]:
-    """Paths of keys that the known fields do not hold; "..." takes anything."""
-    if known is ... or not isinstance(value, dict | list):
-        return []
-    if isinstance(value, list):
-        return [place for item in value for place in _unknown(item, known, path)]
-    if known == "":
-        return [path]
-    places = []
-    for key, inner in value.items():
-        if key not in known and "*" not in known:
-            places.append(f"{path}/{key}")
-        else:
-            places += _unknown(inner, known.get(key, known.get("*")), f"{path}/{key}")
-    return places
-
-
 def test_every_step_is_in_the_graph(tasks: dict[str, Any], containers: dict[str, Any], placed: dict[str, Any]) -> None:
     assert set(containers) == set(placed) == set(PLACES)
     assert set(PLACES) <= set(tasks)
 
 
 def test_only_fields_of_kfp_2_14_are_used(documents: list[dict[str, Any]]) -> None:
-    assert len(documents) == 2
-    assert _unknown(documents[0], PIPELINE) == []
-    assert _unknown(documents[1], PLATFORM) == []
+    assert unknown_fields(documents) == []
 
 
 def test_the_check_of_fields_finds_an_unknown_one(documents: list[dict[str, Any]]) -> None:
-    later = {**documents[0], "deploymentSpec": {**documents[0]["deploymentSpec"], "taskConfigPassthroughs": []}}
+    pipeline, platform = copy.deepcopy(documents)
+    pipeline["deploymentSpec"]["taskConfigPassthroughs"] = []
+    platform["platforms"]["kubernetes"]["pipelineConfig"] = {"resourceTtlOnCompletion": "60"}
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    executors["exec-notify"]["noSuchField"] = 1
 
-    assert _unknown(later, PIPELINE) == ["/deploymentSpec/taskConfigPassthroughs"]
+    assert unknown_fields([pipeline, platform]) == [
+        "/deploymentSpec/taskConfigPassthroughs",
+        "/platforms/kubernetes/deploymentSpec/executors/exec-notify/noSuchField",
+        "/platforms/kubernetes/pipelineConfig",
+    ]
+
+
+EVERYTHING = """
+labels = { cost-center = "4711" }
+annotations = { owner = "platform" }
+kueue.queue = "osft"
+images.pull_secret = "puller"
+model_registry.url = "https://registry.example.com"
+notify.runs_page = "https://ai.example.com/runs"
+[gpu]
+count = "2"
+tolerations = [{ key = "nvidia.com/gpu", operator = "Exists" }, { key = "pool", value = "ai", effect = "NoExecute" }]
+"""
+
+
+def test_only_these_fields_are_used_with_everything_switched_on(tmp_path: Path) -> None:
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text(EVERYTHING, encoding="utf-8")
+
+    text = compiling.compiled_yaml(load_settings(cluster))
+
+    assert unknown_fields(yaml.safe_load_all(text)) == []
+    for switched_on in ("cost-center", "owner: platform", "queue-name: osft", "puller", "resourceCount: '2'", "pool"):
+        assert switched_on in text
 
 
 def test_training_and_evaluation_and_only_they_ask_for_one_l40s(
@@ -335,7 +258,12 @@ def test_pods_have_the_labels_of_the_cluster_file_and_gpu_steps_the_queue(tmp_pa
     for name, executor in executors.items():
         labels = executor["podMetadata"]["labels"]
         queue = {"kueue.x-k8s.io/queue-name": "osft"} if _step(name) in GPU_STEPS else {}
-        assert labels == {"cost-center": "4711", "app.kubernetes.io/component": _step(name), **queue}
+        assert labels == {
+            "app.kubernetes.io/part-of": "osft-pipeline",
+            "app.kubernetes.io/component": _step(name),
+            "cost-center": "4711",
+            **queue,
+        }
         assert executor["podMetadata"]["annotations"] == {"owner": "platform"}
 
 
@@ -375,7 +303,7 @@ def test_a_cluster_file_changes_placement_only_where_it_says(tmp_path: Path) -> 
     assert "NVIDIA-L40S" not in text
     assert "osft-workspace" not in text
     assert text.count("secretName: puller") == len(PLACES)
-    assert _unknown(list(yaml.safe_load_all(text))[1], PLATFORM) == []
+    assert unknown_fields(yaml.safe_load_all(text)) == []
 
 
 def test_the_manifests_make_the_claim_that_the_pipeline_mounts() -> None:

@@ -234,11 +234,13 @@ def test_its_labels_name_it_as_the_cluster_file_does(image: str) -> None:
     name = getattr(load_settings().images, image)
 
     assert arguments["VERSION"] == project["version"]
-    assert name == f"osft-pipeline/{image}:{project['version']}"
+    assert name == f"registry.invalid/osft-pipeline/{image}:{project['version']}"
     for label in ("title", "description", "version", "revision", "licenses"):
         assert f"org.opencontainers.image.{label}=" in labels
     assert f'org.opencontainers.image.licenses="{project["license"]}"' in labels
-    assert f"-t {name} ." in (IMAGES / f"{image}.Containerfile").read_text(encoding="utf-8")
+    assert f"-t {name.removeprefix('registry.invalid/')} ." in (IMAGES / f"{image}.Containerfile").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_registry_is_named_only_as_the_default_of_a_base_image() -> None:

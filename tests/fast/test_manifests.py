@@ -19,13 +19,14 @@ import pytest
 import yaml
 from kfp import compiler
 
-from manifests import release
-from pipeline import cluster, graph
+from pipeline import cluster, graph, release
 from pipeline.connection import SERVER, Access, connect
-from pipeline.parameters import PIPELINE, read_parameters, read_pipeline
+from pipeline.parameters import read_parameters
+from pipeline.pipeline_file import PIPELINE, read_pipeline
 from pipeline.placement import SECRET_VARIABLES
 from pipeline.schedules import read_cron
 from pipeline.settings import load_settings
+from tests.cluster_file import compiled_for_a_cluster
 from tests.kfp_server import KfpServer
 
 Object = dict[str, Any]
@@ -36,6 +37,7 @@ COMPONENTS = [MANIFESTS / "components" / name for name in ("egress", "kueue", "p
 OVERLAYS = [MANIFESTS / "overlays" / name for name in ("dev", "prod")]
 SECRETS = ["osft-artifacts", "osft-hub", "osft-judge", "osft-s3", "osft-webhook"]
 CLAIM = "osft-workspace"
+QUEUE = "osft"
 PODS = {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}  # KFP's, on all pods of a run
 LARGEST_OBJECT = 262144  # bytes of the annotation in which kubectl apply keeps an object
 
@@ -149,10 +151,16 @@ def _write_kustomization(folder: Path, resources: list[Path], components: list[P
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline of a cluster with images of its own and the queue."""
+    return compiled_for_a_cluster(tmp_path_factory.mktemp("compiled"), f'kueue.queue = "{QUEUE}"\n')
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Path:
     """A platform team's own overlay: all components, and the pipeline itself."""
     folder = tmp_path_factory.mktemp("everything").resolve()
-    _run_release(PIPELINE, folder / "pipeline.yaml").check_returncode()
+    _run_release(compiled, folder / "pipeline.yaml").check_returncode()
     return _write_kustomization(folder, [OVERLAYS[0], folder / "pipeline.yaml"], COMPONENTS)
 
 
@@ -199,7 +207,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def _run_release(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "manifests.release", *map(str, arguments)]
+    command = [sys.executable, "-m", "pipeline", "release", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -386,16 +394,17 @@ def test_no_secret_is_applied(folder: Path) -> None:
 
 
 def test_the_queue_is_the_one_that_a_cluster_file_names(objects: list[Object]) -> None:
-    queue = one(objects, "LocalQueue")["metadata"]["name"]
     text = (MANIFESTS / "components" / "kueue" / "local-queue.yaml").read_text(encoding="utf-8")
-    named = re.findall(
-        r'^queue\s*=\s*"(.+)"', (ROOT / "pipeline/clusters/default.toml").read_text(encoding="utf-8"), re.M
-    )
+    labels = [
+        executor["podMetadata"]["labels"].get("kueue.x-k8s.io/queue-name")
+        for executor in one(objects, "PipelineVersion")["spec"]["platformSpec"]["platforms"]["kubernetes"][
+            "deploymentSpec"
+        ]["executors"].values()
+    ]
 
-    assert f"kueue.x-k8s.io/queue-name: {queue}," in text
-    assert set(named) <= {queue}
-    for match in re.findall(r"kueue.x-k8s.io/queue-name: (\S+)", PIPELINE.read_text(encoding="utf-8")):
-        assert match == queue
+    assert one(objects, "LocalQueue")["metadata"]["name"] == QUEUE
+    assert f"kueue.x-k8s.io/queue-name: {QUEUE}," in text
+    assert sorted(filter(None, labels)) == [QUEUE, QUEUE]
 
 
 # The account that schedules
@@ -420,9 +429,9 @@ def test_the_account_may_use_one_pipelines_server_and_nothing_else(folder: Path)
     assert one(built, "ServiceAccount")["automountServiceAccountToken"] is False
 
 
-def test_the_account_s_verbs_are_what_the_commands_need(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_account_s_verbs_are_what_the_commands_need(monkeypatch: pytest.MonkeyPatch, compiled: Path) -> None:
     monkeypatch.setenv("HOME", "/nonexistent")
-    pipeline = read_pipeline(PIPELINE)
+    pipeline = read_pipeline(compiled)
     values = read_parameters(pipeline, ["data=/mnt/osft/qa.csv", "questions=/mnt/osft/gaps.csv"], None)
     crons = [read_cron(text, datetime(2026, 1, 1, tzinfo=UTC)) for text in ("0 0 2 * * 0", "0 0 2 * * 1")]
     with KfpServer(token="token") as server:
@@ -603,16 +612,18 @@ def test_a_pipeline_comes_before_its_version_and_the_claim_comes_last(objects: l
 # The pipeline as objects
 
 
-def test_a_release_holds_the_compiled_pipeline_and_is_named_as_upload_names_it(objects: list[Object]) -> None:
-    compiled = read_pipeline(PIPELINE)
-    spec, platform = _read(PIPELINE)
+def test_a_release_holds_the_compiled_pipeline_and_is_named_as_upload_names_it(
+    objects: list[Object], compiled: Path
+) -> None:
+    pipeline = read_pipeline(compiled)
+    spec, platform = _read(compiled)
     version = one(objects, "PipelineVersion")
 
     assert (
         one(objects, "Pipeline")["metadata"]["name"] == version["spec"]["pipelineName"] == spec["pipelineInfo"]["name"]
     )
-    assert version["metadata"]["name"] == version["spec"]["displayName"] == compiled.version
-    assert one(objects, "Pipeline")["spec"]["displayName"] == compiled.name, "by this name kfp finds a pipeline"
+    assert version["metadata"]["name"] == version["spec"]["displayName"] == pipeline.version
+    assert one(objects, "Pipeline")["spec"]["displayName"] == pipeline.name, "by this name kfp finds a pipeline"
     assert version["spec"]["pipelineSpec"] == spec
     assert version["spec"]["platformSpec"] == platform
 
@@ -650,17 +661,26 @@ def test_an_object_is_small_enough_for_kubectl_apply(objects: list[Object]) -> N
     assert all(len(json.dumps(item)) < LARGEST_OBJECT for item in objects)
 
 
-def test_a_release_of_something_else_is_an_error_without_a_traceback(tmp_path: Path) -> None:
-    wrong, output = tmp_path / "wrong.yaml", tmp_path / "pipeline.yaml"
-    wrong.write_text("kind: ConfigMap\n", encoding="utf-8")
+def test_a_release_of_something_else_is_an_error_without_a_traceback(compiled: Path, tmp_path: Path) -> None:
+    output = tmp_path / "pipeline.yaml"
+    other, half = tmp_path / "other.yaml", tmp_path / "half.yaml"
+    other.write_text("kind: ConfigMap\n", encoding="utf-8")
+    half.write_text(compiled.read_text(encoding="utf-8").split("\n---\n")[0], encoding="utf-8")
+    mistakes = [
+        (other, output, other),
+        (half, output, half),
+        (PIPELINE, output, PIPELINE),
+        (compiled, tmp_path, tmp_path),
+    ]
 
-    done = _run_release(wrong, output)
+    for wrong, target, named in mistakes:
+        done = _run_release(wrong, target)
 
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert str(wrong) in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not output.exists()
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert str(named) in done.stderr
+        assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.yaml", "other.yaml"]
 
 
 # The documents
@@ -671,7 +691,7 @@ def test_the_readme_names_what_is_there() -> None:
     listed = re.findall(r"^([\w/.-]+)\s{2,}\S", text, re.M)
     applied = re.findall(r"(?:apply -k|kustomize) (manifests/\S+?)[`,]", text)
 
-    assert len(listed) == 8
+    assert len(listed) == 7
     assert all((MANIFESTS / path).exists() for path in listed)
     assert applied
     assert all((ROOT / path / "kustomization.yaml").exists() for path in applied)

@@ -7,17 +7,22 @@ from typing import Any
 import yaml
 
 from pipeline.compile import COMPILED
+from pipeline.graph import build
+from pipeline.settings import load_settings
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def parameter_table() -> str:
-    """The compiled pipeline's parameters as the README shows them."""
+    """The compiled pipeline's parameters as the README shows them, in the order of graph.py."""
     pipeline = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
     parameters: dict[str, dict[str, Any]] = pipeline["root"]["inputDefinitions"]["parameters"]
     rows = []
-    for name, parameter in parameters.items():
+    order = build(load_settings()).component_spec.inputs or {}
+    assert set(order) == set(parameters)
+    for name in order:
+        parameter = parameters[name]
         default = parameter.get("defaultValue", "required")
         if parameter["parameterType"] == "NUMBER_INTEGER":
             default = int(default)

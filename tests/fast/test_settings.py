@@ -1,9 +1,17 @@
 import dataclasses
+import fnmatch
+import tomllib
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from pipeline.cluster_rules import RULES
+from pipeline.compile import compiled_yaml
 from pipeline.settings import load_settings
 from tests.fast.conftest import only_problem_of, problems_of
+from tests.kfp_fields import unknown_fields
 
 
 @pytest.fixture
@@ -34,7 +42,7 @@ def test_registry_address_is_kept_as_its_client_needs_it(cluster):
 def test_wrong_registry_address_is_told_with_all_that_is_wrong(cluster):
     text = '[model_registry]\nurl = "registry.example"\n[image]'
     whats = [problem.what for problem in problems_of(lambda: load_settings(cluster(text)))]
-    assert whats == ["unknown key image (did you mean images?)", "this is not the address of a model registry"]
+    assert whats == ["unknown key image (did you mean images?)", "model_registry.url is 'registry.example'"]
 
 
 @pytest.mark.parametrize("text", ["", "# nothing differs\n", "[gpu]\n", "[resources.gpu]\n"])
@@ -45,7 +53,7 @@ def test_file_without_keys_changes_nothing(cluster, text):
 @pytest.mark.parametrize(
     ("text", "path", "value"),
     [
-        ('[images]\ngpu = "quay.io/me/gpu@sha256:1"', ("images", "gpu"), "quay.io/me/gpu@sha256:1"),
+        ('[images]\ngpu = "a.example/me/gpu@sha256:1"', ("images", "gpu"), "a.example/me/gpu@sha256:1"),
         ('[workspace]\nclaim = "team-a"', ("workspace", "claim"), "team-a"),
         ("[gpu]\nmemory_gib = 79.0", ("gpu", "memory_gib"), 79.0),
         ('[resources.gpu]\nmemory = "96Gi"', ("resources", "gpu", "memory"), "96Gi"),
@@ -61,7 +69,9 @@ def test_own_file_changes_its_key_and_no_other(cluster, text, path, value):
         place = place[key]
     assert place[path[-1]] != value
     place[path[-1]] = value
-    assert dataclasses.asdict(load_settings(cluster(text))) == expected
+    settings = load_settings(cluster(text))
+    assert dataclasses.asdict(settings) == expected
+    assert unknown_fields(yaml.safe_load_all(compiled_yaml(settings))) == []
 
 
 @pytest.mark.parametrize(
@@ -70,19 +80,165 @@ def test_own_file_changes_its_key_and_no_other(cluster, text, path, value):
         ('[gpu]\nnode_selector = { "my.org/pool" = "gpu" }', "node_selector", {"my.org/pool": "gpu"}),
         ('[gpu.node_selector]\na = "1"\n"b/c" = "2"', "node_selector", {"a": "1", "b/c": "2"}),
         ("[gpu]\nnode_selector = {}", "node_selector", {}),
+        ("[gpu]\ntolerations = []", "tolerations", []),
         (
-            '[gpu.toleration]\nkey = "gpu"\ntolerationSeconds = 60',
-            "toleration",
-            {"key": "gpu", "tolerationSeconds": 60},
+            '[[gpu.tolerations]]\nkey = "nvidia.com/gpu"\noperator = "Exists"\n'
+            '[[gpu.tolerations]]\nkey = "pool"\nvalue = "ai"\neffect = "NoExecute"',
+            "tolerations",
+            [{"key": "nvidia.com/gpu", "operator": "Exists"}, {"key": "pool", "value": "ai", "effect": "NoExecute"}],
         ),
-        ("[gpu]\ntoleration = {}", "toleration", {}),
+        ('[[gpu.tolerations]]\noperator = "Exists"', "tolerations", [{"operator": "Exists"}]),
     ],
 )
-def test_free_table_takes_any_key_and_replaces_the_default(cluster, text, name, value):
+def test_nodes_of_ones_own_take_the_place_of_the_defaults(cluster, text, name, value):
     settings = load_settings(cluster(text))
-    assert getattr(settings.gpu, name) == value
-    expected = dataclasses.replace(load_settings().gpu, **{name: value})
-    assert settings.gpu == expected
+    assert settings.gpu == dataclasses.replace(load_settings().gpu, **{name: value})
+    training = executors_of(settings)["exec-train-osft"]
+    if name == "tolerations":
+        assert training.get("tolerations", []) == value
+    else:
+        assert training.get("nodeSelector", {}).get("labels", {}) == value
+
+
+def executors_of(settings):
+    """The Kubernetes settings of the compiled steps."""
+    documents = list(yaml.safe_load_all(compiled_yaml(settings)))
+    assert unknown_fields(documents) == []
+    return documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+@pytest.mark.parametrize("table", ["labels", "annotations"])
+def test_names_of_ones_own_are_added_to_the_defaults(cluster, table):
+    settings = load_settings(cluster(f'[{table}]\n"example.com/owner" = "ai"\n'))
+    assert getattr(settings, table) == getattr(load_settings(), table) | {"example.com/owner": "ai"}
+    assert settings.labels["app.kubernetes.io/part-of"] == "osft-pipeline"
+
+
+def test_every_value_of_the_cluster_file_has_a_rule():
+    def names(table: dict[str, Any], before: str = "") -> list[str]:
+        return [
+            name
+            for key, value in table.items()
+            for name in (names(value, f"{before}{key}.") if isinstance(value, dict) else [f"{before}{key}"])
+        ]
+
+    default = tomllib.loads((Path(__file__).parents[2] / "pipeline/clusters/default.toml").read_text(encoding="utf-8"))
+    ruled = {name for name in names(default) if any(fnmatch.fnmatch(name, rule) for rule in RULES)}
+    assert set(names(default)) - {"notify.enabled"} == ruled  # of two values both can be
+
+
+SEVERAL = """
+[images]
+cpu = "registry.example.com:5000/ai/cpu@sha256:0f"
+gpu = "localhost/gpu"
+pull_secret = "puller"
+[workspace]
+claim = "team-a.workspace"
+mount_path = "/data/osft"
+[gpu]
+count = "2"
+resource = "nvidia.com/mig-3g.40gb"
+memory_gib = 0.5
+shared_memory = "500M"
+[secrets]
+webhook = "team-hook"
+[notify]
+runs_page = "https://ai.example.com/develop-train/pipelines/runs/team/runs"
+[kueue]
+queue = "osft"
+[model_registry]
+url = "http://registry.team.svc:8080"
+[labels]
+cost-center = ""
+[annotations]
+"example.com/note" = "any text, really: 100 %"
+[resources]
+small = { cpu = ".5", memory = "4000000000" }
+gpu = { cpu = "7500m", memory = "1Ti" }
+[timeout_seconds]
+train = 1
+evaluate = 2592000
+[retries]
+small = 0
+download = 0
+train = 100
+evaluate = 0
+"""
+
+
+def test_values_at_their_bounds_compile_to_what_they_say(cluster):
+    executors = executors_of(load_settings(cluster(SEVERAL)))
+    assert executors["exec-train-osft"]["activeDeadlineSeconds"] == "1"
+    assert all("puller" in str(executor["imagePullSecret"]) for executor in executors.values())
+
+
+def test_a_step_that_is_not_tried_again_has_no_retry_policy(cluster):
+    text = compiled_yaml(load_settings(cluster("retries = { small = 0, download = 0, train = 0, evaluate = 0 }")))
+    assert "retryPolicy" in compiled_yaml(load_settings())
+    assert "retryPolicy" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[retries]\ntrain = -1", "retries.train is '-1'"),
+        ("[retries]\ntrain = 101", "retries.train is '101'"),
+        ("[timeout_seconds]\ntrain = 0", "timeout_seconds.train is '0'"),
+        ("[timeout_seconds]\ntrain = -5", "timeout_seconds.train is '-5'"),
+        ("[timeout_seconds]\ntrain = 2592001", "timeout_seconds.train is '2592001'"),
+        ("[labels]\ncost-center = 4711", "labels.cost-center is '4711'"),
+        ('[labels]\ncost-center = "a b"', "labels.cost-center is 'a b'"),
+        (f'[labels]\na = "{"x" * 64}"', f"labels.a is '{'x' * 64}'"),
+        ('[labels]\n"a b" = "1"', "labels has the key 'a b'"),
+        ('[annotations]\n"/a" = "1"', "annotations has the key '/a'"),
+        ("[annotations]\nreviewed = true", "annotations.reviewed is 'True'"),
+        ("[gpu.node_selector]\na = 1", "gpu.node_selector.a is '1'"),
+        ('[gpu]\ncount = "zero"', "gpu.count is 'zero'"),
+        ('[gpu]\ncount = "0"', "gpu.count is '0'"),
+        ('[gpu]\ncount = "-1"', "gpu.count is '-1'"),
+        ('[gpu]\ncount = "٣"', "gpu.count is '٣'"),
+        ("[gpu]\nmemory_gib = 0", "gpu.memory_gib is '0.0'"),
+        ("[gpu]\nmemory_gib = nan", "gpu.memory_gib is 'nan'"),
+        ('[gpu]\nresource = ""', "gpu.resource is ''"),
+        ('[gpu]\nshared_memory = "8 GiB"', "gpu.shared_memory is '8 GiB'"),
+        ('[resources.gpu]\nmemory = "64 GB"', "resources.gpu.memory is '64 GB'"),
+        ('[resources.gpu]\nmemory = "0Gi"', "resources.gpu.memory is '0Gi'"),
+        ('[resources.gpu]\ncpu = "many"', "resources.gpu.cpu is 'many'"),
+        ('[resources.gpu]\ncpu = "0.0"', "resources.gpu.cpu is '0.0'"),
+        ('[resources.gpu]\ncpu = "0.5m"', "resources.gpu.cpu is '0.5m'"),
+        ('[workspace]\nclaim = ""', "workspace.claim is ''"),
+        ('[workspace]\nclaim = "Ours"', "workspace.claim is 'Ours'"),
+        ('[workspace]\nmount_path = "osft"', "workspace.mount_path is 'osft'"),
+        ('[workspace]\nmount_path = "/"', "workspace.mount_path is '/'"),
+        ('[workspace]\nmount_path = "/mnt/../etc"', "workspace.mount_path is '/mnt/../etc'"),
+        ('[images]\ncpu = ""', "images.cpu is ''"),
+        ('[images]\ncpu = "osft-pipeline/cpu:0.1.0"', "images.cpu is 'osft-pipeline/cpu:0.1.0'"),
+        ('[images]\ngpu = "registry.example.com/a b"', "images.gpu is 'registry.example.com/a b'"),
+        ('[images]\npull_secret = "my secret"', "images.pull_secret is 'my secret'"),
+        ('[secrets]\nwebhook = ""', "secrets.webhook is ''"),
+        ('[kueue]\nqueue = "a/b"', "kueue.queue is 'a/b'"),
+        ('[model_registry]\nurl = "registry.example.com"', "model_registry.url is 'registry.example.com'"),
+        (
+            '[model_registry]\nurl = "https://a:pw@b.example"',
+            "model_registry.url is an address that may hold a password",
+        ),
+        ('[notify]\nruns_page = "https://a.example/PROJECT"', "notify.runs_page is 'https://a.example/PROJECT'"),
+        ("[gpu]\ntolerations = [1]", "gpu.tolerations is '[1]'"),
+        ('[[gpu.tolerations]]\nkey = "a"\ntolerationSeconds = 60', "gpu.tolerations is"),
+        ('[[gpu.tolerations]]\nkey = "a"\nvalue = 1', "gpu.tolerations is"),
+        ('[[gpu.tolerations]]\nkey = "a"\noperator = "exists"', "gpu.tolerations is"),
+        ('[[gpu.tolerations]]\nkey = "a"\neffect = "NoRun"', "gpu.tolerations is"),
+        ('[[gpu.tolerations]]\nkey = "a"\nvalue = "1"\noperator = "Exists"', "gpu.tolerations is"),
+        ('[[gpu.tolerations]]\nvalue = "1"', "gpu.tolerations is"),
+    ],
+)
+def test_a_value_that_the_cluster_could_not_use_is_refused(cluster, text, what):
+    path = cluster(text)
+    found = only_problem_of(load_settings, path)
+    assert found.what.startswith(what)
+    assert found.where == str(path)
+    assert found.rule
+    assert found.remedy.startswith("correct ")
 
 
 @pytest.mark.parametrize(
@@ -158,13 +314,14 @@ def test_file_that_cannot_be_read_is_named(cluster, tmp_path, below, what):
 
 
 def test_all_problems_of_a_file_are_named_at_once(cluster):
-    text = 'zebra = 1\n[gpu]\ncount = 1\nmemory = 5.0\n[resources.small]\ncpu = 1\n[workspace]\nclaim = "good"\n'
+    text = 'zebra = 1\n[gpu]\ncount = 1\nmemory = 5.0\n[resources.small]\ncpu = 1\n[workspace]\nclaim = ""\n'
     found = problems_of(load_settings, cluster(text))
     assert [problem.what.removeprefix("unknown key ").split()[0] for problem in found] == [
         "zebra",
         "gpu.count",
         "gpu.memory",
         "resources.small.cpu",
+        "workspace.claim",
     ]
 
 

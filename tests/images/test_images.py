@@ -185,7 +185,7 @@ def test_its_labels_say_what_it_is(name: str, request: pytest.FixtureRequest) ->
     assert labels["org.opencontainers.image.title"] == f"osft-pipeline/{name}"
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert labels["org.opencontainers.image.revision"] == "0123abc"
-    image = f"osft-pipeline/{name}:{labels['org.opencontainers.image.version']}"
+    image = f"registry.invalid/osft-pipeline/{name}:{labels['org.opencontainers.image.version']}"
     assert image == getattr(load_settings().images, name)
 
 

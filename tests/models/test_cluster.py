@@ -15,8 +15,11 @@ import yaml
 from components.problems import Problems
 from pipeline import cli, cluster
 from pipeline.connection import Access, Connection, Patience, Refused, connect, find_access
-from pipeline.parameters import PIPELINE, read_parameters, read_pipeline
+from pipeline.parameters import read_parameters
+from pipeline.pipeline_file import PIPELINE, CompiledPipeline, read_pipeline
 from tests.certificates import write_certificate
+from tests.cluster_file import compiled_for_a_cluster
+from tests.fast.conftest import only_problem_of
 from tests.kfp_server import Fault, KfpServer
 
 TOKEN = "sha256~a-token-that-nobody-may-see"
@@ -35,11 +38,27 @@ def server() -> Iterator[KfpServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline of a cluster that names its images and no dashboard."""
+    return compiled_for_a_cluster(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture(scope="module")
+def pipeline(compiled: Path) -> CompiledPipeline:
+    return read_pipeline(compiled)
+
+
 @pytest.fixture
 def osft(
-    server: KfpServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    server: KfpServer,
+    compiled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> Osft:
-    """Runs the program in this process; returns its exit code and what it wrote."""
+    """Runs the program in this process, with that pipeline where none is named; returns its exit code and what it
+    wrote."""
     for name in ("KUBECONFIG", "KF_PIPELINES_SA_TOKEN_PATH", "OSFT_KFP_CA", "OSFT_KFP_DASHBOARD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -47,8 +66,12 @@ def osft(
     monkeypatch.setenv("OSFT_KFP_TOKEN", TOKEN)
     monkeypatch.setattr(cluster, "SETTLE_SECONDS", 0.5)
 
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["osft-pipeline", *map(str, arguments)])
+    def call(command: str, *arguments: str | Path) -> tuple[int, str, str]:
+        if command == "upload" and not any(isinstance(argument, Path) for argument in arguments):
+            arguments = (*arguments, compiled)
+        if command in ("submit", "schedule") and "--pipeline" not in arguments:
+            arguments = (*arguments, "--pipeline", compiled)
+        monkeypatch.setattr(sys, "argv", ["osft-pipeline", command, *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             cli.main()
         written = capsys.readouterr()
@@ -63,9 +86,9 @@ def connection(server: KfpServer) -> Connection:
     return connect(Access(host=server.url, token=TOKEN), IMPATIENT)
 
 
-def other_pipeline(tmp_path: Path, **changes: Any) -> Path:
-    """The project's pipeline with other content."""
-    documents = list(yaml.safe_load_all(PIPELINE.read_text(encoding="utf-8")))
+def other_pipeline(compiled: Path, tmp_path: Path, **changes: Any) -> Path:
+    """The pipeline with other content."""
+    documents = list(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
     documents[0] |= changes
     path = tmp_path / "other.yaml"
     path.write_text(yaml.safe_dump_all(documents), encoding="utf-8")
@@ -84,9 +107,11 @@ def steps(**states: str) -> dict[str, Any]:
 # upload
 
 
-def test_upload_registers_once_for_the_same_content(server: KfpServer, osft: Osft, tmp_path: Path) -> None:
+def test_upload_registers_once_for_the_same_content(
+    server: KfpServer, osft: Osft, compiled: Path, tmp_path: Path
+) -> None:
     same = tmp_path / "same.yaml"
-    same.write_text("# moved about\n" + PIPELINE.read_text(encoding="utf-8"), encoding="utf-8")
+    same.write_text("# moved about\n" + compiled.read_text(encoding="utf-8"), encoding="utf-8")
 
     results = [osft("upload"), osft("upload"), osft("upload", same)]
 
@@ -96,9 +121,11 @@ def test_upload_registers_once_for_the_same_content(server: KfpServer, osft: Osf
     assert len(server.pipelines) == len(server.versions) == 1
 
 
-def test_upload_of_other_content_makes_another_version(server: KfpServer, osft: Osft, tmp_path: Path) -> None:
+def test_upload_of_other_content_makes_another_version(
+    server: KfpServer, osft: Osft, compiled: Path, tmp_path: Path
+) -> None:
     osft("upload")
-    code, _, _ = osft("upload", other_pipeline(tmp_path, sdkVersion="kfp-2.16.2"))
+    code, _, _ = osft("upload", other_pipeline(compiled, tmp_path, sdkVersion="kfp-2.16.2"))
     osft("upload")  # the first content again
 
     names = [version["name"] for version in server.versions.values()]
@@ -120,12 +147,76 @@ def test_a_dry_run_changes_nothing(server: KfpServer, osft: Osft, command: list[
     assert not server.changes
 
 
-def test_a_pipeline_that_the_api_does_not_know_is_refused(server: KfpServer, osft: Osft, tmp_path: Path) -> None:
-    code, _, err = osft("upload", other_pipeline(tmp_path, newField=1))
+@pytest.mark.parametrize(
+    ("document", "path", "key"),
+    [
+        (0, [], "newField"),
+        (1, ["platforms", "kubernetes", "deploymentSpec", "executors", "exec-notify"], "noSuchField"),
+        (1, ["platforms", "kubernetes"], "pipelineConfig"),
+    ],
+)
+def test_a_pipeline_that_the_api_does_not_know_is_refused(
+    server: KfpServer, osft: Osft, compiled: Path, tmp_path: Path, document: int, path: list[str], key: str
+) -> None:
+    documents = list(yaml.safe_load_all(compiled.read_text(encoding="utf-8")))
+    place = documents[document]
+    for name in path:
+        place = place[name]
+    place[key] = {"resourceTtlOnCompletion": 60}
+    file = tmp_path / "other.yaml"
+    file.write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+
+    code, _, err = osft("upload", file)
 
     assert code == 1
     assert "the KFP API refuses (400)" in err
-    assert "newField" in err
+    assert key in err
+    assert not server.versions
+
+
+@pytest.mark.parametrize(
+    "command", [["upload"], ["submit", *PARAMETERS], ["schedule", "nightly", *SUNDAYS, *PARAMETERS]]
+)
+@pytest.mark.parametrize("image", ["", "osft-pipeline/cpu:0.1.0", "registry.invalid:5000/cpu"])
+def test_placeholders_for_images_are_refused_before_anything_is_sent(
+    server: KfpServer, osft: Osft, compiled: Path, tmp_path: Path, command: list[str], image: str
+) -> None:
+    """The project's own pipeline has nothing else."""
+    file = PIPELINE
+    if image:
+        file = tmp_path / "pipeline.yaml"
+        text = re.sub(r"image: \S+/cpu\S+", f"image: {image}", compiled.read_text(encoding="utf-8"), count=1)
+        file.write_text(text, encoding="utf-8")
+
+    code, _, err = osft(*command, *([file] if command[0] == "upload" else ["--pipeline", file, "--param", "seed=x"]))
+
+    assert code == 1
+    assert f"images of the pipeline are placeholders: {image or 'registry.invalid/osft-pipeline/cpu:0.1.0, '}" in err
+    assert "osft-pipeline compile --cluster my-cluster.toml" in err
+    assert (command[0] == "upload") != ("seed is 'x'" in err)
+    assert not server.requests
+
+
+def test_a_schedule_is_not_replaced_by_one_with_placeholders(server: KfpServer, osft: Osft) -> None:
+    osft("schedule", "nightly", *SUNDAYS, *PARAMETERS)
+    before = dict(server.schedules)
+
+    code, _, _ = osft("schedule", "nightly", *SUNDAYS, *PARAMETERS, "--pipeline", PIPELINE)
+
+    assert code == 1
+    assert server.schedules == before
+
+
+def test_without_its_kubernetes_settings_a_file_is_no_compiled_pipeline(
+    osft: Osft, compiled: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(compiled.read_text(encoding="utf-8").split("\n---\n")[0], encoding="utf-8")
+
+    code, _, err = osft("upload", file)
+
+    assert code == 1
+    assert "this is no compiled pipeline" in err
 
 
 @pytest.mark.parametrize(
@@ -161,7 +252,7 @@ def test_submit_starts_a_run_with_typed_parameters(server: KfpServer, osft: Osft
         "seed=7",
     ]
 
-    code, out, _ = osft("submit", *PARAMETERS, *(part for text in more for part in ("--param", text)))
+    code, _, _ = osft("submit", *PARAMETERS, *(part for text in more for part in ("--param", text)))
 
     (run,) = server.runs.values()
     assert code == 0
@@ -175,17 +266,56 @@ def test_submit_starts_a_run_with_typed_parameters(server: KfpServer, osft: Osft
         "seed": 7,
     }
     assert run["pipeline_version_reference"]["pipeline_version_id"] in server.versions
-    assert f"{server.url}/#/runs/details/{run['run_id']}" in out
 
 
-def test_links_lead_to_openshift_ais_dashboard_when_it_is_named(server: KfpServer, osft: Osft) -> None:
+@pytest.mark.parametrize("source", ["pipeline", "option", "variable"])
+def test_links_lead_to_the_dashboard_that_is_named(
+    server: KfpServer, osft: Osft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
     page = "https://ai.example/develop-train/pipelines/runs/team"
+    named = ["--pipeline", str(compiled_for_a_cluster(tmp_path, f'notify.runs_page = "{page}/runs"\n'))]
+    if source == "option":
+        page = "https://other.example/runs/ours"
+        named += ["--dashboard", f"{page}/runs/"]
+    if source == "variable":
+        page = "https://other.example/runs/ours"
+        monkeypatch.setenv("OSFT_KFP_DASHBOARD", f"{page}/runs")
 
-    _, submitted, _ = osft("submit", *PARAMETERS, "--dashboard", f"{page}/")
-    _, scheduled, _ = osft("schedule", "nightly", *SUNDAYS, *PARAMETERS, "--dashboard", page)
+    _, submitted, _ = osft("submit", *PARAMETERS, *named)
+    _, scheduled, _ = osft("schedule", "nightly", *SUNDAYS, *PARAMETERS, *named)
+    _, shown, _ = osft("status", *named)
 
-    assert f"{page}/runs/{next(iter(server.runs))}" in submitted
-    assert f"{page}/schedules/{next(iter(server.schedules))}" in scheduled
+    run, schedule = f"{page}/runs/{next(iter(server.runs))}", f"{page}/schedules/{next(iter(server.schedules))}"
+    assert run in submitted
+    assert schedule in scheduled
+    assert run in shown
+    assert schedule in shown
+    assert "OSFT_KFP_DASHBOARD" not in submitted + scheduled + shown
+
+
+def test_without_a_dashboard_ids_are_shown_and_what_to_set(server: KfpServer, osft: Osft) -> None:
+    _, submitted, _ = osft("submit", *PARAMETERS)
+    _, scheduled, _ = osft("schedule", "nightly", *SUNDAYS, *PARAMETERS)
+    _, shown, _ = osft("status")
+
+    run, schedule = next(iter(server.runs)), next(iter(server.schedules))
+    assert re.search(rf"^id +{run}$", submitted, re.MULTILINE)
+    assert re.search(rf"^id +{schedule}$", scheduled, re.MULTILINE)
+    assert run in shown
+    assert schedule in shown
+    for out in (submitted, scheduled, shown):
+        assert "notify.runs_page in the cluster file and --pipeline, or OSFT_KFP_DASHBOARD" in out
+        assert "://" not in out
+
+
+def test_a_page_that_is_none_of_the_dashboards_is_refused(server: KfpServer, osft: Osft) -> None:
+    code, _, err = osft("submit", *PARAMETERS, "--dashboard", "https://ai.example/develop-train/pipelines/runs/team")
+    _, _, secret = osft("status", "--dashboard", "https://user:secret@ai.example/runs")
+
+    assert code == 1
+    assert "https://DASHBOARD/develop-train/pipelines/runs/PROJECT/runs" in err
+    assert "secret@" not in secret
+    assert not server.requests
 
 
 def test_all_mistakes_are_said_at_once_and_nothing_is_sent(server: KfpServer, osft: Osft, tmp_path: Path) -> None:
@@ -239,14 +369,14 @@ def test_all_mistakes_are_said_at_once_and_nothing_is_sent(server: KfpServer, os
     ],
 )
 def test_parameters_from_a_file_and_from_flags(
-    tmp_path: Path, yaml_text: str, flags: list[str], expected: dict[str, Any]
+    pipeline: CompiledPipeline, tmp_path: Path, yaml_text: str, flags: list[str], expected: dict[str, Any]
 ) -> None:
     file = tmp_path / "parameters.yaml"
-    file.write_text("data: a.csv\nquestions: b.csv\n" + yaml_text, encoding="utf-8")
+    file.write_text("data: /a.csv\nquestions: /b.csv\n" + yaml_text, encoding="utf-8")
 
-    read = read_parameters(read_pipeline(PIPELINE), flags, file)
+    read = read_parameters(pipeline, flags, file)
 
-    assert read == {"data": "a.csv", "questions": "b.csv", **expected}
+    assert read == {"data": "/a.csv", "questions": "/b.csv", **expected}
     assert [type(read[name]) for name in expected] == [type(value) for value in expected.values()]
 
 
@@ -268,12 +398,113 @@ def test_parameters_from_a_file_and_from_flags(
         ("judge_url: https://judge.example/v1", "judge_url and judge_model are given both or not at all"),
     ],
 )
-def test_a_wrong_value_in_the_file(tmp_path: Path, yaml_text: str, said: str) -> None:
+def test_a_wrong_value_in_the_file(pipeline: CompiledPipeline, tmp_path: Path, yaml_text: str, said: str) -> None:
     file = tmp_path / "parameters.yaml"
-    file.write_text(f"data: a.csv\nquestions: b.csv\n{yaml_text}\n", encoding="utf-8")
+    file.write_text(f"data: /a.csv\nquestions: /b.csv\n{yaml_text}\n", encoding="utf-8")
 
     with pytest.raises(Problems, match=re.escape(said)):
-        read_parameters(read_pipeline(PIPELINE), [], file)
+        read_parameters(pipeline, [], file)
+
+
+GOOD_INPUTS = {
+    "data": [
+        "/mnt/osft/qa.csv",
+        "/mnt/osft/*.csv",
+        "s3://bucket/qa",
+        "s3:///qa.csv",
+        "file:///a b.csv",
+        "HTTPS://a.b/c",
+    ],
+    "questions": ["/mnt/osft/what?.csv", "s3://bucket/which?.csv"],
+    "retention_questions": ["", "https://host.example/general.csv"],
+    "model": ["org/name", "/mnt/osft/uploads/m", "s3://bucket/m"],
+    "revision": ["main", "refs/pr/1", "0" * 40],
+    "workspace": ["/mnt/osft/team-a"],
+    "publish_as": ["", "granite-3.2"],
+    "training_options": ['{"warmup_steps": 3}'],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in GOOD_INPUTS.items() for value in values])
+def test_what_a_pod_can_use_is_taken(pipeline: CompiledPipeline, name: str, value: str) -> None:
+    given = {"data": "/a", "questions": "/b", name: value}
+
+    assert name in read_parameters(pipeline, [f"{name}={value}" for name, value in given.items()], None)
+
+
+BAD_INPUTS = {
+    "data": ["a.csv", "./a.csv", "~/a.csv", "ftp://host/a", "file://a.csv", "s3://", " https://host/a"],
+    "questions": ["b.csv"],
+    "retention_questions": ["c.csv"],
+    "model": ["", "name", "./name", "../name", "~/name", "a/b/c", "https://hub.example/org/name"],
+    "revision": ["", " ", "a b"],
+    "workspace": ["", "relative", "./relative", "s3://bucket"],
+    "publish_as": ["a b", "-a", "a/b"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD_INPUTS.items() for value in values])
+def test_what_no_pod_can_use_is_refused(pipeline: CompiledPipeline, name: str, value: str) -> None:
+    given = {"data": "/a", "questions": "/b", name: value}
+
+    found = only_problem_of(read_parameters, pipeline, [f"{name}={value}" for name, value in given.items()], None)
+
+    assert found.where == f"parameter {name}"
+
+
+@pytest.mark.parametrize("name", ["data", "questions", "retention_questions", "model"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://u:hunter2@host.example/qa.csv",
+        "https://hunter2@host.example/qa.csv",
+        "https://host.example/qa.csv?X-Amz-Signature=hunter2",
+        "https://host.example/qa.csv#hunter2",
+        " https://host.example/qa.csv?X-Amz-Signature=hunter2",
+        "s3://key:hunter2@bucket/qa.csv",
+        "S3://key:hunter2@bucket/qa.csv",
+        "u:hunter2@host.example/qa.csv?sig=1",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_repeated(
+    server: KfpServer, osft: Osft, name: str, address: str
+) -> None:
+    given = {"data": "/a", "questions": "/b", name: address}
+
+    code, out, err = osft("submit", *(part for item in given.items() for part in ("--param", "=".join(item))))
+
+    assert code == 1
+    assert f"parameter {name}" in err
+    assert "hunter2" not in out + err
+    assert not server.requests
+
+
+def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft: Osft, tmp_path: Path) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text('model: ["https://u:hunter2@host.example/"]\n', encoding="utf-8")
+    mistakes = ["https://u:hunter2@host.example/", "https://host.example/?X-Amz-Signature=hunter2"]
+
+    _, out, err = osft(
+        "submit", *PARAMETERS, "--params", file, *(part for text in mistakes for part in ("--param", text))
+    )
+
+    assert "3 problems" in err
+    assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("option", "parameter"),
+    [
+        ('training_options={"num_epochs": 3, "warmup_steps": 1}', "num_epochs"),
+        ('evaluation_options={"closed_min": 3}', "closed_min"),
+    ],
+)
+def test_an_option_that_is_a_parameter_is_refused_among_the_further_ones(
+    pipeline: CompiledPipeline, option: str, parameter: str
+) -> None:
+    found = only_problem_of(read_parameters, pipeline, ["data=/a", "questions=/b", option], None)
+
+    assert found.remedy == f"set the parameter {parameter}"
 
 
 def test_a_lost_answer_starts_nothing_twice(server: KfpServer, osft: Osft) -> None:
@@ -320,8 +551,9 @@ def test_wait_shows_each_change_once_and_tells_by_the_exit_code(
     ]
 
 
-def test_wait_survives_a_connection_that_goes_and_comes(server: KfpServer, connection: Connection) -> None:
-    pipeline = read_pipeline(PIPELINE)
+def test_wait_survives_a_connection_that_goes_and_comes(
+    server: KfpServer, connection: Connection, pipeline: CompiledPipeline
+) -> None:
     submission = cluster.submit(connection, pipeline, {"data": "a", "questions": "b"}, False)
     assert submission.run is not None
     server.story = [{"state": "RUNNING"}, {"state": "SUCCEEDED"}]
@@ -388,12 +620,12 @@ def test_the_same_schedule_again_changes_nothing(server: KfpServer, osft: Osft) 
     "change", [MONDAYS, [*SUNDAYS, "--param", "num_epochs=3"], "pipeline"], ids=["time", "parameter", "pipeline"]
 )
 def test_a_schedule_with_other_content_takes_the_place_of_the_old_one(
-    server: KfpServer, osft: Osft, tmp_path: Path, change: Any
+    server: KfpServer, osft: Osft, compiled: Path, tmp_path: Path, change: Any
 ) -> None:
     osft("schedule", "nightly", *SUNDAYS, *PARAMETERS)
     (old,) = server.schedules
     if change == "pipeline":
-        change = [*SUNDAYS, "--pipeline", str(other_pipeline(tmp_path, sdkVersion="kfp-2.16.2"))]
+        change = [*SUNDAYS, "--pipeline", str(other_pipeline(compiled, tmp_path, sdkVersion="kfp-2.16.2"))]
 
     code, out, _ = osft("schedule", "nightly", *change, *PARAMETERS)
 
@@ -416,6 +648,7 @@ def test_a_running_training_survives_and_its_schedule_goes_when_it_has_ended(ser
 
     assert code == 0
     assert running in out
+    assert "until then two can run at once" in out
     assert not server.killed
     assert server.schedules[old]["mode"] == "DISABLE"
     assert [item["mode"] for item in server.named("nightly")].count("ENABLE") == 1
@@ -443,13 +676,13 @@ def test_a_run_that_starts_at_the_last_moment_survives(server: KfpServer, osft: 
 
 @pytest.mark.parametrize("verb", [":disable", ":enable", ""])
 def test_a_replacement_that_breaks_off_is_mended_by_the_next(
-    server: KfpServer, connection: Connection, verb: str
+    server: KfpServer, connection: Connection, pipeline: CompiledPipeline, verb: str
 ) -> None:
     from pipeline.schedules import parse_cron
 
     def schedule(text: str) -> cluster.Scheduling:
         values = {"data": "a", "questions": "b"}
-        return cluster.schedule(connection, read_pipeline(PIPELINE), "nightly", parse_cron(text), values, False, 0)
+        return cluster.schedule(connection, pipeline, "nightly", parse_cron(text), values, False, 0)
 
     schedule("0 0 2 * * 0")
     server.faults = [Fault(path=verb, status=400)] if verb else [Fault(method="DELETE", status=400)]
@@ -563,7 +796,7 @@ def test_status_shows_the_newest_runs_and_every_schedule(server: KfpServer, osft
     code, out, _ = osft("status", "--runs", "4")
 
     assert code == 0
-    assert re.findall(r"details/(run-\d+)", out) == [ids[-1], *reversed(ids[2:5])]
+    assert re.findall(r"^ +(run-\d+)$", out, re.MULTILINE) == [ids[-1], *reversed(ids[2:5])]
     assert "to 2026-11-22 13:05:00 UTC" in out
     assert out.count("DISABLED") == 110
     assert re.search(r"ENABLED +nightly, 0 0 2 \* \* 0 \(at 02:00, Sunday\), next \d{4}-\d\d-\d\d 02:00:00 UTC", out)
@@ -753,14 +986,14 @@ def test_a_login_is_not_sent_in_the_clear(tmp_path: Path) -> None:
     assert find_access(host="http://kfp.example", environment=environment).token == ""
 
 
-def test_a_process_of_its_own_ends_without_a_traceback(server: KfpServer, tmp_path: Path) -> None:
+def test_a_process_of_its_own_ends_without_a_traceback(server: KfpServer, compiled: Path, tmp_path: Path) -> None:
     environment = os.environ | {"OSFT_KFP_HOST": server.url, "OSFT_KFP_TOKEN": TOKEN, "HOME": str(tmp_path)}
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pipeline", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
-    done, refused = call("submit", *PARAMETERS), call("status", "--token", "wrong")
+    done, refused = call("submit", *PARAMETERS, "--pipeline", str(compiled)), call("status", "--token", "wrong")
 
     assert (done.returncode, done.stderr, len(server.runs)) == (0, "", 1)
     assert refused.returncode == 1

@@ -33,7 +33,14 @@ from components.workspace import GIB
 from tests.tiny_model import write_tiny_model
 
 
-def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, gpus: int = 1, **options: Any) -> TrainingPlan:
+def plan(
+    tmp_path: Path,
+    model: Path,
+    gpu_memory_gib: float = 0.0,
+    gpus: int = 1,
+    further: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
+    **options: Any,
+) -> TrainingPlan:
     tmp_path.mkdir(exist_ok=True)
     data = tmp_path / "data.csv"
     data.write_text(
@@ -56,7 +63,9 @@ def plan(tmp_path: Path, model: Path, gpu_memory_gib: float = 0.0, gpus: int = 1
         snapshot=snapshot.path,
         workspace=tmp_path / "workspace",
         options=options,
-        evaluation={},
+        further_options=further[0],
+        evaluation={"closed_min": 1},
+        further_evaluation=further[1],
         gpus=gpus,
         gpu_memory_gib=gpu_memory_gib,
         gpu_product="",
@@ -261,6 +270,16 @@ def test_with_several_gpus_what_mini_trainer_would_drop_or_ignore_is_refused(tin
     assert "1 of 2 samples would be dropped" in said or "2 of 2 samples would be dropped" in said
     assert "train_dtype is 'bfloat16'" in said
     assert "gpu.count = 1" in said
+
+
+def test_further_options_that_are_parameters_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(Problems) as error:
+        plan(tmp_path, tiny_model, num_epochs=5, further=({"num_epochs": 3, "warmup_steps": 1}, {"closed_min": 2}))
+
+    assert [problem.remedy for problem in error.value.problems] == [
+        "set the parameter num_epochs",
+        "set the parameter closed_min",
+    ]
 
 
 def test_another_trainer_is_another_run(tiny_model: Path, tmp_path: Path) -> None:

@@ -1,22 +1,20 @@
 """The compiled pipeline as objects for GitOps: a Pipeline, and a PipelineVersion that holds the compiled YAML.
 
     osft-pipeline compile --cluster my-cluster.toml -o pipeline.yaml
-    python -m manifests.release pipeline.yaml manifests/overlays/prod/pipeline.yaml
+    osft-pipeline release pipeline.yaml manifests/overlays/prod/pipeline.yaml
 
 and `pipeline.yaml` among the overlay's resources. For a pipelines server with `pipelineStore: kubernetes`
-(components/pipelines-server). A version's spec cannot be changed on the cluster, so its name holds the content's
-digest, as `osft-pipeline upload` names it, too: other content is another object, the same content the same one.
+(manifests/components/pipelines-server). A version's spec cannot be changed on the cluster, so its name holds the
+content's digest, as `osft-pipeline upload` names it, too: other content is another object, the same content the same.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from components.problems import Problems
-from components.storage import write_text
-from pipeline.parameters import read_pipeline
+from components.storage import write_output
+from pipeline.pipeline_file import check_images, read_pipeline
 
 API_VERSION = "pipelines.kubeflow.org/v2beta1"
 LABELS = {"app.kubernetes.io/part-of": "osft-pipeline"}
@@ -61,22 +59,14 @@ def objects_of(compiled: Path) -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m manifests.release",
-        description="Write a compiled pipeline as Pipeline and PipelineVersion objects.",
-    )
-    parser.add_argument("compiled", type=Path, help="what osft-pipeline compile -o wrote")
-    parser.add_argument("output", type=Path, help="file to write, among an overlay's resources")
-    options = parser.parse_args()
-    try:
-        objects = objects_of(options.compiled)
-    except Problems as error:
-        raise SystemExit(f"error: {error}") from None
-    header = "# Made by `python -m manifests.release`; not to be edited.\n"
-    write_text(options.output, header + yaml.safe_dump_all(objects, sort_keys=True, width=120, allow_unicode=True))
-    print(f"wrote {options.output}: {objects[1]['metadata']['name']}")
+def write_release(compiled: Path, output: Path) -> str:
+    """Write the objects of a compiled pipeline; gives the version's name.
 
-
-if __name__ == "__main__":
-    main()
+    Raises:
+        Problems: when the file is no compiled pipeline, has placeholders for images, or the output cannot be written.
+    """
+    check_images(read_pipeline(compiled))
+    objects = objects_of(compiled)
+    header = "# Made by `osft-pipeline release`; not to be edited.\n"
+    write_output(output, header + yaml.safe_dump_all(objects, sort_keys=True, width=120, allow_unicode=True))
+    return str(objects[1]["metadata"]["name"])
