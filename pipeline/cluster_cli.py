@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.cluster import Removal, Version
+    from pipeline.cluster import Version
     from pipeline.connection import Connection
+    from pipeline.cron import Cron
     from pipeline.pipeline_file import CompiledPipeline
-    from pipeline.schedules import Cron
+    from pipeline.schedules import Removal
 
 PANEL = "Connection"
 FOR_LINKS = "for links: notify.runs_page in the cluster file and --pipeline, or OSFT_KFP_DASHBOARD"
@@ -124,9 +125,9 @@ def schedule(
 
     A training that runs is left alone. Times are UTC, unless the pipelines server sets cronScheduleTimezone.
     """
+    from pipeline.cron import read_cron
     from pipeline.parameters import read_parameters
     from pipeline.pipeline_file import check_images
-    from pipeline.schedules import read_cron
 
     compiled = _pipeline(pipeline)
     now = datetime.now(UTC)
@@ -135,10 +136,10 @@ def schedule(
         lambda: check_images(compiled),
         lambda: read_parameters(compiled, param or [], params),
     )
-    from pipeline import cluster
+    from pipeline import schedules
 
     connection = _connect(compiled, host, token, ca, dashboard)
-    done = cluster.schedule(connection, compiled, name, parsed, values, dry_run, cluster.SETTLE_SECONDS)
+    done = schedules.schedule(connection, compiled, name, parsed, values, dry_run, schedules.SETTLE_SECONDS)
     _show_cron(parsed, now)
     _show_version(done.version, dry_run)
     if dry_run:
@@ -167,7 +168,7 @@ def status(
     """Show the newest runs and the schedules."""
     from components.problems import Problems
     from pipeline import cluster
-    from pipeline.schedules import parse_cron
+    from pipeline.cron import parse_cron
 
     compiled = _pipeline(pipeline)
     connection = _connect(compiled, host, token, ca, dashboard)
@@ -204,11 +205,11 @@ def unschedule(
     dashboard: Dashboard = "",
 ) -> None:
     """Remove a schedule; a training of it that runs goes on."""
-    from pipeline import cluster
+    from pipeline import schedules
 
     compiled = _pipeline(pipeline)
     connection = _connect(compiled, host, token, ca, dashboard)
-    removal = cluster.unschedule(connection, compiled.name, name, dry_run, cluster.SETTLE_SECONDS)
+    removal = schedules.unschedule(connection, compiled.name, name, dry_run, schedules.SETTLE_SECONDS)
     if not (removal.removed or removal.kept):
         _line("schedule", f"there is none named {name}")
     _show_removal(removal, dry_run)
@@ -246,7 +247,8 @@ def _all_of(*checks: Callable[[], Any]) -> list[Any]:
 
 
 def _connect(pipeline: "CompiledPipeline", host: str, token: str, ca: str, dashboard: str) -> "Connection":
-    from pipeline.connection import connect, find_access
+    from pipeline.access import find_access
+    from pipeline.connection import connect
 
     return connect(find_access(host=host, token=token, ca=ca, runs_page=dashboard or pipeline.runs_page))
 

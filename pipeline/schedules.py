@@ -1,264 +1,238 @@
-"""When a schedule fires: cron as KFP reads it, six fields with the seconds first.
+"""Schedules on a cluster: made, replaced, removed, through kfp.Client.
 
-    second minute hour day-of-month month day-of-week
-    0      30     2    *            *     MON-FRI       at 02:30, Monday to Friday
-
-A field is * (or ?), or a list of n, a-b, n/step, a-b/step and */step; months and days of the week have English names of
-three letters, Sunday is 0. Where day of month and day of week are both given, either of them is enough; where one of
-them has a star in it, both must hold. KFP looks five years ahead and no further. (robfig/cron, version 1, is what the
-controller of scheduled workflows parses with; it takes five fields, too, as second to month.)
+The API has no update of a schedule, allows many of one name, and deletes a schedule together with its running training
+(Kubernetes collects what the schedule owns). So a schedule is replaced: the new one is made, disabled; the old one is
+disabled; the new one is enabled; the old one is deleted when nothing of it runs, and otherwise stays, disabled, until
+the next call finds it idle. At no moment are two of a name enabled; a call that broke off is mended by the next.
 """
 
-import contextlib
 import dataclasses
-import itertools
-import re
-from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime, time, timedelta
+import time
+from datetime import UTC, datetime
+from typing import Any
 
-from components.problems import Checks, Problems, problem, quote
+from components.problems import Problem, Problems, problem, quote
+from components.storage import sha256_of_json
+from pipeline.api_objects import PAGE, Run, Schedule, equals, pages_of, recurring_runs, run_of, schedule_of
+from pipeline.cluster import Version, experiment_of, find_pipeline, upload
+from pipeline.connection import Connection, Refused
+from pipeline.cron import Cron
+from pipeline.pipeline_file import CompiledPipeline
 
-MONTHS = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
-WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
-YEARS_AHEAD = 5  # where KFP's controller stops to look for the next time
-TIMES_SPELLED_OUT = 6
-ITEM = re.compile(
-    r"(?:(?P<star>[*?])|(?P<first>[A-Za-z]+|\d{1,9})(?:-(?P<last>[A-Za-z]+|\d{1,9}))?)(?:/(?P<step>\d{1,9}))?", re.A
-)
-NICKNAMES = {
-    "@yearly": "0 0 0 1 1 *",
-    "@annually": "0 0 0 1 1 *",
-    "@monthly": "0 0 0 1 * *",
-    "@weekly": "0 0 0 * * 0",
-    "@daily": "0 0 0 * * *",
-    "@midnight": "0 0 0 * * *",
-    "@hourly": "0 0 * * * *",
-}
+MAX_CONCURRENCY = 1  # one GPU
+SETTLE_SECONDS = 5.0  # until a run that a schedule has just started is in the list of runs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Field:
-    name: str
-    least: int
-    most: int
-    names: tuple[str, ...] = ()
-    """Names of the values, from the least on."""
+class Removal:
+    """What became of schedules that are no longer wanted."""
 
-    @property
-    def every(self) -> frozenset[int]:
-        return frozenset(range(self.least, self.most + 1))
-
-
-FIELDS = (
-    Field(name="second", least=0, most=59),
-    Field(name="minute", least=0, most=59),
-    Field(name="hour", least=0, most=23),
-    Field(name="day of month", least=1, most=31),
-    Field(name="month", least=1, most=12, names=tuple(name[:3].upper() for name in MONTHS)),
-    Field(name="day of week", least=0, most=6, names=tuple(name[:3].upper() for name in WEEKDAYS)),
-)
+    removed: tuple[Schedule, ...]
+    kept: tuple[tuple[Schedule, tuple[Run, ...]], ...]
+    """Disabled, but with runs that have not ended."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cron:
-    """A cron expression, parsed."""
-
-    text: str
-    """The six fields with single blanks between."""
-    seconds: frozenset[int]
-    minutes: frozenset[int]
-    hours: frozenset[int]
-    days: frozenset[int]
-    """Days of the month."""
-    months: frozenset[int]
-    weekdays: frozenset[int]
-    """0 is Sunday."""
-    either_day: bool
-    """A day of the month or of the week is enough; otherwise both must hold."""
-
-    def fires_on(self, day: date) -> bool:
-        of_month, of_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
-        return day.month in self.months and ((of_month or of_week) if self.either_day else (of_month and of_week))
-
-    def times_after(self, moment: datetime) -> Iterator[datetime]:
-        """The times later than `moment`, in UTC, as far as KFP looks ahead; none when there are none."""
-        moment = moment.astimezone(UTC)
-        day = moment.date()
-        while day.year <= moment.year + YEARS_AHEAD:
-            if self.fires_on(day):
-                hours = sorted(hour for hour in self.hours if day > moment.date() or hour >= moment.hour)
-                for clock in itertools.product(hours, sorted(self.minutes), sorted(self.seconds)):
-                    found = datetime.combine(day, time(*clock), tzinfo=UTC)
-                    if found > moment:
-                        yield found
-            day += timedelta(days=1)
-
-    def words(self) -> str:
-        """The expression in plain words: 'at 02:30, Monday to Friday'."""
-        return f"{self._clock_words()}, {self._day_words()}"
-
-    def _clock_words(self) -> str:
-        seconds, minutes, hours = (sorted(values) for values in (self.seconds, self.minutes, self.hours))
-        if len(seconds) * len(minutes) * len(hours) <= TIMES_SPELLED_OUT:
-            clocks = itertools.product(hours, minutes, seconds)
-            shown = (f"{h:02d}:{m:02d}" + (f":{s:02d}" if seconds != [0] else "") for h, m, s in clocks)
-            return f"at {_and(list(shown))}"
-        parts = [] if seconds == [0] else [_counted("second", self.seconds, FIELDS[0])]
-        parts.append(_counted("minute", self.minutes, FIELDS[1]))
-        if parts != ["every minute"] or self.hours != FIELDS[2].every:
-            parts.append(_counted("hour", self.hours, FIELDS[2]))
-        return " of ".join(parts)
-
-    def _day_words(self) -> str:
-        months = "" if self.months == FIELDS[4].every else " in " + _spans(self.months, lambda n: MONTHS[n - 1])
-        days = "" if self.days == FIELDS[3].every else f"day {_spans(self.days, str)} of the month"
-        weekdays = "" if self.weekdays == FIELDS[5].every else _spans(self.weekdays, lambda n: WEEKDAYS[n])
-        if self.either_day:
-            return f"on {days or 'every day'} or on {weekdays or 'every day'}{months}"
-        if days and weekdays:
-            return f"on {days} when that is {weekdays}{months}"
-        if days:
-            return f"on {days}{months}"
-        return f"{weekdays or 'every day'}{months}"
+class Scheduling:
+    version: Version
+    schedule: Schedule
+    created: bool
+    """False: it was there with this very content."""
+    old: Removal
 
 
-def read_cron(text: str, now: datetime) -> Cron:
-    """Parse an expression that will fire.
+def schedule(
+    connection: Connection,
+    pipeline: CompiledPipeline,
+    name: str,
+    cron: Cron,
+    parameters: dict[str, Any],
+    dry_run: bool,
+    settle_seconds: float,
+) -> Scheduling:
+    """Let there be one enabled schedule of this name, with this content; others of the name are retired.
+
+    Args:
+        connection: to the API.
+        pipeline: what runs; it is registered first where it is not.
+        name: the schedule's.
+        cron: when.
+        parameters: of each run.
+        dry_run: look, and change nothing.
+        settle_seconds: how long after a schedule was disabled its last run may still appear.
 
     Raises:
-        Problems: naming every field that is wrong; for five fields, with the six that were meant; for dates that never
-            come.
+        Problems: when the name belongs to another pipeline's schedule, or the API refuses.
     """
-    cron = parse_cron(text)
-    if next(cron.times_after(now), None) is None:
-        raise problem(
-            f"{quote(cron.text)} never comes: {cron.words()}",
-            where="--cron",
-            rule=f"a date that comes within {YEARS_AHEAD} years, which is how far KFP looks ahead",
-            remedy="correct the day of month, the month or the day of week",
-        )
-    return cron
-
-
-def parse_cron(text: str) -> Cron:
-    """Parse an expression.
-
-    Raises:
-        Problems: naming every field that is wrong; for five fields, with the six that were meant.
-    """
-    parts = text.split()
-    if len(parts) != len(FIELDS):
-        raise _wrong_count(text, parts)
-    checks = Checks()
-    values = [_field_values(part, field, checks) for part, field in zip(parts, FIELDS, strict=True)]
-    checks.raise_if_any()
-    seconds, minutes, hours, days, months, weekdays = values
-    return Cron(
-        text=" ".join(parts),
-        seconds=seconds,
-        minutes=minutes,
-        hours=hours,
-        days=days,
-        months=months,
-        weekdays=weekdays,
-        either_day=not any(star in part for part in (parts[3], parts[5]) for star in "*?"),
+    check_name(name)
+    found = _own_schedules(connection, name, find_pipeline(connection, pipeline.name))
+    version = upload(connection, pipeline, dry_run)
+    digest = sha256_of_json(
+        {"cron": cron.text, "version": version.name, "parameters": parameters, "max_concurrency": MAX_CONCURRENCY}
     )
+    same = [
+        s
+        for s in found
+        if s.enabled and version.version_id and (s.digest, s.version_id) == (digest, version.version_id)
+    ]
+    wanted = max(same, key=_age_order) if same else None
+    old = [s for s in found if s is not wanted]
+    if wanted or dry_run:
+        shown = wanted or Schedule(
+            schedule_id="",
+            name=name,
+            enabled=True,
+            cron=cron.text,
+            pipeline_id=version.pipeline_id,
+            version_id=version.version_id,
+            digest=digest,
+            created_at=None,
+            link="",
+        )
+        removal = _retire(connection, old, dry_run, settle_seconds)
+        return Scheduling(version=version, schedule=shown, created=wanted is None, old=removal)
+    created = _create_schedule(
+        connection, pipeline, name, cron, parameters, version, digest, not _any_enabled(old), found
+    )
+    try:
+        _disable(connection, old)
+        if not created.enabled:
+            connection.ask(lambda: connection.client.enable_recurring_run(created.schedule_id))
+    except Refused as error:
+        unfinished = Problem(
+            what=f"the schedule {quote(name)} is replaced in part",
+            where=created.link or f"schedule {created.schedule_id}",
+            rule="the old one is disabled, then the new one is enabled",
+            remedy="run the same command again: it goes on from here",
+        )
+        raise Problems([*error.problems, unfinished]) from None
+    created = dataclasses.replace(created, enabled=True)
+    if _any_enabled(old):
+        time.sleep(settle_seconds)
+    removal = _remove_idle(connection, old, dry_run)
+    return Scheduling(version=version, schedule=created, created=True, old=removal)
 
 
-def _wrong_count(text: str, parts: list[str]) -> Problems:
-    meant = NICKNAMES.get(text.strip().lower(), "")
-    if len(parts) == len(FIELDS) - 1:
-        meant = " ".join(["0", *parts[:-1], re.sub(r"\b7\b", "0", parts[-1])])
-        what = f"{quote(text)} has five fields; KFP would take the first one for the seconds"
-    else:
-        what = f"{quote(text)} has {len(parts)} field{'' if len(parts) == 1 else 's'}"
-    remedy = "for instance --cron '0 0 2 * * 0', Sundays at 02:00"
-    if meant:
-        with contextlib.suppress(Problems):  # the five fields are wrong in themselves, too
-            remedy = f"use --cron '{meant}', which is {parse_cron(meant).words()}"
-    return problem(what, where="--cron", rule=f"six fields: {', '.join(f.name for f in FIELDS)}", remedy=remedy)
+def unschedule(connection: Connection, pipeline_name: str, name: str, dry_run: bool, settle_seconds: float) -> Removal:
+    """Remove the schedules of a name; nothing when there is none.
+
+    Raises:
+        Problems: when the name belongs to another pipeline's schedule, or the API refuses.
+    """
+    check_name(name)
+    found = _own_schedules(connection, name, find_pipeline(connection, pipeline_name))
+    return _retire(connection, found, dry_run, settle_seconds)
 
 
-def _field_values(part: str, field: Field, checks: Checks) -> frozenset[int]:
-    """The values that a field stands for; what is wrong with it is added to `checks`."""
-    names = f", or {field.names[0]} to {field.names[-1]}" if field.names else ""
-    found: set[int] = set()
-    for item in part.split(","):
-        why = ""
-        match = ITEM.fullmatch(item)
-        if match is None:
-            why = "cannot be read"
-        else:
-            first = field.least if match["star"] else _value(match["first"], field)
-            last = first
-            if match["star"] or (match["step"] and not match["last"]):
-                last = field.most
-            elif match["last"]:
-                last = _value(match["last"], field)
-            step = int(match["step"] or 1)
-            if first is None or last is None or not (field.least <= first <= field.most) or last > field.most:
-                why = "is out of range"
-            elif first > last:
-                why = f"runs backwards; write {match['first']}-{_shown(field.most, field)},"
-                why += f"{_shown(field.least, field)}-{match['last']}"
-            elif step == 0:
-                why = "has the step 0"
-            else:
-                found.update(range(first, last + 1, step))
-        if why:
-            sunday = "; Sunday is 0 or SUN" if field.name == "day of week" and "7" in item else ""
-            checks.add(
-                f"{field.name} {quote(item)} {why}{sunday}",
-                where=f"--cron, field {FIELDS.index(field) + 1}",
-                rule=f"{field.least} to {field.most}{names}; *, lists a,b, ranges a-b and steps */n, a-b/n",
-                remedy="correct the field",
-            )
-    return frozenset(found)
+def check_name(name: str) -> None:
+    """Raises:
+    Problems: for a name that nobody could tell from another.
+    """
+    if not name or name != name.strip() or not name.isprintable() or len(name) > 100:
+        raise problem(
+            f"the schedule's name is {quote(name)}",
+            where="NAME",
+            rule="1 to 100 printable characters without blanks at the ends",
+            remedy="for instance nightly",
+        )
 
 
-def _value(text: str, field: Field) -> int | None:
-    """A value's number; None for a name that is none."""
-    if text.isdecimal():
-        return int(text)
-    return field.names.index(text.upper()) + field.least if text.upper() in field.names else None
+def _create_schedule(
+    connection: Connection,
+    pipeline: CompiledPipeline,
+    name: str,
+    cron: Cron,
+    parameters: dict[str, Any],
+    version: Version,
+    digest: str,
+    enabled: bool,
+    before: list[Schedule],
+) -> Schedule:
+    """Make a schedule; after a lost answer, take the one that was not there before."""
+    experiment_id = experiment_of(connection, pipeline)
+    known = {schedule.schedule_id for schedule in before}
+
+    def find() -> Any:
+        made = [item for item in recurring_runs(connection, name) if item.recurring_run_id not in known]
+        return next((item for item in made if schedule_of(item, connection).digest == digest), None)
+
+    created = connection.create(
+        lambda: connection.client.create_recurring_run(
+            experiment_id=experiment_id,
+            job_name=name,
+            description=f"{cron.words()}, UTC; by osft-pipeline schedule; content sha256:{digest}",
+            cron_expression=cron.text,
+            max_concurrency=MAX_CONCURRENCY,
+            no_catchup=True,
+            params=parameters,
+            pipeline_id=version.pipeline_id,
+            version_id=version.version_id,
+            enabled=enabled,
+        ),
+        find,
+    )
+    return schedule_of(created, connection)
 
 
-def _shown(value: int, field: Field) -> str:
-    return field.names[value - field.least] if field.names else str(value)
+def _retire(connection: Connection, schedules: list[Schedule], dry_run: bool, settle_seconds: float) -> Removal:
+    """Disable schedules, and delete those of which nothing runs."""
+    if not dry_run and _any_enabled(schedules):
+        _disable(connection, schedules)
+        time.sleep(settle_seconds)
+    return _remove_idle(connection, schedules, dry_run)
 
 
-def _counted(name: str, values: frozenset[int], field: Field) -> str:
-    """'every minute', 'minute 5', 'minutes 0 to 10', 'every 5th minute from 0 to 55'."""
-    ordered = sorted(values)
-    gaps = {later - earlier for earlier, later in itertools.pairwise(ordered)}
-    if values == field.every:
-        return f"every {name}"
-    if len(ordered) > 3 and len(gaps) == 1 and gaps != {1}:
-        return f"every {_ordinal(gaps.pop())} {name} from {ordered[0]} to {ordered[-1]}"
-    return f"{name}{'s' if len(ordered) > 1 else ''} {_spans(values, str)}"
+def _disable(connection: Connection, schedules: list[Schedule]) -> None:
+    for old in (old for old in schedules if old.enabled):
+        connection.ask(lambda old=old: connection.client.disable_recurring_run(old.schedule_id))  # type: ignore[misc]
 
 
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in (11, 12, 13) else "th"
-    return f"{number}{ending}"
+def _remove_idle(connection: Connection, schedules: list[Schedule], dry_run: bool) -> Removal:
+    """Delete disabled schedules, but not those with runs that have not ended: these would be deleted, too."""
+    removed, kept = [], []
+    for old in schedules:
+        if running := _running(connection, old):
+            kept.append((old, running))
+            continue
+        if not dry_run:
+            _delete(connection, old)
+        removed.append(old)
+    return Removal(removed=tuple(removed), kept=tuple(kept))
 
 
-def _spans(values: frozenset[int], show: Callable[[int], str]) -> str:
-    """'1, 3 and 5 to 9': three and more neighbours as a range."""
-    spans: list[list[int]] = []
-    for value in sorted(values):
-        if spans and spans[-1][-1] == value - 1:
-            spans[-1].append(value)
-        else:
-            spans.append([value])
-    texts = []
-    for span in spans:
-        texts += [f"{show(span[0])} to {show(span[-1])}"] if len(span) > 2 else [show(value) for value in span]
-    return _and(texts)
+def _any_enabled(schedules: list[Schedule]) -> bool:
+    return any(schedule.enabled for schedule in schedules)
 
 
-def _and(texts: list[str]) -> str:
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+def _own_schedules(connection: Connection, name: str, pipeline_id: str) -> list[Schedule]:
+    """The schedules of a name, all of which must be this pipeline's or made by this program."""
+    found = [schedule_of(item, connection) for item in recurring_runs(connection, name)]
+    for foreign in (s for s in found if not s.digest and s.pipeline_id != pipeline_id):
+        raise problem(
+            f"the schedule {quote(name)} is another pipeline's",
+            where=foreign.link or f"schedule {foreign.schedule_id}",
+            rule="only schedules of this pipeline are replaced or removed",
+            remedy="choose another name",
+        )
+    return found
+
+
+def _running(connection: Connection, schedule: Schedule) -> tuple[Run, ...]:
+    """The runs of a schedule that have not ended."""
+    client, of_schedule = connection.client, equals("recurring_run_id", schedule.schedule_id)
+    runs = pages_of(
+        connection, lambda token: client.list_runs(page_token=token, page_size=PAGE, filter=of_schedule), "runs"
+    )
+    return tuple(run for run in (run_of(item, connection) for item in runs) if not run.finished)
+
+
+def _delete(connection: Connection, schedule: Schedule) -> None:
+    try:
+        connection.ask(lambda: connection.client.delete_recurring_run(schedule.schedule_id))
+    except Refused as error:
+        if error.status != 404:  # somebody else deleted it, or the answer to our first attempt was lost
+            raise
+
+
+def _age_order(schedule: Schedule) -> tuple[datetime, str]:
+    return schedule.created_at or datetime.min.replace(tzinfo=UTC), schedule.schedule_id

@@ -15,7 +15,7 @@ import yaml
 from components.plan_training.memory import plan_memory
 from components.train_osft.options import TrainingOptions
 from components.train_osft.shapes import Shapes
-from pipeline import cli, cluster
+from pipeline import cli, cluster, schedules
 from pipeline.placement import PLACES, SECRET_VARIABLES
 from pipeline.settings import ClusterSettings, load_settings
 from tests.fast.test_manifests import build
@@ -274,7 +274,7 @@ def test_the_installations_commands_print_what_is_shown(
     monkeypatch.setenv("OSFT_KFP_TOKEN", "a-token")
     monkeypatch.delenv("OSFT_KFP_DASHBOARD", raising=False)
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(cluster, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(schedules, "SETTLE_SECONDS", 0.01)
     shown = [part for block in blocks(INSTALL, "console") for part in re.split(r"^\$ ", block, flags=re.MULTILINE)]
     commands = [part.partition("\n") for part in shown if part.startswith("osft-pipeline")]
     with KfpServer(token="a-token") as server:

@@ -19,12 +19,13 @@ import pytest
 import yaml
 from kfp import compiler
 
-from pipeline import cluster, graph, release
-from pipeline.connection import SERVER, Access, connect
+from pipeline import cluster, graph, release, schedules
+from pipeline.access import SERVER, Access
+from pipeline.connection import connect
+from pipeline.cron import read_cron
 from pipeline.parameters import read_parameters
 from pipeline.pipeline_file import PIPELINE, read_pipeline
 from pipeline.placement import SECRET_VARIABLES
-from pipeline.schedules import read_cron
 from pipeline.settings import load_settings
 from tests.cluster_file import compiled_for_a_cluster
 from tests.kfp_server import KfpServer
@@ -439,9 +440,9 @@ def test_the_account_s_verbs_are_what_the_commands_need(monkeypatch: pytest.Monk
         cluster.upload(connection, pipeline, False)
         cluster.submit(connection, pipeline, values, False)
         for cron in crons:
-            cluster.schedule(connection, pipeline, "weekly", cron, values, False, settle_seconds=0)
+            schedules.schedule(connection, pipeline, "weekly", cron, values, False, settle_seconds=0)
         cluster.status(connection, pipeline.name, 1)
-        cluster.unschedule(connection, pipeline.name, "weekly", False, settle_seconds=0)
+        schedules.unschedule(connection, pipeline.name, "weekly", False, settle_seconds=0)
         used = {request.method for request in server.requests}
 
     verb = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}

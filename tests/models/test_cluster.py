@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from components.problems import Problems
-from pipeline import cli, cluster
-from pipeline.connection import Access, Connection, Patience, Refused, connect, find_access
+from pipeline import cli, cluster, schedules
+from pipeline.access import Access, find_access
+from pipeline.connection import Connection, Patience, Refused, connect
 from pipeline.parameters import read_parameters
 from pipeline.pipeline_file import PIPELINE, CompiledPipeline, read_pipeline
 from tests.certificates import write_certificate
@@ -64,7 +65,7 @@ def osft(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("OSFT_KFP_HOST", server.url)
     monkeypatch.setenv("OSFT_KFP_TOKEN", TOKEN)
-    monkeypatch.setattr(cluster, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(schedules, "SETTLE_SECONDS", 0.5)
 
     def call(command: str, *arguments: str | Path) -> tuple[int, str, str]:
         if command == "upload" and not any(isinstance(argument, Path) for argument in arguments):
@@ -678,11 +679,11 @@ def test_a_run_that_starts_at_the_last_moment_survives(server: KfpServer, osft: 
 def test_a_replacement_that_breaks_off_is_mended_by_the_next(
     server: KfpServer, connection: Connection, pipeline: CompiledPipeline, verb: str
 ) -> None:
-    from pipeline.schedules import parse_cron
+    from pipeline.cron import parse_cron
 
-    def schedule(text: str) -> cluster.Scheduling:
+    def schedule(text: str) -> schedules.Scheduling:
         values = {"data": "a", "questions": "b"}
-        return cluster.schedule(connection, pipeline, "nightly", parse_cron(text), values, False, 0)
+        return schedules.schedule(connection, pipeline, "nightly", parse_cron(text), values, False, 0)
 
     schedule("0 0 2 * * 0")
     server.faults = [Fault(path=verb, status=400)] if verb else [Fault(method="DELETE", status=400)]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.problems import Problems
-from pipeline.schedules import FIELDS, Cron, Field, parse_cron, read_cron
+from pipeline.cron import FIELDS, Cron, Field, parse_cron, read_cron
 
 NOW = datetime(2026, 11, 22, 21, 15, 30, tzinfo=UTC)  # a Sunday
 
