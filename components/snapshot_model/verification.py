@@ -8,6 +8,7 @@ from pathlib import Path
 from components.problems import Checks, Problems, problem, quote
 from components.snapshot_model.assembly import FalseManifest, mend
 from components.snapshot_model.core import open_source
+from components.snapshot_model.fetching import writing
 from components.snapshot_model.manifest import Manifest, foreign_entries, read_manifest, wrong_sizes
 from components.snapshot_model.meter import hash_files
 from components.storage import remove, sha256_of_file
@@ -80,8 +81,9 @@ def _verified(folder: Path, repair: bool) -> Verification:
         raise _damaged(folder, "is damaged")
     foreign = foreign_entries(folder, manifest)
     if repair:
-        for name in foreign:
-            remove(folder / name)
+        with writing(folder):
+            for name in foreign:
+                remove(folder / name)
     checks = Checks()
     for name in () if repair else foreign:
         what = f"{quote(name)} does not belong to the snapshot"
