@@ -21,7 +21,7 @@ def run_key(data_digest: str, model_commit: str, options: TrainingOptions, gpus:
         {
             "data": data_digest,
             "model": model_commit,
-            "options": options.determining(),
+            "options": options.determining(gpus),
             "trainer": trainer(gpus),
         }
     )[:16]
