@@ -1,9 +1,9 @@
 """Runs with the same key take turns: one trains, the others wait and find its model; who was killed holds up nobody."""
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,47 +12,56 @@ import pytest
 
 from components import chat, turns
 from components.storage import each_of_jsonl, read_json, write_json, write_jsonl
+from components.train_osft import core
 from components.train_osft.options import TrainingOptions
 from components.workspace import adapted_folder, run_folder
 from tests.tiny_model import write_tiny_model
 
 KEY = "0123456789abcdef"
-TRAIN = """
-import sys, torch
-from pathlib import Path
-from components import turns
-from components.train_osft import core
-torch.set_num_threads(1)
-turns.SECONDS_BETWEEN_SIGNS, core.OTHERS_PATIENCE_SECONDS = 0.2, float(sys.argv[2])
-folder = Path(sys.argv[1])
-core.train_osft(
-    dataset=folder, snapshot=folder / "base", plan=folder / "plan.json", workspace=folder / "workspace"
-)
-"""
+PRELOADED = ["components.train_osft.backend", "components.train_osft.core", "transformers.models.llama.modeling_llama"]
+PATIENCE_SECONDS = 120.0
+
+
+def train(folder: Path, log: Path, patience_seconds: float) -> None:
+    """What a pod does; its lines go into a file."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, sys.stdout.fileno())
+    import torch
+
+    torch.set_num_threads(1)
+    turns.SECONDS_BETWEEN_SIGNS, core.OTHERS_PATIENCE_SECONDS = 0.2, patience_seconds
+    core.train_osft(dataset=folder, snapshot=folder / "base", plan=folder / "plan.json", workspace=folder / "workspace")
 
 
 class Pod:
-    """A process that trains the run."""
+    """A process that trains the run, forked from a server that has imported everything heavy."""
 
     def __init__(self, folder: Path, name: str, patience_seconds: float = 120.0) -> None:
         self.log = folder / f"{name}.log"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", TRAIN, str(folder), str(patience_seconds)], stdout=log, stderr=log
-            )
+        self.log.touch()
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self.process = context.Process(target=train, args=(folder, self.log, patience_seconds))
+        self.process.start()
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
 
     def said(self) -> str:
         return self.log.read_text(encoding="utf-8")
 
     def wait_until_it_says(self, text: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while text not in self.said():
-            assert self.process.poll() is None, self.said()
+            assert self.process.is_alive() or text in self.said(), self.said()
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.05)
 
     def end(self) -> int:
-        return self.process.wait(60)
+        self.process.join(PATIENCE_SECONDS)
+        assert self.process.exitcode is not None, self.said()
+        return self.process.exitcode
 
 
 @pytest.fixture
@@ -97,7 +106,7 @@ def test_who_waits_goes_on_at_once_when_the_one_that_trains_is_killed(planned: P
     second = Pod(planned, "second")
     second.wait_until_it_says(": waiting")
 
-    first.process.send_signal(signal.SIGKILL)
+    first.send(signal.SIGKILL)
     assert first.end() == -signal.SIGKILL
 
     second.wait_until_it_says("going on after step")
@@ -108,11 +117,11 @@ def test_who_waits_goes_on_at_once_when_the_one_that_trains_is_killed(planned: P
 def test_one_that_was_taken_for_dead_ends_and_leaves_the_other_alone(planned: Path) -> None:
     first = Pod(planned, "first")
     first.wait_until_it_says("checkpoint of step")
-    first.process.send_signal(signal.SIGSTOP)
+    first.send(signal.SIGSTOP)
     second = Pod(planned, "second", patience_seconds=1.0)
     second.wait_until_it_says("going on after step")
 
-    first.process.send_signal(signal.SIGCONT)
+    first.send(signal.SIGCONT)
 
     assert first.end() in (143, -signal.SIGTERM), first.said()
     assert "another run goes on with it" in first.said()
