@@ -64,7 +64,7 @@ def loss_of(folder: Path, data: Path) -> float:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
-    samples = tokenize_rows(rows, AutoTokenizer.from_pretrained(folder), 1024, str(data))
+    samples = list(tokenize_rows(rows, AutoTokenizer.from_pretrained(folder), 1024, str(data)))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).cuda()
     pack_loss = PackLoss(model)
     tokens = sum(sample.loss_tokens for sample in samples)

@@ -15,7 +15,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --good: #6fcf87; --bad: #ff8a7d; } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; } table.narrow { width: auto; } .wide { overflow-x: auto; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .good, .bad { white-space: nowrap; }

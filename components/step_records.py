@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.storage import read_json, write_json
+from components.storage import read_json, record_of, write_json
 
 FOLDER_VARIABLE = "OSFT_STEP_RECORDS"  # <workspace>/pipeline-runs
 RUN_VARIABLE = "KFP_RUN_ID"
@@ -79,7 +79,7 @@ def end(state: str, error: str = "") -> None:
 
 def read_records(folder: Path) -> dict[str, StepRecord]:
     """The records of a run, by step."""
-    records = (StepRecord(**read_json(path)) for path in sorted(folder.glob("*.json")))
+    records = (record_of(StepRecord, read_json(path)) for path in sorted(folder.glob("*.json")))
     return {record.step: record for record in records}
 
 

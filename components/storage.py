@@ -6,16 +6,19 @@ The idea is huggingface_hub's (`file_download.py`): a unique name and a rename, 
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from components.problems import problem
+
+Record = TypeVar("Record")
 
 READ_BYTES = 1 << 20
 # Pods run as any user of one group; the next one must be able to read and to clean up (safetensors writes 0600).
@@ -43,9 +46,24 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_jsonl(path: Path) -> list[Any]:
+def record_of(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    """A dataclass from what another release may have written: it ignores fields that it does not know.
+
+    A field that came later needs a default.
+    """
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in values.items() if name in names})
+
+
+def each_of_jsonl(path: Path) -> Iterator[Any]:
+    """The rows, one at a time."""
     with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        for line in file:
+            yield json.loads(line)
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    return list(each_of_jsonl(path))
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:

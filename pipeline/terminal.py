@@ -61,10 +61,8 @@ def show(summary: dict[str, Any], console: Console, published: dict[str, Any] | 
     for match in found["contamination"]:
         line("learnt", f"row {match['row']} of the training data is the gap question {printable(match['question'])!r}")
     inside, rounding = 100 * found["protected_change_ratio"], 100 * found["rounding_ratio"]
-    line(
-        "audit",
-        f"{inside:.4f} % of the change in protected directions; rounding alone puts about {rounding:.4f} % there",
-    )
+    share = f"{inside:.4f} % of the change in protected directions; rounding alone puts about {rounding:.4f} % there"
+    line("audit", share if any(one["protected"] for one in found["audit"]) else "no matrix was protected")
     training = summary["training"]
     if training:
         plan = training["plan"]

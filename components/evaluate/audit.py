@@ -19,7 +19,8 @@ from components import progress
 from components.problems import Checks, list_some
 from components.snapshot_model.model_folder import check_model_folder
 from components.storage import read_json
-from components.train_osft.factors import decompose, frozen_rank
+from components.train_osft import shapes
+from components.train_osft.factors import decompose
 from components.train_osft.loading import weight_files
 
 
@@ -82,10 +83,10 @@ def check_pair(base: Path, adapted: Path) -> None:
         with checks.collecting():
             check_model_folder(folder)
     checks.raise_if_any()
-    shapes = []
+    found = []
     for folder in (base, adapted):
         try:
-            shapes.append(Weights(folder).shapes())
+            found.append(Weights(folder).shapes())
         except SafetensorError as error:
             checks.add(
                 f"a weights file cannot be read: {error}",
@@ -94,7 +95,7 @@ def check_pair(base: Path, adapted: Path) -> None:
                 remedy="fetch or make the model again; a file that was cut short does this",
             )
     checks.raise_if_any()
-    before, after = shapes
+    before, after = found
     differ = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
     for names, what in (
         (sorted(before.keys() - after.keys()), "only the base model has"),
@@ -163,10 +164,8 @@ def rounding_norm(saved: Tensor, change: Tensor) -> float:
 
 
 def default_patterns(folder: Path) -> tuple[str, ...]:
-    """The matrices that mini_trainer decomposes in a model of this architecture."""
-    from mini_trainer.osft_utils import get_model_patterns
-
-    return tuple(get_model_patterns(read_json(folder / "config.json")["architectures"][0]))
+    """The matrices that a training decomposes in this model unless somebody chooses."""
+    return shapes.default_patterns(read_json(folder / "config.json")["model_type"])
 
 
 def _audit(before: Weights, after: Weights, ratio: float, patterns: tuple[str, ...]) -> Iterator[MatrixAudit]:
@@ -174,8 +173,8 @@ def _audit(before: Weights, after: Weights, ratio: float, patterns: tuple[str, .
         base, saved = before.read(name).float(), after.read(name)
         change = saved.float() - base
         norm = float(change.norm())
-        is_target = name.endswith(".weight") and base.ndim == 2 and any(pattern in name for pattern in patterns)
-        rank = frozen_rank(tuple(base.shape), ratio) if is_target else 0
+        is_target = base.ndim == 2 and shapes.is_target(name, patterns)
+        rank = shapes.frozen_rank(tuple(base.shape), ratio) if is_target else 0
         inside = rounding = 0.0
         if rank > 0 and norm > 0:
             U, _, Vh = decompose(base)

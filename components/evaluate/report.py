@@ -227,6 +227,8 @@ def markdown(summary: Summary) -> str:
 
 def audit_words(found: Evaluation) -> str:
     """Where the change lies, in a sentence."""
+    if not any(matrix.protected for matrix in found.audit):
+        return "No matrix was protected: all directions of all matrices were free to change."
     return (
         f"Of the change of all protected matrices, {100 * found.protected_change_ratio:.4f} % of its norm lies in the "
         "directions that OSFT promised not to touch; rounding the saved numbers alone would put about "

@@ -1,23 +1,25 @@
 """Records to chat rows: the same system prompt for training and for every question asked later.
 
 Out, a folder: `train.jsonl` (see components/chat.py), `held_out.jsonl` of the same form, the questions,
-`system_prompt.txt` and `report.json`.
+`system_prompt.txt` and `report.json`. Rows stand in the order of their digests: the same rows in another order are
+learnt in the same order, and give the same model.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from components import chat, progress
 from components.storage import publish_folder, read_json, write_json
 
+PARTS = 64  # files that the rows wait in
+DIGITS = 64  # of a SHA-256 in hexadecimal
 QUESTION_FILES = ("gap_questions.jsonl", "retention_questions.jsonl")
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -51,14 +53,14 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
     started = time.monotonic()
     said = system_prompt.strip()
     with publish_folder(output) as folder:
-        digests = _write_rows(records / "records.jsonl", folder / "train.jsonl", said)
-        held_out = _write_rows(records / "held_out.jsonl", folder / "held_out.jsonl", said)
+        samples, data_digest = _write_rows(records / "records.jsonl", folder / "train.jsonl", said)
+        held_out, held_out_digest = _write_rows(records / "held_out.jsonl", folder / "held_out.jsonl", said)
         report = FormatReport(
-            samples=len(digests),
-            held_out=len(held_out),
+            samples=samples,
+            held_out=held_out,
             system_prompt=said,
-            data_digest=_digest(digests),
-            held_out_digest=_digest(held_out),
+            data_digest=data_digest,
+            held_out_digest=held_out_digest,
             ingest=read_json(records / "report.json"),
             seconds=time.monotonic() - started,
         )
@@ -70,22 +72,26 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
     return report
 
 
-def _write_rows(records: Path, output: Path, system_prompt: str) -> np.ndarray:
-    """Write the chat rows; gives the SHA-256 of each."""
-    digests = bytearray()
+def _write_rows(records: Path, output: Path, system_prompt: str) -> tuple[int, str]:
+    """Write the chat rows in the order of their digests; gives how many there are, and the digest of all.
 
-    def lines() -> Iterator[bytes]:
+    Parts of the rows wait in files, so that no more than one of PARTS has to be sorted in memory.
+    """
+    count, together = 0, hashlib.sha256()
+    with contextlib.ExitStack() as stack:
+        parts = [stack.enter_context(tempfile.TemporaryFile(dir=output.parent)) for _ in range(PARTS)]
         with records.open(encoding="utf-8") as file:
             for line in file:
                 record = json.loads(line)
                 row = _encode(chat.training_row(system_prompt, record["question"], record["response"])).encode()
-                digests.extend(hashlib.sha256(row).digest())
-                yield row + b"\n"
-
-    with output.open("wb") as file:
-        file.writelines(lines())
-    return np.frombuffer(bytes(digests), "S32")
-
-
-def _digest(rows: np.ndarray) -> str:
-    return hashlib.sha256(np.sort(rows).tobytes()).hexdigest()
+                digest = hashlib.sha256(row)
+                part = digest.digest()[0] * PARTS // 256
+                parts[part].write(digest.hexdigest().encode() + row + b"\n")
+        with output.open("wb") as ordered:
+            for waiting in parts:
+                waiting.seek(0)
+                for entry in sorted(waiting):
+                    together.update(bytes.fromhex(entry[:DIGITS].decode()))
+                    ordered.write(entry[DIGITS:])
+                    count += 1
+    return count, together.hexdigest()

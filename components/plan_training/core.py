@@ -3,18 +3,19 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components import pages, progress, step_records
 from components.evaluate.options import EvaluationOptions
 from components.plan_training.lengths import SHORTEST_STOCK_SAMPLE, Lengths, length_chart
 from components.plan_training.memory import MemoryPlan, largest_ratio, largest_tokens, plan_memory
-from components.problems import Checks
+from components.problems import Checks, list_some
 from components.publish.core import is_published, registered_name
-from components.storage import read_json, read_jsonl, sha256_of_json, write_json, write_text
+from components.storage import each_of_jsonl, read_json, sha256_of_json, write_json, write_text
 from components.train_osft.options import TrainingOptions
 from components.train_osft.run_key import run_key
 from components.train_osft.samples import tokenize_rows
+from components.train_osft.shapes import Shapes, default_patterns
 from components.workspace import (
     GIB,
     SNAPSHOT_MANIFEST,
@@ -26,6 +27,9 @@ from components.workspace import (
     mark_used,
     run_folder,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 EVALUATOR_VERSION = 4  # higher when the same questions would be judged or counted in another way
 
@@ -128,20 +132,18 @@ def plan_training(
     checks.raise_if_any()
     if gpus <= 1:
         parsed = parsed.on("cuda" if gpu_memory_gib else "cpu")
-    rows = read_jsonl(dataset / "train.jsonl")
-    progress.say(f"counting the tokens of {len(rows)} samples")
+    config, report = read_json(snapshot / "config.json"), read_json(dataset / "report.json")
+    Shapes.of(config).check_patterns(parsed.target_patterns or (), checks)
+    patterns = parsed.target_patterns or default_patterns(config["model_type"])
+    parsed = dataclasses.replace(parsed, target_patterns=patterns)
+    progress.say(f"counting the tokens of {report['samples']} samples")
     tokenizer = AutoTokenizer.from_pretrained(snapshot, trust_remote_code=False)
     lengths: list[int] = []
-    loss_free: list[int] = []
     with checks.collecting():
-        samples = tokenize_rows(rows, tokenizer, parsed.max_seq_len, "training data")
-        lengths = [len(sample.tokens) for sample in samples]
-        loss_free = [number for number, sample in enumerate(samples, 1) if sample.loss_tokens == 0]
+        lengths = _lengths(dataset / "train.jsonl", tokenizer, parsed.max_seq_len)
     with checks.collecting():
-        tokenize_rows(read_jsonl(dataset / "held_out.jsonl"), tokenizer, parsed.max_seq_len, "held-out data")
-    assert not loss_free, f"rows {loss_free} have nothing to learn; format_chat does not make such rows"
-
-    config = read_json(snapshot / "config.json")
+        _lengths(dataset / "held_out.jsonl", tokenizer, parsed.max_seq_len)
+    _check_context(checks, lengths, config)
     if gpus > 1:
         _check_for_stock(checks, lengths, parsed)
     memory = plan_memory(config, parsed, gpus)
@@ -154,7 +156,6 @@ def plan_training(
             "and what lies unusable between them",
             remedy=what_fits(config, parsed, gpus, gpu_memory_gib),
         )
-    report = read_json(dataset / "report.json")
     key = run_key(report["data_digest"], manifest["commit"], parsed, gpus)
     trained = (adapted_folder(workspace, key) / TRAINING_REPORT).exists()
     mark_used(snapshot / SNAPSHOT_MANIFEST)
@@ -201,6 +202,7 @@ def plan_training(
             "plan.html.j2",
             title="Training plan",
             plan=plan,
+            verdict=_verdict(plan),
             lengths=Lengths.of(lengths),
             length_chart=length_chart(lengths, parsed.max_seq_len),
             stock=SHORTEST_STOCK_SAMPLE,
@@ -233,6 +235,28 @@ def what_fits(config: dict[str, Any], options: TrainingOptions, gpus: int, gpu_m
     return ", or ".join([*ways, "take a smaller model or a larger GPU"])
 
 
+def _lengths(rows: Path, tokenizer: "PreTrainedTokenizerBase", max_seq_len: int) -> list[int]:
+    """Tokens of each sample of a file of chat rows; no more than one of them is held."""
+    lengths = []
+    for sample in tokenize_rows(each_of_jsonl(rows), tokenizer, max_seq_len, f"the dataset's {rows.name}"):
+        assert sample.loss_tokens, f"row {sample.row} has nothing to learn; format_chat does not make such rows"
+        lengths.append(len(sample.tokens))
+    return lengths
+
+
+def _check_context(checks: Checks, lengths: list[int], config: dict[str, Any]) -> None:
+    """Add samples that are longer than anything that the model can read."""
+    most = config.get("max_position_embeddings")
+    longer = [number for number, length in enumerate(lengths, 1) if most is not None and length > most]
+    if longer:
+        checks.add(
+            f"{len(longer)} of {len(lengths)} samples have more tokens than the model can read, up to {max(lengths)}",
+            where=f"the dataset's train.jsonl, row {list_some(longer)}",
+            rule=f"the model's config.json has max_position_embeddings = {most}",
+            remedy="shorten these answers, or take a model that reads more",
+        )
+
+
 def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOptions) -> None:
     """Add what mini-trainer would drop or ignore without a word.
 
@@ -245,7 +269,7 @@ def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOption
     if dropped:
         checks.add(
             f"{len(dropped)} of {len(lengths)} samples would be dropped, the first of them in row {dropped[0]}",
-            where="training data",
+            where="the dataset's train.jsonl",
             rule=f"with several GPUs mini-trainer trains, which drops samples of fewer than {SHORTEST_STOCK_SAMPLE} "
             f"tokens and of {options.max_seq_len} or more",
             remedy="set gpu.count = 1 in the cluster file, or max_seq_len above the longest sample and longer answers",

@@ -7,7 +7,8 @@ matrix with factors fitted to measurements on a GPU (benchmarks/memory.py).
 
 import bisect
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from components.train_osft.options import TrainingOptions
@@ -72,18 +73,16 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
         trained += copies * entries * (4 + 12 / 256 if compact else 12)
         gradients += copies * entries * wide
 
-    for rows, columns in shapes.matrices:
-        rank = frozen_rank((rows, columns), options.unfreeze_rank_ratio)
-        if rank == 0:
-            train(rows * columns, shapes.layers)
-            trained += shapes.layers * rows * columns * copy
-            continue
+    for (rows, columns), rank, factored in _split(shapes, options):
+        whole = shapes.layers - factored
+        train(rows * columns, whole)
+        trained += whole * rows * columns * copy
         free = min(rows, columns) - rank
-        frozen += shapes.layers * rank * (rows + columns + 1) * wide
+        frozen += factored * rank * (rows + columns + 1) * wide
         if rank * min(rows, columns) * wide > 2**20:
-            frozen += shapes.layers * TENSORS * ODD
-        train(free * (rows + columns), shapes.layers)
-        trained += shapes.layers * free * SMALL_BYTES
+            frozen += factored * TENSORS * ODD
+        train(free * (rows + columns), factored)
+        trained += factored * free * SMALL_BYTES
     trained += (shapes.layers * shapes.small + shapes.hidden) * SMALL_BYTES
     embedding = shapes.vocabulary * shapes.hidden
     for _ in range(1 if shapes.tied else 2):
@@ -97,14 +96,21 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
     )
 
 
+def _split(shapes: Shapes, options: TrainingOptions) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """For each matrix of a layer its shape, its frozen rank, and in how many layers it is factored."""
+    targets = shapes.targets(options.target_patterns)
+    for name, shape in shapes.matrices.items():
+        rank = frozen_rank(shape, options.unfreeze_rank_ratio)
+        yield shape, rank, sum(name in layer for layer in targets) if rank else 0
+
+
 def _plan_stock(shapes: Shapes, options: TrainingOptions, gpus: int) -> MemoryPlan:
     """mini-trainer keeps everything in float32 and spreads it evenly; logits of all tokens are held several times."""
     frozen = trained = 0
-    for rows, columns in shapes.matrices:
-        rank = frozen_rank((rows, columns), options.unfreeze_rank_ratio)
+    for (rows, columns), rank, factored in _split(shapes, options):
         free = min(rows, columns) - rank
-        frozen += shapes.layers * rank * (rows + columns + 1)
-        trained += shapes.layers * (free * (rows + columns + 1) if rank else rows * columns)
+        frozen += factored * rank * (rows + columns + 1)
+        trained += factored * free * (rows + columns + 1) + (shapes.layers - factored) * rows * columns
     embedding = shapes.vocabulary * shapes.hidden
     trained += shapes.layers * shapes.small + shapes.hidden + embedding * (1 if shapes.tied else 2)
     tokens = options.max_tokens_per_gpu
@@ -145,16 +151,14 @@ def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients:
     """The most bytes that are there beside the frozen and trained weights, at whichever moment that is."""
     tokens = options.max_tokens_per_gpu
     ends = 3 * tokens * shapes.hidden * wide  # what comes out, the part with a loss, and its gradient
-    ranks = [min(shape) - frozen_rank(shape, options.unfreeze_rank_ratio) for shape in shapes.matrices]
     inputs = shapes.layers * tokens * shapes.hidden * wide  # of all layers, kept for their second computation
-    layer = tokens * (HIDDEN * shapes.hidden + INTERMEDIATE * shapes.intermediate + LOW * sum(ranks)) * wide / 2
-    layer += sum(rank * sum(shape) for rank, shape in zip(ranks, shapes.matrices, strict=True)) * wide
+    layer = max(_layer(shapes, options, wide, targets) for targets in set(shapes.targets(options.target_patterns)))
     embedding = shapes.vocabulary * shapes.hidden * wide
     padded = embedding if shapes.vocabulary % MATRIX_UNIT and wide == 2 else 0
     logits = LOGIT * min(tokens * shapes.vocabulary, LOGITS_AT_ONCE)
-    matrix = max(rows * columns for rows, columns in shapes.matrices)
+    decomposed = max((math.prod(shape) for shape, _, factored in _split(shapes, options) if factored), default=0)
     moments = {
-        "two matrices are decomposed": 2 * DECOMPOSED * matrix,
+        "two matrices are decomposed": 2 * DECOMPOSED * decomposed,
         "the embedding is taken over": EMBEDDED * shapes.vocabulary * shapes.hidden,
         "the loss is computed": inputs + ends + embedding + padded + logits,
         "the last layer is computed again": inputs + embedding + layer,
@@ -162,3 +166,17 @@ def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients:
         "the embedding's two gradients are added": gradients + (2 if shapes.tied else 1) * embedding,
     }
     return WORKSPACES + max(moments.values())
+
+
+def _layer(shapes: Shapes, options: TrainingOptions, wide: int, targets: Collection[str]) -> float:
+    """Bytes that a layer takes while it is computed again and its gradients are made, with these matrices factored."""
+    ranks = {name: frozen_rank(shape, options.unfreeze_rank_ratio) for name, shape in shapes.matrices.items()}
+    free, made = 0, 0  # trained directions; entries of copies to compute with, or of a gradient before it is added
+    for name, shape in shapes.matrices.items():
+        if name in targets and ranks[name]:
+            free += min(shape) - ranks[name]
+            made += (min(shape) - ranks[name]) * sum(shape)
+        else:
+            made += math.prod(shape)
+    tokens = options.max_tokens_per_gpu
+    return tokens * (HIDDEN * shapes.hidden + INTERMEDIATE * shapes.intermediate + LOW * free) * wide / 2 + made * wide

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from components import progress, step_records
 from components.problems import problem, quote
-from components.storage import read_json, write_json
+from components.storage import read_json, record_of, write_json
 from components.workspace import PUBLISHED, SUMMARY, TRAINING_REPORT, run_folder
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
     key, name, registry = planned["run_key"], planned["publish"]["name"], planned["publish"]["registry"]
     note = run_folder(workspace, key) / PUBLISHED
     if is_published(workspace, key, name, registry):
-        done = Published(**read_json(note))
+        done = record_of(Published, read_json(note))
         progress.say(f"already published as {done.name}, version {done.version}: {done.uri}")
     else:
         uri = servable_uri(adapted, claim, mount_path)

@@ -1,18 +1,16 @@
 """How a snapshot comes to stand under its name: gathered in a folder beside it, verified, renamed.
 
     models/<org>--<name>/.partial-<commit>/   what has arrived so far; the next attempt goes on with it
-    models/<org>--<name>/.lock-<commit>       held by who is at work, where the volume knows locks
+    models/<org>--<name>/.lock-<commit>       says who is at work (components/turns.py)
 
-All attempts at one commit share that folder, and nothing depends on the lock. What a commit holds never changes, so
-every attempt writes the same bytes to the same places: who begins at the end of what is there and writes on cannot harm
-another who does the same. A file counts when its digest is right, a snapshot when the folder was renamed, and of two
-renames one comes first. The lock saves the second download; on a volume without locks (NFS) both are made.
+All attempts at one commit share that folder, and nothing depends on whose turn it is. What a commit holds never
+changes, so every attempt writes the same bytes to the same places: who begins at the end of what is there and writes on
+cannot harm another who does the same. A file counts when its digest is right, a snapshot when the folder was renamed,
+and of two renames one comes first. Taking turns saves the second download.
 """
 
 import contextlib
 import dataclasses
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -25,12 +23,12 @@ from components.snapshot_model.manifest import Manifest, is_complete, read_manif
 from components.snapshot_model.model_folder import check_model_files, likely_weights, small_files, weight_names
 from components.snapshot_model.source import Source, Stated
 from components.snapshot_model.weights import check_weights
-from components.storage import FILE_MODE, FOLDER_MODE, TEMPORARY, flush, make_folders, publish_whole, remove
+from components.storage import FOLDER_MODE, TEMPORARY, flush, make_folders, publish_whole, remove
+from components.turns import turn
 from components.workspace import SNAPSHOT_MANIFEST, check_workspace, folder_bytes
 
 PARTIAL, LOCK = ".partial-", ".lock-"
-OTHERS_PATIENCE_SECONDS = 120.0  # without a new byte from who holds the lock, until it counts as stuck
-SECONDS_BETWEEN_LOOKS = 0.5
+OTHERS_PATIENCE_SECONDS = 120.0  # without a new byte from whose turn it is, until it counts as stuck
 ATTEMPTS = 5  # at a folder that others publish or clear away; each loss means that somebody else came further
 ABANDONED_SECONDS = 7 * 24 * 3600.0  # since the last byte of a download that nobody goes on with
 
@@ -208,51 +206,23 @@ def _keep_files(paths: Iterable[Path]) -> None:
                 remove(path)
 
 
-def _lock_file(final: Path) -> Path:
-    return final.parent / f"{LOCK}{final.name}"
-
-
 @contextlib.contextmanager
 def _turn(final: Path, partial: Path) -> Iterator[None]:
     """Wait until nobody else makes this snapshot, or it is there, or who makes it seems stuck."""
-    if is_complete(final):
+    mine = turn(
+        final.parent / f"{LOCK}{final.name}",
+        taken=f"{final} is being made by another process",
+        is_done=lambda: is_complete(final),
+        sign=lambda: _arrived(partial),
+        patience_seconds=OTHERS_PATIENCE_SECONDS,
+    )
+    with contextlib.ExitStack() as stack:
+        with writing(final):
+            stack.enter_context(mine)
         yield
-        return
-    with writing(final):
-        make_folders(final.parent)
-        descriptor = os.open(_lock_file(final), os.O_RDWR | os.O_CREAT, FILE_MODE)
-    try:
-        with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
-            os.fchmod(descriptor, FILE_MODE)
-        seen, since, told = -1, time.monotonic(), False
-        while not _locked(descriptor) and not is_complete(final):
-            if (arrived := _arrived(partial)) != seen:
-                seen, since = arrived, time.monotonic()
-            elif time.monotonic() - since > OTHERS_PATIENCE_SECONDS:
-                progress.say(f"who makes {final} has not come further for {OTHERS_PATIENCE_SECONDS:.0f} s: going on")
-                break
-            if not told:
-                told = True
-                progress.say(f"{final} is being made by another process: waiting for it")
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        yield
-    finally:
-        _lock_file(final).unlink(missing_ok=True)  # who waits for it sees that the snapshot is there, or makes it
-        os.close(descriptor)
 
 
 def _arrived(partial: Path) -> int:
     with contextlib.suppress(FileNotFoundError):  # it may be published while it is looked at
         return folder_bytes(partial)
     return 0
-
-
-def _locked(descriptor: int) -> bool:
-    """Whether it is ours; where the volume knows no locks, too."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # NFS without locks: made twice at worst
-        return True
-    return True

@@ -28,7 +28,7 @@ from training_hub import AlgorithmRegistry, Backend
 
 from components import progress
 from components.problems import Checks, problem, quote, suggest
-from components.storage import read_json, sha256_of_file, sha256_of_json
+from components.storage import read_json, record_of, sha256_of_file, sha256_of_json
 from components.train_osft import loop
 from components.train_osft.attention import attention_for
 from components.train_osft.callbacks import CallbackCaller
@@ -112,7 +112,7 @@ class SingleDeviceBackend(Backend):
         with Path(paths["data_path"]).open(encoding="utf-8") as file:
             rows = [json.loads(line) for line in file]
         unmask = bool(honoured.get("unmask_messages"))
-        samples = tokenize_rows(rows, tokenizer, options.max_seq_len, paths["data_path"], unmask)
+        samples = list(tokenize_rows(rows, tokenizer, options.max_seq_len, paths["data_path"], unmask))
         return run(
             Path(paths["model_path"]),
             samples,
@@ -182,11 +182,13 @@ def run(
     dtype = getattr(torch, options.train_dtype)
     identity = _in_background(training_identity, model_path, data_digest, options)
     final = output / "hf_format" / f"samples_{len(samples) * options.num_epochs}"
-    if final.exists():
-        return _saved_result(final, identity.result())
-    for unfinished in output.glob("*/.tmp-*"):  # what a killed training was writing; this folder has one at a time
-        shutil.rmtree(unfinished, ignore_errors=True)
     checkpoints = Checkpoints(output / "checkpoints", identity.result, options.checkpoint_minutes)
+    if final.exists():
+        found = _saved_result(final, identity.result())
+        checkpoints.remove()  # of a training that was killed after it saved its result
+        return found
+    for unfinished in output.glob("*/.tmp-*"):  # what a killed training was writing; who trains here has its turn
+        shutil.rmtree(unfinished, ignore_errors=True)
     checkpoint = checkpoints.latest()
 
     started = time.monotonic()
@@ -211,7 +213,7 @@ def run(
     history: list[loop.StepMetrics] = []
     if checkpoint is not None:
         optimizer.load(checkpoint.state)
-        history = [loop.StepMetrics(**line) for line in checkpoint.history]
+        history = [record_of(loop.StepMetrics, line) for line in checkpoint.history]
         progress.say(f"going on after step {checkpoint.step}, from its checkpoint")
         checkpoint = None  # as large as the next one's copy
     resumed_at = len(history)
@@ -285,7 +287,7 @@ def training_identity(model_path: Path, data_digest: str, options: TrainingOptio
         "trainer": TRAINER_VERSION,
         "model": sha256_of_json(model)[:16],
         "data": data_digest,
-        **options.determining(),
+        **options.determining(gpus=1),
     }
     return json.loads(json.dumps(identity))
 
@@ -300,8 +302,8 @@ def _saved_result(final: Path, identity: dict[str, Any]) -> TrainingResult:
             remedy="name another ckpt_output_dir, or remove that folder",
         )
     progress.say(f"already trained: {final}")
-    steps = [loop.StepMetrics(**line) for line in saved.pop("steps")]
-    return TrainingResult(**{**saved, "model_path": final, "steps": steps})
+    steps = [record_of(loop.StepMetrics, line) for line in saved["steps"]]
+    return record_of(TrainingResult, {**saved, "model_path": final, "steps": steps})
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:  # a full disk must not end a training; said by `finish`
             self.error = error
             return
-        for old in self.folder.iterdir():
+        for old in self.folder.glob("step-*"):
             if old != final:
                 shutil.rmtree(old, ignore_errors=True)
         progress.say(f"checkpoint of step {step} written in {progress.duration(time.monotonic() - started)}")

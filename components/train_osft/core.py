@@ -1,7 +1,10 @@
 """Train, and publish the adapted model with its report; a model that is there already is not trained again."""
 
 import dataclasses
+import itertools
+import os
 import shutil
+import signal
 import statistics
 import time
 from importlib.metadata import version
@@ -11,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 from components import progress, step_records
 from components.gpu import check_gpu
 from components.plan_training.memory import MemoryPlan
-from components.storage import publish_whole, read_json, write_json
+from components.storage import publish_whole, read_json, record_of, write_json
 from components.train_osft.run_key import trainer
+from components.turns import turn
 from components.workspace import METRICS, TRAINING_REPORT, adapted_folder, run_folder
 
 if TYPE_CHECKING:
     from components.train_osft.backend import TrainingResult
 
+TURN = ".turn"  # in the run's folder
+OTHERS_PATIENCE_SECONDS = 120.0  # without a sign of who trains the same, until it counts as dead
 VERSIONS_OF = ("torch", "transformers", "training-hub")
 
 
@@ -28,8 +34,6 @@ class TrainingReport:
     run_key: str
     path: str
     """The adapted model."""
-    reused: bool
-    """Nothing was trained: the result was there."""
     device: str
     samples: int
     steps: int
@@ -69,21 +73,37 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
     Raises:
         Problems: when data or options do not fit the backend.
     """
-    started = time.monotonic()
     planned = read_json(plan)
     run_key = planned["run_key"]
-    final = adapted_folder(workspace, run_key)
-    if (final / TRAINING_REPORT).exists():
-        progress.say(f"already trained, nothing is trained again: {final}")
-        return _noted(TrainingReport(**{**read_json(final / TRAINING_REPORT), "reused": True}))
+    final, output = adapted_folder(workspace, run_key), run_folder(workspace, run_key)
+    done = final / TRAINING_REPORT
+    with turn(
+        output / TURN,
+        taken=f"run {run_key} is being trained by another run",
+        is_done=done.exists,
+        sign=itertools.count().__next__,
+        patience_seconds=OTHERS_PATIENCE_SECONDS,
+        on_loss=_end,
+    ):
+        if not done.exists():
+            return _noted(_make(dataset, snapshot, planned, final, output))
+    progress.say(f"already trained, nothing is trained again: {final}")
+    return _noted(record_of(TrainingReport, read_json(done)))
 
-    check_gpu(planned, needed_gib=MemoryPlan(**planned["memory"]).needed_gib)
-    output = run_folder(workspace, run_key)
+
+def _end() -> None:
+    """As a pod is ended that is not wanted any more: its retry waits for who has taken over."""
+    progress.say("this training was taken for dead, and another run goes on with it: ending")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _make(dataset: Path, snapshot: Path, planned: dict[str, Any], final: Path, output: Path) -> TrainingReport:
+    started = time.monotonic()
+    check_gpu(planned, needed_gib=record_of(MemoryPlan, planned["memory"]).needed_gib)
     result = _train(snapshot, dataset / "train.jsonl", output, planned)
     report = TrainingReport(
-        run_key=run_key,
+        run_key=planned["run_key"],
         path=str(final),
-        reused=False,
         device=result.device,
         samples=result.samples,
         steps=len(result.steps),
@@ -106,7 +126,7 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
     write_json(result.model_path / TRAINING_REPORT, dataclasses.asdict(report))
     publish_whole(result.model_path, final)
     progress.say(f"loss {report.loss_first:.3f} → {report.loss_last:.3f}; adapted model in {final}")
-    return _noted(report)
+    return report
 
 
 def _noted(report: TrainingReport) -> TrainingReport:

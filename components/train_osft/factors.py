@@ -16,7 +16,7 @@ All factors lie with a singular direction in each row: U is stored as U' [n, out
 import torch
 from torch import Tensor, nn
 
-from components.train_osft.shapes import frozen_rank
+from components.train_osft.shapes import frozen_rank, is_target
 from components.train_osft.weights import trained_weight
 
 
@@ -177,13 +177,14 @@ class _Factored(torch.autograd.Function):
 def target_names(model: nn.Module, patterns: tuple[str, ...] | list[str], unfreeze_rank_ratio: float) -> list[str]:
     """The linear layers to decompose, in the model's order.
 
-    Those whose weight's name holds one of the patterns; a layer of which nothing would stay frozen is no target.
+    Those in the model's layers whose weight's name holds one of the patterns; one of which nothing would stay frozen is
+    no target.
     """
     return [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
-        and any(pattern in f"{name}.weight" for pattern in patterns)
+        and is_target(f"{name}.weight", patterns)
         and frozen_rank(tuple(module.weight.shape), unfreeze_rank_ratio) > 0
     ]
 

@@ -21,6 +21,7 @@ from components.snapshot_model.model_folder import INDEX, WEIGHTS
 from components.storage import read_json
 from components.train_osft.factors import OSFTLinear, factorize, target_names
 from components.train_osft.options import TrainingOptions
+from components.train_osft.shapes import default_patterns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,7 +45,8 @@ def load(
         Problems: when the files lack a weight of the model, or one is not finite.
     """
     model = skeleton(model_path, dtype, attention)
-    targets = set(target_names(model, target_patterns(model, options), options.unfreeze_rank_ratio))
+    patterns = options.target_patterns or default_patterns(model.config.model_type)
+    targets = set(target_names(model, patterns, options.unfreeze_rank_ratio))
     wanted = {name: parameter for name, parameter in model.named_parameters()}
     total = len(wanted)
     if device.type == "cuda":
@@ -119,13 +121,6 @@ def skeleton(model_path: Path, dtype: torch.dtype, attention: str) -> "PreTraine
         )
     model.tie_weights()
     return model
-
-
-def target_patterns(model: nn.Module, options: TrainingOptions) -> tuple[str, ...]:
-    """Which weights to decompose: the user's patterns, or mini_trainer's for the model's class."""
-    from mini_trainer.osft_utils import get_model_patterns
-
-    return options.target_patterns or tuple(get_model_patterns(type(model)))
 
 
 def weight_files(folder: Path) -> list[Path]:

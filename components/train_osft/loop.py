@@ -144,7 +144,7 @@ def check_health(history: list[StepMetrics], batch: list[Sample], vocabulary: in
         worse than twice the first.
     """
     last = history[-1]
-    rows = f"rows {list_some(sorted(sample.row for sample in batch))} of the training data"
+    rows = f"rows {list_some(sorted(sample.row for sample in batch))} of the training data (train.jsonl)"
     if not (math.isfinite(last.loss) and math.isfinite(last.gradient_norm)):
         raise _unhealthy(
             f"step {last.step} of {last.steps} has loss {last.loss:g} and gradient norm {last.gradient_norm:g}",

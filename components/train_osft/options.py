@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.options import from_mapping
-from components.problems import Checks, quote
+from components.problems import Checks, list_some, quote, suggest
 
 DESCRIPTIONS = {
     "unfreeze_rank_ratio": "share of each matrix' directions that may change, above 0 and up to 1",
@@ -16,6 +16,18 @@ DESCRIPTIONS = {
     "max_seq_len": "longest sample in tokens; longer ones are an error, never dropped",
     "max_tokens_per_gpu": "tokens computed at once; bounds the memory that activations need",
     "seed": "decides the order of the samples",
+}
+
+# transformers.SchedulerType without the ones that need an argument of their own, with the arguments that each knows;
+# read here, not imported: the command line checks options before it loads anything heavy. A test compares the two.
+SCHEDULERS: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    "cosine": ("num_cycles",),
+    "cosine_with_restarts": ("num_cycles",),
+    "polynomial": ("lr_end", "power"),
+    "constant": (),
+    "constant_with_warmup": (),
+    "inverse_sqrt": ("timescale",),
 }
 
 
@@ -49,7 +61,7 @@ class TrainingOptions:
     eps: float = 1e-8
     weight_decay: float = 0.0
     target_patterns: tuple[str, ...] | None = None
-    """Parts of parameter names to decompose; None: what mini_trainer lists for the architecture."""
+    """Parts of parameter names to decompose; None: all of a layer's, as mini_trainer has it."""
     train_dtype: str = "auto"
     """What is computed in: bfloat16 (trained weights keep what it would lose), float32, or auto: bfloat16 on a GPU."""
     checkpoint_minutes: float = 10.0
@@ -73,7 +85,34 @@ class TrainingOptions:
                 rule="a sample is computed in one piece, so max_tokens_per_gpu must be at least max_seq_len",
                 remedy=f"set max_tokens_per_gpu to {self.max_seq_len} or more, or lower max_seq_len",
             )
+        if not checks.problems:
+            self._check_scheduler(checks)
         checks.raise_if_any()
+
+    def _check_scheduler(self, checks: Checks) -> None:
+        known = SCHEDULERS[self.lr_scheduler]
+        for name, value in self.lr_scheduler_kwargs.items():
+            if name not in known:
+                checks.add(
+                    f"lr_scheduler_kwargs names {quote(name)}{suggest(name, known)}",
+                    where="training option lr_scheduler_kwargs",
+                    rule=f"the scheduler {self.lr_scheduler} knows {list_some(known) or 'no arguments'}",
+                    remedy="correct the name, leave it out, or take another lr_scheduler",
+                )
+                continue
+            rule, holds = "a number above 0", _number(value, lambda x: x > 0)
+            if name == "lr_end":
+                rule, holds = (
+                    "a number from 0 and below learning_rate",
+                    _number(value, lambda x: 0 <= x < self.learning_rate),
+                )
+            if not holds:
+                checks.add(
+                    f"{name} is {quote(value)}",
+                    where="training option lr_scheduler_kwargs",
+                    rule=rule,
+                    remedy=f"leave {name} out for the scheduler's default",
+                )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], further: Mapping[str, Any] | None = None) -> "TrainingOptions":
@@ -94,9 +133,13 @@ class TrainingOptions:
         """The options as JSON values."""
         return dataclasses.asdict(self)
 
-    def determining(self) -> dict[str, Any]:
-        """Those that determine the result, as JSON values: part of the run key."""
-        return {name: value for name, value in self.as_json().items() if name != "checkpoint_minutes"}
+    def determining(self, gpus: int) -> dict[str, Any]:
+        """Those that determine the result, as JSON values: part of the run key.
+
+        On one GPU `max_seq_len` only says which samples are an error.
+        """
+        others = ("checkpoint_minutes", "max_seq_len") if gpus <= 1 else ("checkpoint_minutes",)
+        return {name: value for name, value in self.as_json().items() if name not in others}
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -107,14 +150,6 @@ def _number(value: Any, holds: Callable[[float], bool]) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and holds(value)
 
 
-def _schedulers() -> tuple[str, ...]:
-    # transformers.SchedulerType without the ones that need an argument of their own; read here, not imported: the
-    # command line checks options before it loads anything heavy. A test compares the two.
-    return (
-        "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
-    )  # fmt: skip
-
-
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "unfreeze_rank_ratio": ("a number above 0 and up to 1", lambda v: _number(v, lambda x: 0 < x <= 1)),
     "num_epochs": ("a whole number from 1", lambda v: _whole(v, 1)),
@@ -123,7 +158,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "max_seq_len": ("a whole number from 16", lambda v: _whole(v, 16)),
     "max_tokens_per_gpu": ("a whole number from 16", lambda v: _whole(v, 16)),
     "seed": ("a whole number from 0", lambda v: _whole(v, 0)),
-    "lr_scheduler": (f"one of {', '.join(_schedulers())}", lambda v: v in _schedulers()),
+    "lr_scheduler": (f"one of {', '.join(SCHEDULERS)}", lambda v: v in tuple(SCHEDULERS)),
     "lr_scheduler_kwargs": ("names with values", lambda v: isinstance(v, Mapping)),
     "warmup_steps": ("a whole number from 0", lambda v: _whole(v, 0)),
     "beta1": ("a number from 0 and below 1", lambda v: _number(v, lambda x: 0 <= x < 1)),

@@ -6,7 +6,7 @@ from components.storage import sha256_of_json
 from components.train_osft.options import TrainingOptions
 
 # Goes up with every change of the backend that changes its results, so that old results are not taken for new ones.
-TRAINER_VERSION = "single-device-2"
+TRAINER_VERSION = "single-device-3"
 STOCK = "mini-trainer"  # training_hub's backend for several GPUs
 
 
@@ -21,7 +21,7 @@ def run_key(data_digest: str, model_commit: str, options: TrainingOptions, gpus:
         {
             "data": data_digest,
             "model": model_commit,
-            "options": options.determining(),
+            "options": options.determining(gpus),
             "trainer": trainer(gpus),
         }
     )[:16]

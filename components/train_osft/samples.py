@@ -110,15 +110,15 @@ def tokenize(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase",
 
 def tokenize_rows(
     rows: Iterable[Any], tokenizer: "PreTrainedTokenizerBase", max_seq_len: int, where: str, unmask: bool = False
-) -> list[Sample]:
-    """Tokenize all rows.
+) -> Iterator[Sample]:
+    """Tokenize all rows, one at a time.
 
     Raises:
-        Problems: naming every row that is no chat row, that the chat template does not show as it is, or that is longer
-            than `max_seq_len` tokens.
+        Problems: after the last row, naming every row that is no chat row, that the chat template does not show as it
+            is, or that is longer than `max_seq_len` tokens.
     """
     checks = Checks()
-    samples = []
+    count = 0
     too_long = []
     not_shown: dict[Problem, list[int]] = {}
     for number, row in enumerate(rows, 1):
@@ -138,10 +138,10 @@ def tokenize_rows(
             for found in error.problems:
                 not_shown.setdefault(found, []).append(number)
             continue
-        sample = dataclasses.replace(sample, row=number)
-        samples.append(sample)
+        count += 1
         if len(sample.tokens) > max_seq_len:
             too_long.append((number, len(sample.tokens), chat.question_of(row)))
+        yield dataclasses.replace(sample, row=number)
     for found, numbers in not_shown.items():
         checks.add(
             found.what, where=f"{where}, row {list_some(numbers)}; {found.where}", rule=found.rule, remedy=found.remedy
@@ -150,13 +150,12 @@ def tokenize_rows(
         longest = max(length for _, length, _ in too_long)
         named = list_some(f"row {number} ({length} tokens: {quote(text)})" for number, length, text in too_long)
         checks.add(
-            f"{len(too_long)} of {len(samples)} samples are longer than max_seq_len = {max_seq_len} tokens: {named}",
+            f"{len(too_long)} of {count} samples are longer than max_seq_len = {max_seq_len} tokens: {named}",
             where=where,
             rule="a sample is learnt whole or not at all, and none is dropped unasked",
             remedy=f"set max_seq_len to {longest} or more, or shorten those answers",
         )
     checks.raise_if_any()
-    return samples
 
 
 def render(

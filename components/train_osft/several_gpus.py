@@ -4,7 +4,6 @@ It trains in float32 from beginning to end, writes no checkpoint that a retry co
 fewer than 20 tokens and of max_seq_len tokens or more without an error; `plan_training` makes one of that.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 import training_hub
 
 from components import progress
+from components.storage import each_of_jsonl, read_jsonl
 from components.train_osft.backend import TrainingResult, metrics_line
 from components.train_osft.loop import StepMetrics
 from components.train_osft.options import TrainingOptions
@@ -32,7 +32,10 @@ def train(model_path: Path, data_path: Path, output: Path, options: TrainingOpti
         gpus: how many there are.
     """
     started = time.monotonic()
+    metrics = output / "training_metrics_0.jsonl"
+    metrics.unlink(missing_ok=True)  # mini-trainer would add to a killed attempt's
     shared = {name: value for name, value in options.as_json().items() if name not in OURS_ALONE}
+    shared["target_patterns"] = list(options.target_patterns or ()) or None
     training_hub.osft(
         model_path=str(model_path),
         data_path=str(data_path),
@@ -43,8 +46,7 @@ def train(model_path: Path, data_path: Path, output: Path, options: TrainingOpti
         use_liger=False,
         **shared,
     )
-    rows = [json.loads(line) for line in (output / "training_metrics_0.jsonl").read_text(encoding="utf-8").splitlines()]
-    steps = stock_metrics(rows)
+    steps = stock_metrics(read_jsonl(metrics))
     (output / METRICS).write_text("".join(map(metrics_line, steps)), encoding="utf-8")
     final = max((output / "hf_format").iterdir(), key=lambda folder: int(folder.name.rpartition("_")[2].split(".")[0]))
     seconds = sum(step.seconds for step in steps)
@@ -52,7 +54,7 @@ def train(model_path: Path, data_path: Path, output: Path, options: TrainingOpti
     return TrainingResult(
         model_path=final,
         steps=steps,
-        samples=sum(1 for _ in data_path.open(encoding="utf-8")),
+        samples=sum(1 for _ in each_of_jsonl(data_path)),
         loss_tokens_per_epoch=sum(step.loss_tokens for step in steps) // options.num_epochs,
         factored_matrices=0,
         trainable_parameters=0,

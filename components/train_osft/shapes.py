@@ -3,14 +3,22 @@ than to compute. A test compares them with the models that transformers builds.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from components.problems import Checks, quote, suggest
 
 # Weights with fewer entries (norms, biases, singular values) cost nothing: they are always trained in float32.
 SMALLEST_COMPACT = 1 << 16
 LOGITS_AT_ONCE = 1 << 25  # 128 MiB in float32, several times
 MATRIX_UNIT = 8  # entries: rows of another length are multiplied several times slower in bfloat16
 
+# The matrices of a layer, in the order in which `Shapes.of` lists them; phi3 has some of them in one.
+SEPARATE = (
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+    "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+)  # fmt: skip
+FUSED = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 GEMMA = ("gemma", "gemma2", "gemma3_text")
 # What transformers takes where config.json does not say; others share out the hidden size, one key head a query head.
 HEAD_SIZES = {"qwen3": 128} | dict.fromkeys(GEMMA, 256)
@@ -30,8 +38,8 @@ class Shapes:
     query: int
     """Width of all query heads together."""
     vocabulary: int
-    matrices: tuple[tuple[int, int], ...]
-    """[out, in] of each matrix of one layer that OSFT decomposes."""
+    matrices: Mapping[str, tuple[int, int]]
+    """[out, in] of each matrix of one layer that OSFT can decompose, by its name in the layer."""
     small: int
     """Entries of one layer's norms and biases."""
     tied: bool
@@ -53,6 +61,7 @@ class Shapes:
         else:
             mlp = [(intermediate, hidden), (intermediate, hidden), (hidden, intermediate)]
             matrices = [(query, hidden), (key, hidden), (key, hidden), (hidden, query), *mlp]
+        names = default_patterns(kind)
         small = (4 if kind in ("gemma2", "gemma3_text") else 2) * hidden
         if kind in ("qwen3", "gemma3_text"):
             small += 2 * size
@@ -68,10 +77,45 @@ class Shapes:
             intermediate=intermediate,
             query=query,
             vocabulary=config["vocab_size"],
-            matrices=tuple(matrices),
+            matrices=dict(zip(names, matrices, strict=True)),
             small=small,
             tied=bool(config.get("tie_word_embeddings", kind in GEMMA)),
         )
+
+    def targets(self, patterns: Collection[str] | None) -> list[frozenset[str]]:
+        """For each layer the names of the matrices that are decomposed: those that hold a pattern; all for None."""
+        chosen = self.matrices if patterns is None else patterns
+        return [
+            frozenset(name for name in self.matrices if is_target(weight_name(layer, name), chosen))
+            for layer in range(self.layers)
+        ]
+
+    def check_patterns(self, patterns: Collection[str], checks: Checks) -> None:
+        """Add each pattern that names no matrix: it would be trained whole, and nothing of it protected."""
+        names = [weight_name(layer, name) for layer in range(self.layers) for name in self.matrices]
+        for pattern in patterns:
+            if not any(is_target(name, [pattern]) for name in names):
+                checks.add(
+                    f"{quote(pattern)} is no part of a matrix' name{suggest(pattern, self.matrices)}",
+                    where="training option target_patterns",
+                    rule=f"each is a part of a name like {names[0]}; a layer has {', '.join(self.matrices)}",
+                    remedy="correct it, or leave target_patterns out for all of them",
+                )
+
+
+def default_patterns(model_type: str) -> tuple[str, ...]:
+    """The matrices of a layer that are decomposed unless somebody chooses; mini_trainer's list has the same."""
+    return FUSED if model_type == "phi3" else SEPARATE
+
+
+def weight_name(layer: int, matrix: str) -> str:
+    """A matrix' name in the model's files."""
+    return f"model.layers.{layer}.{matrix}.weight"
+
+
+def is_target(name: str, patterns: Collection[str]) -> bool:
+    """Whether a layer's matrix of this name in the model's files is decomposed."""
+    return ".layers." in name and name.endswith(".weight") and any(pattern in name for pattern in patterns)
 
 
 def frozen_rank(shape: tuple[int, ...], unfreeze_rank_ratio: float) -> int:

@@ -1,14 +1,13 @@
-"""Several make the same snapshot at the same moment, on a volume whose locks do not work."""
+"""Several make the same snapshot at the same moment, and none waits for another."""
 
-import fcntl
 import os
 import random
 import threading
 import time
 from pathlib import Path
 
-import pytest
-
+from components import turns
+from components.snapshot_model import assembly
 from components.snapshot_model import source as sources
 from components.snapshot_model.assembly import assemble
 from components.snapshot_model.source import Source, Stated, Unreachable
@@ -17,17 +16,9 @@ from tests.hub_server import sha256
 from tests.model_files import SMALL, shards
 
 COMMIT = "0" * 40
-PODS, ROUNDS = 3, 20
+PODS, ROUNDS = 3, 40
 CONTENTS = {**SMALL, **shards(random.Random(1).randbytes(300_001))}
 FILES = {name: Stated(size=len(content), digest=sha256(content)) for name, content in CONTENTS.items()}
-
-
-def no_locks(descriptor, operation):
-    raise OSError(37, "No locks available")
-
-
-def blind_locks(descriptor, operation):
-    """Everybody gets it."""
 
 
 def unsteady_source(choice: random.Random) -> Source:
@@ -48,9 +39,9 @@ def unsteady_source(choice: random.Random) -> Source:
     )
 
 
-@pytest.mark.parametrize("locks", [no_locks, blind_locks])
-def test_all_end_with_the_same_good_snapshot_and_leave_nothing(tmp_path, monkeypatch, locks):
-    monkeypatch.setattr(fcntl, "flock", locks)
+def test_all_end_with_the_same_good_snapshot_and_leave_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(assembly, "OTHERS_PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(turns, "SETTLING_SECONDS", 0)
     monkeypatch.setattr(sources, "FIRST_WAIT_SECONDS", 0.001)
     for number in range(ROUNDS):
         workspace = tmp_path / str(number)

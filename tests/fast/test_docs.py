@@ -186,7 +186,7 @@ def test_the_sizes_add_up_and_are_those_of_the_plan() -> None:
     for name, values in benchmark_shapes().items():
         config = values | {"model_type": "granite", "tie_word_embeddings": True}
         shapes = Shapes.of(config)
-        matrices = sum(height * width for height, width in shapes.matrices)
+        matrices = sum(height * width for height, width in shapes.matrices.values())
         entries = shapes.layers * (matrices + shapes.small) + shapes.vocabulary * shapes.hidden + shapes.hidden
         gib = plan_memory(config, TrainingOptions(train_dtype="bfloat16")).needed_gib
         planned[name] = (f"{2 * entries / 1e9:.1f}", f"{gib:.1f}")

@@ -39,9 +39,10 @@ def digest(folder, output, system_prompt="You are an expert."):
 
 def test_each_row_begins_with_the_system_prompt(records, tmp_path):
     format_chat(records=records(), system_prompt=" You are an expert.\n", output=tmp_path / "out")
-    rows = read_jsonl(tmp_path / "out" / "train.jsonl")
+    rows = {chat.question_of(row): row for row in read_jsonl(tmp_path / "out" / "train.jsonl")}
     assert len(rows) == len(RECORDS)
-    for row, record in zip(rows, RECORDS, strict=True):
+    for record in RECORDS:
+        row = rows[record["question"]]
         assert chat.check_row(row) == [
             {"role": "system", "content": "You are an expert."},
             {"role": "user", "content": record["question"]},
@@ -75,10 +76,18 @@ def test_folder_holds_what_later_steps_need_and_the_group_may_write_it(records, 
     assert all(path.stat().st_mode & stat.S_IWGRP for path in (tmp_path / "out").iterdir())
 
 
-def test_digest_does_not_depend_on_the_order_of_rows(records, tmp_path):
-    shuffled = random.Random(1).sample(RECORDS, 3)
-    assert shuffled != RECORDS
-    assert digest(records(), tmp_path / "a") == digest(records(shuffled, name="shuffled"), tmp_path / "b")
+def test_neither_digest_nor_files_depend_on_the_order_of_rows(records, tmp_path):
+    rows = [{"question": f"How many is {number}\u2028?", "response": "So\nmany."} for number in range(300)]
+    rows += rows[:5]
+    shuffled = random.Random(1).sample(rows, len(rows))
+    assert shuffled != rows
+    assert digest(records(rows, rows[:9]), tmp_path / "a") == digest(
+        records(shuffled, rows[8::-1], "shuffled"), tmp_path / "b"
+    )
+    for name in ("train.jsonl", "held_out.jsonl"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    asked = [chat.question_of(row) for row in read_jsonl(tmp_path / "a" / "train.jsonl")]
+    assert sorted(asked) == sorted(row["question"] for row in rows)
 
 
 @pytest.mark.parametrize(

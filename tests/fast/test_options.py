@@ -1,9 +1,12 @@
 import dataclasses
+import inspect
 import math
+import re
 
 import pytest
 
-from components.train_osft.options import TrainingOptions, _schedulers
+from components.problems import Problems
+from components.train_osft.options import SCHEDULERS, TrainingOptions
 from tests.fast.conftest import only_problem_of, problems_of
 
 FROM_ONE = "a whole number from 1"
@@ -59,7 +62,7 @@ def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name, value
         ("max_seq_len", [16, 2048]),
         ("max_tokens_per_gpu", [1024, 100_000]),
         ("seed", [0, 2**31]),
-        ("lr_scheduler", list(_schedulers())),
+        ("lr_scheduler", list(SCHEDULERS)),
         ("lr_scheduler_kwargs", [{}, {"num_cycles": 2}]),
         ("warmup_steps", [0, 10]),
         ("beta1", [0.0, 0.999]),
@@ -144,10 +147,12 @@ def test_equal_options_have_equal_json():
     assert set(one.as_json()) == set(BAD)
 
 
-def test_time_between_checkpoints_is_no_part_of_what_determines_the_result():
-    one, other = TrainingOptions(checkpoint_minutes=1.0), TrainingOptions(checkpoint_minutes=2.0)
-    assert one.determining() == other.determining()
-    assert set(one.determining()) == set(BAD) - {"checkpoint_minutes"}
+def test_what_changes_no_result_is_no_part_of_what_determines_it():
+    one = TrainingOptions(checkpoint_minutes=1.0, max_seq_len=512)
+    other = TrainingOptions(checkpoint_minutes=2.0, max_seq_len=1024)
+    assert one.determining(gpus=1) == other.determining(gpus=1)
+    assert set(one.determining(gpus=1)) == set(BAD) - {"checkpoint_minutes", "max_seq_len"}
+    assert set(one.determining(gpus=2)) == set(BAD) - {"checkpoint_minutes"}
     assert one.as_json() != other.as_json()
 
 
@@ -166,10 +171,48 @@ def test_number_format_is_decided_by_the_device_unless_it_is_asked_for(asked, de
 
 
 def test_schedulers_are_known_to_transformers():
-    from transformers import SchedulerType
+    from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, SchedulerType
 
-    assert "cosine" in _schedulers()
-    assert set(_schedulers()) <= {member.value for member in SchedulerType}
+    common = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+    for name, arguments in SCHEDULERS.items():
+        function = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(name)]
+        assert {*inspect.signature(function).parameters} - common == {*arguments}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "arguments", "said"),
+    [
+        ("cosine", {"foo": 1}, "the scheduler cosine knows num_cycles"),
+        ("cosine", {"num_cycle": 1}, "did you mean num_cycles?"),
+        ("constant", {"foo": 1}, "the scheduler constant knows no arguments"),
+        ("linear", {"last_epoch": 3}, "the scheduler linear knows no arguments"),
+        ("cosine", {"num_cycles": "2"}, "num_cycles is '2'"),
+        ("cosine", {"num_cycles": 0}, "num_cycles is '0'"),
+        ("polynomial", {"lr_end": 0.1}, "below learning_rate"),
+        ("polynomial", {"lr_end": -1e-7}, "from 0"),
+        ("inverse_sqrt", {"timescale": None}, "timescale is 'None'"),
+    ],
+)
+def test_arguments_that_the_scheduler_does_not_take_are_refused(scheduler, arguments, said):
+    with pytest.raises(Problems, match=re.escape(said)):
+        TrainingOptions(lr_scheduler=scheduler, lr_scheduler_kwargs=arguments)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "arguments"),
+    [
+        ("cosine", {"num_cycles": 1.5}),
+        ("cosine_with_restarts", {"num_cycles": 2.0}),  # KFP makes a float of it
+        ("polynomial", {"lr_end": 0, "power": 2.0}),
+        ("inverse_sqrt", {"timescale": 100.0}),
+    ],
+)
+def test_arguments_that_the_scheduler_takes_give_learning_rates(scheduler, arguments):
+    from components.train_osft.loop import learning_rates
+
+    rates = learning_rates(TrainingOptions(lr_scheduler=scheduler, lr_scheduler_kwargs=arguments), 20)
+    assert len(rates) == 20
+    assert rates != learning_rates(TrainingOptions(lr_scheduler=scheduler), 20)
 
 
 def test_option_that_is_a_parameter_is_refused_among_the_further_ones():

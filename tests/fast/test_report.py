@@ -676,3 +676,20 @@ def test_questions_and_answers_are_those_of_the_chat_rows() -> None:
     messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     rows = [{"messages": messages}, {"messages": [system, *messages]}]
     assert report.questions_and_answers(rows) == [("q", "a"), ("q", "a")]
+
+
+@pytest.mark.parametrize("matrices", ["none", "all free"])
+def test_where_no_matrix_was_protected_the_report_says_so_and_no_share(matrices: str, tmp_path: Path) -> None:
+    plain = evaluation([answered(False, True)])
+    free = [dataclasses.replace(one, protected=False) for one in plain.audit] if matrices == "all free" else []
+    found = dataclasses.replace(plain, audit=free, protected_change_ratio=0.0, rounding_ratio=0.0)
+
+    (tmp_path / "adapted").mkdir()
+    report.write(
+        found, base=Path("base"), adapted=tmp_path / "adapted", evaluation_key="", seconds=1.0, output=tmp_path
+    )
+
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "No matrix was protected" in text
+        assert "promise" not in text

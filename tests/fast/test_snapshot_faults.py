@@ -108,7 +108,7 @@ def hub(tmp_path_factory):
     repositories["org/killed"] = Repository(files=SPLIT, bytes_per_second=8e5)
     repositories |= {
         f"org/{name}": Repository(files=SPLIT, bytes_per_second=10e6)
-        for name in ("two-flock", "two-no-locks", "two-blind-locks", "clock", "told", "large")
+        for name in ("two-120", "two-0", "clock", "told", "large")
     }
     repositories["org/left"] = Repository(files=SPLIT, bytes_per_second=1e6)
     repositories["org/stopped"] = Repository(files=SPLIT, faults=(Fault(file=SHARDS[0], stalls_at=0.5),))
@@ -205,21 +205,10 @@ def test_twenty_kills_cost_no_bytes_and_never_show_half_a_snapshot(hub, client, 
     assert report["reused_bytes"] >= sent - 0.1 * size(SPLIT)
 
 
-NO_LOCKS = """
-import errno, fcntl
-def flock(descriptor, operation):
-    raise OSError(errno.ENOLCK, "No locks available")
-fcntl.flock = flock
-"""
-BLIND_LOCKS = "import fcntl; fcntl.flock = lambda descriptor, operation: None"
-
-
-@pytest.mark.parametrize(
-    ("locks", "changes", "most"),
-    [("flock", "", 1.1), ("no-locks", NO_LOCKS, 2.1), ("blind-locks", BLIND_LOCKS, 2.1)],
-)
-def test_two_pods_at_once_end_with_one_good_snapshot(hub, tmp_path, locks, changes, most):
-    model = f"org/two-{locks}"
+@pytest.mark.parametrize(("patience", "most"), [("120", 1.1), ("0", 2.1)])
+def test_two_pods_at_once_end_with_one_good_snapshot(hub, tmp_path, patience, most):
+    model = f"org/two-{patience}"
+    changes = f"from components.snapshot_model import assembly; assembly.OTHERS_PATIENCE_SECONDS = {patience}"
     with (
         Client(hub.url, tmp_path / "home1", changes=changes) as one,
         Client(hub.url, tmp_path / "home2", changes=changes) as other,
@@ -244,7 +233,7 @@ def test_pod_goes_on_with_what_a_killed_one_left_while_it_waited(hub, client, tm
     assert hub.sent_bytes["org/left"] <= 1.1 * size(SPLIT)
 
 
-def test_pod_goes_past_one_that_holds_the_lock_and_does_nothing(hub, tmp_path):
+def test_pod_goes_past_one_that_has_the_turn_and_does_nothing(hub, tmp_path):
     impatient = "from components.snapshot_model import assembly; assembly.OTHERS_PATIENCE_SECONDS = 0.5"
     with (
         Client(hub.url, tmp_path / "home1") as stuck,

@@ -1,3 +1,4 @@
+import dataclasses
 import stat
 
 import pytest
@@ -159,3 +160,25 @@ def test_file_larger_than_one_read_has_the_digest_of_the_whole(tmp_path):
     (tmp_path / "one").write_bytes(b"x" * storage.READ_BYTES + b"a")
     (tmp_path / "two").write_bytes(b"x" * storage.READ_BYTES + b"b")
     assert storage.sha256_of_file(tmp_path / "one") != storage.sha256_of_file(tmp_path / "two")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kept:
+    name: str
+    came_later: int = 7
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"name": "a", "came_later": 1}, Kept(name="a", came_later=1)),
+        ({"name": "a", "of_another_release": [1]}, Kept(name="a")),
+    ],
+)
+def test_record_of_another_release_is_read(values, expected):
+    assert storage.record_of(Kept, values) == expected
+
+
+def test_record_without_a_field_that_was_always_there_is_not_guessed():
+    with pytest.raises(TypeError, match="name"):
+        storage.record_of(Kept, {"came_later": 1})

@@ -390,3 +390,17 @@ def test_checkpoints_do_not_change_the_result(
     assert "checkpoint of step 1 written in" in capsys.readouterr().out
     assert same_bits(undisturbed, result)
     assert json.loads((result.model_path / "training_result.json").read_text(encoding="utf-8"))["resumed_at"] == 0
+
+
+def test_checkpoints_that_a_kill_left_beside_the_result_go_with_the_next_attempt(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = stop_at(MIDWAY, tiny_model, tmp_path / "run")
+    shutil.copytree(folder, tmp_path / "kept")
+    done = train_tiny_model(tiny_model, tmp_path / "run")
+    shutil.copytree(tmp_path / "kept", folder)
+
+    again = train_tiny_model(tiny_model, tmp_path / "run")
+
+    assert again.model_path == done.model_path
+    assert not folder.exists()

@@ -21,6 +21,7 @@ from components.evaluate.evaluation import Evaluation, Gate, evaluate_models
 from components.evaluate.likelihood import WINDOW, answer_perplexity, choose, perplexity
 from components.evaluate.options import EvaluationOptions
 from components.problems import Problems
+from components.storage import read_json, write_json
 from components.train_osft.factors import decompose, frozen_rank
 from components.train_osft.samples import IGNORED, packs, tokenize
 from components.train_osft.saving import round_stochastically
@@ -463,3 +464,19 @@ def test_tasks_of_a_harness_that_is_not_installed_are_refused_at_once(monkeypatc
     with pytest.raises(Problems, match="lm_eval_tasks asks for arc_easy, hellaswag"):
         harness.check_installed(["arc_easy", "hellaswag"])
     harness.check_installed([])
+
+
+def test_a_model_folder_that_names_no_architecture_is_audited(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = read_json(folder / "config.json")
+    del config["architectures"]
+    write_json(folder / "config.json", config)
+
+    assert audit.default_patterns(folder) == audit.default_patterns(tiny_model)
+
+
+@pytest.mark.parametrize("pattern", ["model", "weight", "e"])
+def test_embeddings_are_no_matrices_that_the_audit_calls_protected(tiny_model: Path, pattern: str) -> None:
+    protected = {a.name for a in audit.audit(tiny_model, tiny_model, RATIO, (pattern,)) if a.protected}
+
+    assert len(protected) == 14

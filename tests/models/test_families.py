@@ -169,7 +169,7 @@ def test_the_saved_model_computes_what_the_trained_one_did(
 ) -> None:
     base, device = write_model(tmp_path / "base", family, changes), torch.device("cpu")
     options = TrainingOptions(train_dtype="float32", **OPTIONS)
-    samples = tokenize_rows(ROWS, AutoTokenizer.from_pretrained(base), options.max_seq_len, "rows")
+    samples = list(tokenize_rows(ROWS, AutoTokenizer.from_pretrained(base), options.max_seq_len, "rows"))
     longest = max(samples, key=lambda sample: len(sample.tokens))
     attention = attention_for(AutoConfig.from_pretrained(base), device, torch.float32, len(longest.tokens))
     model = load(base, options, device, torch.float32, attention)

@@ -289,3 +289,73 @@ def test_another_trainer_is_another_run(tiny_model: Path, tmp_path: Path) -> Non
     assert one.run_key != two.run_key
     assert (one.gpus, two.gpus) == (1, 2)
     assert one.options["train_dtype"] == "bfloat16"
+
+
+def test_the_plan_counts_a_training_of_some_matrices_only(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 256, "intermediate_size": 768, "num_key_value_heads": 4}
+    folder = write_tiny_model(tmp_path, dtype=torch.bfloat16, **sizes)
+    options = TrainingOptions(target_patterns=("q_proj", "layers.1.mlp"), train_dtype="bfloat16")
+
+    planned = plan_memory(read_json(folder / "config.json"), options)
+
+    assert (planned.frozen_gib, planned.trained_gib, planned.gradients_gib) == pytest.approx(
+        held_gib(folder, options), rel=0.01
+    )
+
+
+def test_matrices_that_no_pattern_names_are_trained_whole_and_take_more_memory() -> None:
+    default = plan_memory(LLAMA_8B, TrainingOptions(train_dtype="bfloat16"))
+    some = plan_memory(LLAMA_8B, TrainingOptions(train_dtype="bfloat16", target_patterns=("q_proj",)))
+
+    assert some.needed_gib > 1.4 * default.needed_gib
+
+
+def test_the_patterns_are_decided_in_the_plan_and_part_of_its_key(tiny_model: Path, tmp_path: Path) -> None:
+    every = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    keys = {plan(tmp_path / "default", tiny_model).run_key}
+
+    assert set(plan(tmp_path / "again", tiny_model).options["target_patterns"]) == {
+        *(f"self_attn.{name}" for name in every[:4]),
+        *(f"mlp.{name}" for name in every[4:]),
+    }
+    keys.add(plan(tmp_path / "some", tiny_model, target_patterns=["q_proj"]).run_key)
+    assert len(keys) == 2
+
+
+def test_what_cannot_be_trained_as_asked_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    short = shutil.copytree(tiny_model, tmp_path / "short")
+    config = read_json(short / "config.json") | {"max_position_embeddings": 16}
+    (short / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    with pytest.raises(Problems) as caught:
+        plan(tmp_path / "run", short, target_patterns=["q_proj", "qq_proj"])
+
+    said = str(caught.value)
+    assert "2 problems" in said
+    assert "'qq_proj' is no part of a matrix' name" in said
+    assert "2 of 2 samples have more tokens than the model can read" in said
+    assert "max_position_embeddings = 16" in said
+
+
+def test_the_longest_sample_allowed_changes_no_key(tiny_model: Path, tmp_path: Path) -> None:
+    one, other = (plan(tmp_path / str(most), tiny_model, max_seq_len=most) for most in (512, 1024))
+
+    assert one.run_key == other.run_key
+
+
+def test_the_page_says_what_the_log_says_when_only_publishing_is_left(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = plan(tmp_path, tiny_model)
+    adapted, run = (tmp_path / "workspace" / part / made.run_key for part in ("adapted", "runs"))
+    for folder in (adapted, run):
+        folder.mkdir(parents=True)
+    (adapted / "training_report.json").write_text("{}", encoding="utf-8")
+    summary = {"evaluation_key": made.evaluation_key, "good_enough": True}
+    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+
+    plan(tmp_path, tiny_model)
+
+    verdict = f"already trained and evaluated: run {made.run_key}; to do: publish as {made.publish['name']}"
+    assert verdict in capsys.readouterr().out
+    assert f'<p class="verdict">{verdict}</p>' in (tmp_path / "plan.html").read_text(encoding="utf-8")

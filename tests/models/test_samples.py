@@ -109,7 +109,7 @@ def test_a_file_of_rows_becomes_what_the_stock_backend_makes_of_it(
     process_messages_into_input_ids(str(data), str(tmp_path), 1000, str(folder_of(template)), num_cpu_procs=1)
     lines = (tmp_path / "data.jsonl").read_text().splitlines()
 
-    samples = tokenize_rows(rows, AutoTokenizer.from_pretrained(folder_of(template)), 1000, str(data))
+    samples = list(tokenize_rows(rows, AutoTokenizer.from_pretrained(folder_of(template)), 1000, str(data)))
 
     kept = [sample for sample in samples if len(sample.tokens) >= 20]  # it drops shorter ones
     assert len(kept) > len(rows) / 2
@@ -225,7 +225,7 @@ def test_a_template_that_does_not_show_the_rows_is_refused_and_the_rows_named(
     rows = [{"messages": conversation("Which bird?", "It is the heron.", system=system)}] * 2
 
     with pytest.raises(Problems, match=said) as caught:
-        tokenize_rows([{}, *rows], tokenizer, max_seq_len=100, where="data.jsonl")
+        list(tokenize_rows([{}, *rows], tokenizer, max_seq_len=100, where="data.jsonl"))
 
     no_row, refused = caught.value.problems
     assert "row 1 is no chat row" in no_row.what
@@ -338,7 +338,7 @@ def test_every_sample_that_is_too_long_is_counted_and_named(tmp_path: Path) -> N
     rows = [chat.training_row("s", f"Question {n}?", "word " * n) for n in (1, 200, 2, 300)]
 
     with pytest.raises(Problems) as caught:
-        tokenize_rows(rows, tokenizer, max_seq_len=100, where="data.jsonl")
+        list(tokenize_rows(rows, tokenizer, max_seq_len=100, where="data.jsonl"))
 
     text = str(caught.value)
     assert "2 of 4 samples are longer than max_seq_len = 100" in text
@@ -349,4 +349,4 @@ def test_every_sample_that_is_too_long_is_counted_and_named(tmp_path: Path) -> N
 
 def test_a_row_that_is_no_chat_row_is_named(tmp_path: Path) -> None:
     with pytest.raises(Problems, match=r"row 1 is no chat row: .*\"messages\""):
-        tokenize_rows([{"prompt": "x"}], write_tokenizer(tmp_path), max_seq_len=100, where="data.jsonl")
+        list(tokenize_rows([{"prompt": "x"}], write_tokenizer(tmp_path), max_seq_len=100, where="data.jsonl"))

@@ -9,9 +9,10 @@ import torch
 from mini_trainer.osft_utils import get_model_patterns
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
+from components.problems import Checks
 from components.snapshot_model.model_folder import TRAINABLE_TYPES
 from components.train_osft.factors import target_names
-from components.train_osft.shapes import Shapes
+from components.train_osft.shapes import Shapes, default_patterns
 
 SIZES: dict[str, Any] = {
     "vocab_size": 301,
@@ -54,15 +55,14 @@ def built(config: PretrainedConfig) -> Shapes:
         intermediate=every["model.layers.0.mlp.down_proj.weight"].shape[1],
         query=query,
         vocabulary=every["model.embed_tokens.weight"].shape[0],
-        matrices=tuple(sorted(tuple(every[name].shape) for name in first if name in targets)),  # type: ignore[arg-type]
+        matrices={
+            name.removeprefix("model.layers.0.").removesuffix(".weight"): tuple(every[name].shape)  # type: ignore[misc]
+            for name in first
+            if name in targets
+        },
         small=sum(every[name].numel() for name in first if name not in targets),
         tied="lm_head.weight" not in every,
     )
-
-
-def read(values: dict[str, Any]) -> Shapes:
-    shapes = Shapes.of(values)
-    return Shapes(**{**vars(shapes), "matrices": tuple(sorted(shapes.matrices))})
 
 
 @pytest.mark.parametrize("family", TRAINABLE_TYPES)
@@ -76,8 +76,8 @@ def test_shapes_are_those_of_the_model_that_transformers_builds(
 
     expected = built(config)
 
-    assert read(config.to_dict()) == expected
-    assert read(written) == expected
+    assert Shapes.of(config.to_dict()) == expected
+    assert Shapes.of(written) == expected
 
 
 @pytest.mark.parametrize("family", TRAINABLE_TYPES)
@@ -89,7 +89,7 @@ def test_what_config_json_does_not_say_is_what_transformers_takes(tmp_path: Path
     values.pop(absent, None)
     (tmp_path / "config.json").write_text(json.dumps(values))
 
-    assert read(values) == built(AutoConfig.from_pretrained(tmp_path))
+    assert Shapes.of(values) == built(AutoConfig.from_pretrained(tmp_path))
 
 
 @pytest.mark.parametrize("family", ["granite", "llama", "phi3", "qwen2", "qwen3"])  # the others refuse it
@@ -98,4 +98,45 @@ def test_null_for_key_heads_means_one_for_each_query_head(tmp_path: Path, family
     values = json.loads((tmp_path / "config.json").read_text()) | {"num_key_value_heads": None}
     (tmp_path / "config.json").write_text(json.dumps(values))
 
-    assert read(values) == built(AutoConfig.from_pretrained(tmp_path))
+    assert Shapes.of(values) == built(AutoConfig.from_pretrained(tmp_path))
+
+
+CHOICES = [
+    ("q_proj",),
+    ("self_attn",),
+    ("layers.0.", "down_proj"),
+    ("model",),
+    ("weight",),
+    ("proj.weight", "layers.2.mlp"),
+]
+
+
+@pytest.mark.parametrize("family", TRAINABLE_TYPES)
+@pytest.mark.parametrize("patterns", [None, *CHOICES])
+def test_patterns_choose_the_same_matrices_in_the_plan_as_in_the_training(
+    family: str, patterns: tuple[str, ...] | None
+) -> None:
+    config = AutoConfig.for_model(family, **SIZES, tie_word_embeddings=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+
+    planned = Shapes.of(config.to_dict()).targets(patterns)
+
+    names = {f"model.layers.{layer}.{name}" for layer, found in enumerate(planned) for name in found}
+    assert names == set(target_names(model, patterns or default_patterns(family), 0.25))
+    assert names or (family, patterns) == ("phi3", ("q_proj",))  # there it is a part of qkv_proj
+
+
+def test_each_pattern_without_a_match_is_a_problem_that_names_what_there_is() -> None:
+    checks = Checks()
+
+    Shapes.of(AutoConfig.for_model("llama", **SIZES).to_dict()).check_patterns(
+        ("q_proj", "mlp.gate_prog", "lm_head", "layers.3."), checks
+    )
+
+    assert [found.what for found in checks.problems] == [
+        "'mlp.gate_prog' is no part of a matrix' name (did you mean mlp.gate_proj?)",
+        "'lm_head' is no part of a matrix' name",
+        "'layers.3.' is no part of a matrix' name",
+    ]
+    assert "model.layers.0.self_attn.q_proj.weight" in checks.problems[0].rule

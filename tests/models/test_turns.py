@@ -1,0 +1,155 @@
+"""Runs with the same key take turns: one trains, the others wait and find its model; who was killed holds up nobody."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from components import chat, turns
+from components.storage import each_of_jsonl, read_json, write_json, write_jsonl
+from components.train_osft import core
+from components.train_osft.options import TrainingOptions
+from components.workspace import adapted_folder, run_folder
+from tests.tiny_model import write_tiny_model
+
+KEY = "0123456789abcdef"
+PRELOADED = ["components.train_osft.backend", "components.train_osft.core", "transformers.models.llama.modeling_llama"]
+PATIENCE_SECONDS = 120.0
+
+
+def train(folder: Path, log: Path, patience_seconds: float) -> None:
+    """What a pod does; its lines go into a file."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, sys.stdout.fileno())
+    import torch
+
+    torch.set_num_threads(1)
+    turns.SECONDS_BETWEEN_SIGNS, core.OTHERS_PATIENCE_SECONDS = 0.2, patience_seconds
+    core.train_osft(dataset=folder, snapshot=folder / "base", plan=folder / "plan.json", workspace=folder / "workspace")
+
+
+class Pod:
+    """A process that trains the run, forked from a server that has imported everything heavy."""
+
+    def __init__(self, folder: Path, name: str, patience_seconds: float = 120.0) -> None:
+        self.log = folder / f"{name}.log"
+        self.log.touch()
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self.process = context.Process(target=train, args=(folder, self.log, patience_seconds))
+        self.process.start()
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def wait_until_it_says(self, text: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while text not in self.said():
+            assert self.process.is_alive() or text in self.said(), self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def end(self) -> int:
+        self.process.join(PATIENCE_SECONDS)
+        assert self.process.exitcode is not None, self.said()
+        return self.process.exitcode
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Path:
+    """A folder with a model, data and a plan for a training of some seconds."""
+    write_tiny_model(tmp_path / "base", hidden_size=128, intermediate_size=512)
+    rows = [chat.training_row("Be brief.", f"What is {n}?", f"It is {n * n}.") for n in range(9)]
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    options = TrainingOptions(
+        num_epochs=20, effective_batch_size=3, max_seq_len=128, max_tokens_per_gpu=256, checkpoint_minutes=0.0
+    )
+    memory = {"frozen_gib": 0.0, "trained_gib": 0.0, "gradients_gib": 0.0, "activations_gib": 0.0}
+    plan = {"run_key": KEY, "options": options.as_json(), "gpus": 1, "gpu_memory_gib": 0.0, "memory": memory}
+    write_json(tmp_path / "plan.json", plan)
+    return tmp_path
+
+
+def assert_trained_once(folder: Path) -> None:
+    workspace = folder / "workspace"
+    assert [line["step"] for line in each_of_jsonl(run_folder(workspace, KEY) / "metrics.jsonl")] == [*range(1, 61)]
+    assert read_json(adapted_folder(workspace, KEY) / "training_report.json")["steps"] == 60
+    assert sorted(path.name for path in run_folder(workspace, KEY).iterdir()) == ["hf_format", "metrics.jsonl"]
+
+
+def test_of_two_runs_with_one_key_the_second_waits_and_trains_nothing(planned: Path) -> None:
+    first = Pod(planned, "first")
+    first.wait_until_it_says("| step 3/")
+
+    second = Pod(planned, "second")
+
+    second.wait_until_it_says(f"run {KEY} is being trained by another run: waiting")
+    assert (first.end(), second.end()) == (0, 0), first.said() + second.said()
+    assert "no checkpoint was written" not in first.said()
+    assert "already trained, nothing is trained again" in second.said()
+    assert "| step " not in second.said()
+    assert_trained_once(planned)
+
+
+def test_who_waits_goes_on_at_once_when_the_one_that_trains_is_killed(planned: Path) -> None:
+    first = Pod(planned, "first")
+    first.wait_until_it_says("checkpoint of step")
+    second = Pod(planned, "second")
+    second.wait_until_it_says(": waiting")
+
+    first.send(signal.SIGKILL)
+    assert first.end() == -signal.SIGKILL
+
+    second.wait_until_it_says("going on after step")
+    assert second.end() == 0
+    assert_trained_once(planned)
+
+
+def test_one_that_was_taken_for_dead_ends_and_leaves_the_other_alone(planned: Path) -> None:
+    first = Pod(planned, "first")
+    first.wait_until_it_says("checkpoint of step")
+    first.send(signal.SIGSTOP)
+    second = Pod(planned, "second", patience_seconds=1.0)
+    second.wait_until_it_says("going on after step")
+
+    first.send(signal.SIGCONT)
+
+    assert first.end() in (143, -signal.SIGTERM), first.said()
+    assert "another run goes on with it" in first.said()
+    assert second.end() == 0, second.said()
+    assert_trained_once(planned)
+
+
+def test_holder_of_another_machine_is_waited_for_until_it_shows_no_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "SECONDS_BETWEEN_LOOKS", 0.02)
+    file = tmp_path / "turn"
+    file.write_text(f"other elsewhere/{os.getpid()} 17", encoding="utf-8")
+    started = time.monotonic()
+
+    with turns.turn(file, taken="taken", is_done=lambda: False, sign=lambda: 0, patience_seconds=0.3):
+        assert time.monotonic() - started >= 0.3
+        assert not file.read_text(encoding="utf-8").startswith("other")
+
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("content", ["", "half a na", "a b c d e", json.dumps({"an": "older form"}), "x y/z 1"])
+def test_whatever_a_file_holds_it_does_not_stop_anybody_for_longer(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "turn"
+    file.write_text(content, encoding="utf-8")
+
+    with turns.turn(file, taken="taken", is_done=lambda: False, sign=lambda: 0, patience_seconds=0.1):
+        pass
+
+    assert not file.exists()
