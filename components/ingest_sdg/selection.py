@@ -5,6 +5,7 @@ else the one with the smallest hash, and the first of those with the very same t
 """
 
 import dataclasses
+import unicodedata
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import xxhash
 
 from components.ingest_sdg import similar
 from components.ingest_sdg.options import DataOptions
+from components.ingest_sdg.tables import without_format_characters
 
 GROUP_QUESTIONS, GROUP_RESPONSES = 0.5, 0.8
 """From which similarity on questions, and answers, are about the same: what is held out must not be learnt in other
@@ -71,7 +73,9 @@ class Candidates:
         self._lengths.append(len(response))
         if self._near.wanted:
             long = len(both) > LONGEST_COMPARED
-            self._numbers.append(xxhash.xxh3_64_intdigest((both if long else similar.numbers_of(both)).encode()))
+            self._numbers.append(
+                xxhash.xxh3_64_intdigest((both if long else similar.numbers_and_negations(both)).encode())
+            )
             self._near.add("" if long else both)
         if self._asked.wanted:
             self._asked.add(asked[:LONGEST_COMPARED])
@@ -124,19 +128,16 @@ class Candidates:
         self, texts: np.ndarray, fates: np.ndarray, instead: np.ndarray, text_of: Callable[[int], tuple[str, str]]
     ) -> None:
         rows = np.flatnonzero(fates == KEPT)
-        threshold = self._options.near_duplicates
-        signed = self._near.signatures()[rows]
-        pairs = similar.candidates(signed, texts[rows], threshold, _numbers(self._numbers)[rows])
-        near = np.array(
-            [
-                similar.similarity(*("\n".join(map(same, text_of(int(rows[number])))) for number in pair)) >= threshold
-                for pair in pairs
-            ],
-            bool,
+        found = similar.duplicates(
+            self._near.signatures()[rows],
+            texts[rows],
+            self._options.near_duplicates,
+            _numbers(self._numbers)[rows],
+            lambda number: "\n".join(map(same, text_of(int(rows[number])))),
         )
-        labels = similar.groups(len(rows), pairs[near])
-        order = np.lexsort((texts[rows], labels))
-        _keep_first(rows[order], labels[order], NEAR_DUPLICATE, fates, instead)
+        dropped = rows[np.fromiter(found, np.int64, len(found))]
+        fates[dropped] = NEAR_DUPLICATE
+        instead[dropped] = rows[np.fromiter(found.values(), np.int64, len(found))]
         np.copyto(instead, instead[instead])  # a duplicate of a near duplicate
 
     def _hold_out(self, texts: np.ndarray, questions: np.ndarray, fates: np.ndarray) -> None:
@@ -191,7 +192,9 @@ class _Signer:
 
 
 def words(text: str) -> str:
-    """The form in which a question is a gap question: PUNCTUATION makes no difference either."""
+    """The form in which a question is a gap question: how its letters are written, what nobody sees and PUNCTUATION
+    make no difference either."""
+    text = without_format_characters(unicodedata.normalize("NFKC", text))
     return same(text.translate(PUNCTUATION)) or same(text)
 
 

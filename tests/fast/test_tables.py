@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import math
 import os
 import random
 import subprocess
@@ -70,6 +71,9 @@ FORMS = {
     "JSONL": json_lines().encode(),
     "JSONL, gzip": gzip.compress(json_lines().encode()),
     "JSONL, CRLF": b"\xef\xbb\xbf\r\n" + json_lines().replace("\n", "\r\n").encode(),
+    "backslashes before quotes": write_dialect(always=True).replace('""', '\\"').encode(),
+    "delimiter in a line of its own": b"sep=;\r\n" + write_dialect(";", end="\r\n").encode(),
+    "columns without a name": write_dialect(end=",,\n").encode(),
     "JSONL, other order": json_lines([row[::-1] for row in ROWS], NAMES[::-1]).encode(),
 }
 
@@ -146,6 +150,54 @@ def test_what_sdg_hub_writes_without_judgments_is_learnt_when_the_user_says_so(i
     assert ingest(tmp_path / "data.jsonl", unjudged="keep").kept == 1
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_each_object_is_judged_or_not_by_itself(ingest: Any, tmp_path: Path, first: int) -> None:
+    rows = [{"question": "a?", "response": "x"}, {"question": "b?", "response": "y", "faithfulness_judgment": "NO"}]
+    lines = [json.dumps(row) + "\n" for row in (rows[first], rows[1 - first])]
+    (tmp_path / "data.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl", unjudged="keep")
+
+    assert (report.kept, report.dropped["judged unfaithful"]) == (1, 1)
+    assert problems_of(ingest, tmp_path / "data.jsonl")
+
+
+def test_null_is_no_judgment_that_anybody_gave(ingest: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text('{"question": "a?", "response": "x", "faithfulness_judgment": null}\n')
+
+    found = only_problem_of(ingest, tmp_path / "data", unjudged="keep")
+
+    assert (found.what, found.remedy) == ("unknown judgment '' in 1 of 1 rows", "fill the cells, or take the rows out")
+
+
+@pytest.mark.parametrize(
+    ("judgment", "remedy"),
+    [
+        ("maybe", "accept it: accepted_judgments='YES,maybe', or reject it: rejected_judgments='NO,maybe'"),
+        ("a, b", "correct the rows"),
+        ("x" * 1000, "correct the rows"),
+    ],
+)
+def test_remedy_for_an_unknown_judgment_is_one_that_has_an_effect(
+    ingest: Any, tmp_path: Path, judgment: str, remedy: str
+) -> None:
+    (tmp_path / "data").write_text(json_lines([("a?", "x", judgment)]), encoding="utf-8")
+
+    found = only_problem_of(ingest, tmp_path / "data")
+
+    assert found.remedy.endswith(remedy)
+    assert len(str(found)) < 1000
+
+
+def test_judgments_of_another_judge_are_accepted_and_rejected(ingest: Any, tmp_path: Path) -> None:
+    rows = [{"question": f"{said}?", "response": "x", "faithfulness_judgment": said} for said in (True, False, "FALSE")]
+    (tmp_path / "data").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    report = ingest(tmp_path / "data", accepted_judgments="true", rejected_judgments="False, fail")
+
+    assert (report.kept, report.dropped["judged unfaithful"]) == (1, 2)
+
+
 def test_judgments_count_where_there_are_some_although_others_have_none(ingest: Any, tmp_path: Path) -> None:
     (tmp_path / "rounds").mkdir()
     (tmp_path / "rounds" / "a.csv").write_bytes(FORMS["comma"])
@@ -166,9 +218,14 @@ SAME = ("Say it?", LONG, "YES")
         (("Say it?", f"{LONG}.", "YES"), {"near_duplicates": 1}, {"conflict": 2}),
         (("Say it?", f"{LONG}.", "YES"), {"near_duplicates": 1, "conflicts": "keep"}, {}),
         (("Say it?", LONG.replace("39th", "38th"), "YES"), {}, {"conflict": 2}),
+        (("Say it?", f"{LONG} not", "YES"), {"near_duplicates": 0.8}, {"conflict": 2}),
+        (("Say it?", f"without {LONG}", "YES"), {"near_duplicates": 0.8}, {"conflict": 2}),
+        (("Say it?", f"{LONG} so", "YES"), {"near_duplicates": 0.8}, {"near duplicate": 1}),
         (("Say it?", "No.", "YES"), {"conflicts": "keep"}, {}),
         (("Which bird?", "A heron.", "YES"), {}, {"gap question": 1}),
         (("which  bird ?!", "A heron.", "YES"), {}, {"gap question": 1}),
+        (("\u200b", "A heron.", "YES"), {}, {"empty question": 1}),
+        (("Who?", " \u200b\ufeff ", "YES"), {}, {"empty response": 1}),
         (("Which bird?", "A heron.", "YES"), {"gap_questions": "keep"}, {}),
     ],
 )
@@ -310,6 +367,20 @@ def test_parquet_that_unpacks_to_more_than_memory_is_a_problem(tmp_path: Path) -
     [
         ({"question": [["a"]], "response": ["b"], "faithfulness_judgment": ["YES"]}, "the column question holds list"),
         ({"question": [b"a"], "response": ["b"], "faithfulness_judgment": ["YES"]}, "the column question holds binary"),
+        (
+            {"question": pa.array([b"abcd"], pa.binary(4)), "response": ["b"], "faithfulness_judgment": ["YES"]},
+            "the column question holds fixed_size_binary[4]",
+        ),
+        (
+            {"question": pa.array([0], pa.timestamp("s")), "response": ["b"], "faithfulness_judgment": ["YES"]},
+            "the column question holds timestamp",
+        ),
+        ({"question": [math.inf], "response": ["b"], "faithfulness_judgment": ["YES"]}, "a number is infinite"),
+        ({"question": ["a\0"], "response": ["b"], "faithfulness_judgment": ["YES"]}, "there is a NUL character"),
+        (
+            {"question": ["a"], "question ": ["c"], "response": ["b"], "faithfulness_judgment": ["YES"]},
+            "the column question is there more than once",
+        ),
     ],
 )
 def test_parquet_column_that_holds_no_texts_is_named(tmp_path: Path, table: dict[str, Any], what: str) -> None:
@@ -329,12 +400,27 @@ def test_parquet_column_that_holds_no_texts_is_named(tmp_path: Path, table: dict
         (b"\xff\xfeq\x00u", "the file ends in the middle of a character"),
         (b'"' * 3 + b"\n", "the file is no CSV"),
         (HEADER + b'"a"b,r,YES\n', "the file is no CSV"),
+        (HEADER + b'"a"b,"a \\" b, c,YES\n', "the file is no CSV"),
+        (b'[\n {"question": "q"}]', "the file is one JSON array"),
+        (b"[]", "the file is one JSON array"),
+        (json_lines([("a\0", "b", "YES")]).encode(), "there is a NUL character"),
+        (b'{"question": "a", "question ": "b"}\n', "line 1 has a name more than once: 'question'"),
+        (b'{"a": {"b": 1, "b": 2}, "question": 1, "question": 2}\n', "line 1 has a name more than once: 'question'"),
     ],
 )
 def test_file_that_is_no_table_is_one_problem(tmp_path: Path, content: bytes, what: str) -> None:
     (tmp_path / "data").write_bytes(content)
 
     assert only_problem_of(check_data, str(tmp_path / "data"), DataOptions()).what.startswith(what)
+
+
+def test_backslash_that_stands_before_no_quote_is_text(ingest: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(HEADER + b'"What is \\alpha, ""a\\""?",C:\\,YES\n')
+
+    ingest(tmp_path / "data")
+
+    (row,) = read_jsonl(tmp_path / "out" / "records.jsonl")
+    assert (row["question"], row["response"]) == ('What is \\alpha, "a\\"?', "C:\\")
 
 
 def test_many_broken_lines_are_counted(tmp_path: Path) -> None:
@@ -379,7 +465,15 @@ def test_every_row_that_is_dropped_says_where_it_stood(ingest: Any, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("question", "found"),
-    [("which  BIRD", True), ("“Which bird?!”", True), ("Which birds?", False), ("Which - bird?", False), ("?", False)],
+    [
+        ("which  BIRD", True),
+        ("“Which bird?!”", True),
+        ("Which birds?", False),
+        ("Which\u200b b\u00adird?", True),
+        ("Ｗｈｉｃｈ bird？", True),
+        ("Which - bird?", False),
+        ("?", False),
+    ],
 )
 def test_gap_question_is_found_whatever_its_punctuation(
     ingest: Any, tmp_path: Path, question: str, found: bool
