@@ -9,6 +9,7 @@ address without a bucket, `s3:///qa.csv`, means the bucket AWS_S3_BUCKET.
 
 import contextlib
 import dataclasses
+import glob
 import os
 import re
 import time
@@ -192,7 +193,7 @@ def _open_filesystem(address: str, shown: str) -> tuple[Any, str]:
         import aiohttp
 
         seconds = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-        # The environment names proxies. What a server packs stays packed: a table's reader unpacks it within its bounds.
+        # The environment names proxies. What a server packs stays packed: who reads a table unpacks it within bounds.
         client = {"timeout": seconds, "trust_env": True, "auto_decompress": False}
         headers = {"Accept-Encoding": "identity"}
         return fsspec.filesystem(scheme, client_kwargs=client, headers=headers, skip_instance_cache=True), address
@@ -254,16 +255,7 @@ def _list(filesystem: Any, path: str, shown: str) -> list[File]:
         if not GLOB.search(path):
             raise
         base = path[: GLOB.search(path).start()].rpartition("/")[0]  # type: ignore[union-attr]
-        named = {part[0] for part in path[len(base) :].split("/") if _is_hidden(part)}
-        found = {
-            name: entry
-            for name, entry in filesystem.glob(path, detail=True).items()
-            if not any(_is_hidden(part) and part[0] not in named for part in name[len(base) :].split("/"))
-        }
-        for name, entry in found.items():
-            if entry.get("islink") and not os.path.exists(name):
-                raise _no_file(name)
-        entries = {name: entry for name, entry in found.items() if entry["type"] == "file"}
+        entries = _matched(filesystem, path, base)
         none = "the glob matches no file"
     else:
         if info["type"] != "directory":
@@ -296,6 +288,31 @@ def _info(filesystem: Any, path: str) -> dict[str, Any]:
         bucket, key, _ = filesystem.split_path(path)
         filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
         raise
+
+
+def _matched(filesystem: Any, pattern: str, base: str) -> dict[str, dict[str, Any]]:
+    """The files that a glob matches by path; `base` is the part of it that is none."""
+    named = {part[0] for part in pattern[len(base) :].split("/") if _is_hidden(part)}
+
+    def is_passed_over(name: str) -> bool:
+        return any(_is_hidden(part) and part[0] not in named for part in name[len(base) :].split("/"))
+
+    if _is(filesystem, S3):
+        found = filesystem.glob(pattern, detail=True).items()
+        return {name: entry for name, entry in found if entry["type"] == "file" and not is_passed_over(name)}
+    if "**" in pattern:  # a link may lead round in a circle
+        for place, folders, _ in os.walk(base):
+            for folder in (os.path.join(place, name) for name in folders):
+                if os.path.islink(folder) and not is_passed_over(folder):
+                    raise _no_file(folder)
+    entries = {}
+    for name in glob.iglob(pattern, recursive=True, include_hidden=True):
+        if is_passed_over(name) or os.path.isdir(name):
+            continue
+        if not os.path.isfile(name):
+            raise _no_file(name)
+        entries[name] = {"size": os.path.getsize(name)}
+    return entries
 
 
 def _below(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
