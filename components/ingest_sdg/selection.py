@@ -41,6 +41,10 @@ class Decision:
     """Of a duplicate and a near duplicate the row that stays instead."""
     times: np.ndarray
     """How many rows say the same as this one, it included; near duplicates count."""
+    held_out_asked: int
+    """Rows that the share asks for."""
+    largest_group: int
+    """Rows of the largest group, of which all or none are held out; 0 when nothing is asked for."""
 
 
 class Candidates:
@@ -108,9 +112,8 @@ class Candidates:
         times = np.bincount(instead, minlength=size)
         if self._options.conflicts == "drop":
             fates[conflicting(questions, fates)] = CONFLICT
-        if self._options.held_out_share:
-            self._hold_out(texts, questions, fates)
-        return Decision(fates=fates, instead=instead, times=times)
+        asked, largest = self._hold_out(texts, questions, fates) if self._options.held_out_share else (0, 0)
+        return Decision(fates=fates, instead=instead, times=times, held_out_asked=asked, largest_group=largest)
 
     def conflicts(self, decision: Decision) -> np.ndarray:
         """The rows whose question has several answers, whether dropped or kept."""
@@ -140,8 +143,9 @@ class Candidates:
         instead[dropped] = rows[np.fromiter(found.values(), np.int64, len(found))]
         np.copyto(instead, instead[instead])  # a duplicate of a near duplicate
 
-    def _hold_out(self, texts: np.ndarray, questions: np.ndarray, fates: np.ndarray) -> None:
-        """Whole groups of rows about the same, in an order that only their texts decide, up to the share."""
+    def _hold_out(self, texts: np.ndarray, questions: np.ndarray, fates: np.ndarray) -> tuple[int, int]:
+        """Whole groups of rows about the same, in an order that only their texts decide, up to the share; gives how
+        many rows that is, and those of the largest group."""
         rows = np.flatnonzero(fates == KEPT)
         order = texts[rows] * MIX
         asked = similar.candidates(self._asked.signatures()[rows], order, GROUP_QUESTIONS)
@@ -155,13 +159,14 @@ class Candidates:
         _, members, sizes = np.unique(labels, return_inverse=True, return_counts=True)
         rank = np.full(len(sizes), np.iinfo(np.uint64).max, np.uint64)
         np.minimum.at(rank, members, order)
-        left = int(self._options.held_out_share * len(rows))
+        left = wanted = int(self._options.held_out_share * len(rows))
         taken = np.zeros(len(sizes), bool)
         for group in np.argsort(rank):
             if sizes[group] <= left:
                 taken[group] = True
                 left -= int(sizes[group])
         fates[rows[taken[members]]] = HELD_OUT
+        return wanted, int(sizes.max(initial=0))
 
 
 class _Signer:

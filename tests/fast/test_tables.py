@@ -281,6 +281,46 @@ def test_held_out_rows_share_neither_question_nor_answer_with_learnt_ones(ingest
     assert all({fact * 3 + n for n in (1, 2, 3)} <= held_out for fact in {(line - 1) // 3 for line in held_out})
 
 
+def test_share_that_groups_are_too_large_for_is_told(
+    ingest: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        (f"What is the duty of the officer whom the hall calls by the name of {n}?", f"{n}", "YES") for n in range(40)
+    ]
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl", held_out_share=0.25)
+
+    assert (report.held_out, report.held_out_asked, report.largest_group) == (0, 10, 40)
+    assert "asked for 10 rows to hold out, held out 0" in capsys.readouterr().out
+    assert "0 of the 10 asked for are held out" in (tmp_path / "review.html").read_text(encoding="utf-8")
+
+
+def test_short_answers_do_not_make_rows_one_group(ingest: Any, tmp_path: Path) -> None:
+    questions = ["Who tends lamps?", "Is grass blue?", "May kites sing loudly?", "Does snow burn hot?"]
+    rows = [(question, "Yes, it is.", "YES") for question in questions]
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    assert ingest(tmp_path / "data.jsonl", held_out_share=0.25).held_out == 1
+
+
+def test_review_shows_the_shortest_the_longest_and_the_most_repeated_rows(ingest: Any, tmp_path: Path) -> None:
+    rows = [(f"Question {n}?", f"Answer {'x' * (5 + n)}.", "YES") for n in range(400)]
+    rows += [("Short?", "a", "YES"), ("Long?", "b" * 900, "YES"), ("Often?", "Always the same.", "YES")]
+    rows += [("Often?", "always the  same.", "YES")] * 3
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    ingest(tmp_path / "data.jsonl", near_duplicates=1)
+
+    page = (tmp_path / "review.html").read_text(encoding="utf-8")
+    shown = [(why, page[page.index(f"<td>{why}") :].count(f"<td>{why}")) for why in ("shortest", "longest", "random")]
+    assert shown[:2] == [("shortest", 3), ("longest", 3)]
+    assert shown[2][1] >= 14
+    assert "<td>repeated, 4 times</td>" in page
+    for question in ("Short?", "Long?", "Often?"):
+        assert f">{question}</bdi>" in page
+
+
 def limited(path: Path) -> tuple[str, float]:
     """What reading a file says, in a program with at most 1.5 GiB of address space; with its peak memory in MiB."""
     source = """
