@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from components.format_chat.core import format_chat
 from components.ingest_sdg import tables
 from components.ingest_sdg.core import check_data, ingest_sdg
 from components.ingest_sdg.options import DataOptions
+from components.ingest_sdg.rows import Judgments, Row
 from components.problems import Problems
 from components.storage import read_json, read_jsonl
 from tests.fast.conftest import only_problem_of, problems_of
@@ -322,25 +324,26 @@ def test_review_shows_the_shortest_the_longest_and_the_most_repeated_rows(ingest
 
 
 def limited(path: Path) -> tuple[str, float]:
-    """What reading a file says, in a program with at most 1.5 GiB of address space; with its peak memory in MiB."""
+    """What the step says of a file, in a program with at most 2 GiB of address space; with its peak memory in MiB."""
     source = """
 import resource, sys
 from pathlib import Path
-resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
-from components.ingest_sdg import tables
-from components.ingest_sdg.core import check_data
-from components.ingest_sdg.options import DataOptions
+resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
+from components.ingest_sdg.core import ingest_sdg
 from components.problems import Problems
+data = Path(sys.argv[1])
+gap = data.with_name("gap.csv")
+gap.write_text("question,reference\\nWhich bird?,heron\\n")
 try:
-    check_data(sys.argv[1], DataOptions())
-    print(sum(1 for _ in tables.open_table(Path(sys.argv[1]), "data").rows(["question"])), "rows")
+    ingest_sdg(data=str(data), questions=str(gap), retention_questions=str(gap), output=data.with_name("out"),
+               review=data.with_name("review.html"), options={})
 except Problems as error:
     print(error.problems[0].what[:200])
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
 """
     done = subprocess.run([sys.executable, "-c", source, str(path)], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
-    said, memory = done.stdout.splitlines()
+    *_, said, memory = done.stdout.splitlines()
     return said, float(memory) / 1024
 
 
@@ -367,6 +370,32 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "half a Parquet file": (lambda: parquet_bytes()[: len(parquet_bytes()) // 2], "the Parquet file cannot be read"),
     "a Parquet file of nothing": (lambda: b"PAR1" + b"\xff" * 100 + b"PAR1", "the Parquet file cannot be read"),
 }
+
+
+def test_rows_of_nearly_the_greatest_length_are_not_held(tmp_path: Path) -> None:
+    packer = zlib.compressobj(1, wbits=31)
+    with (tmp_path / "data").open("wb") as file:
+        file.write(packer.compress(HEADER))
+        for number in range(2):
+            file.write(packer.compress(f"q{number},{'0123456789𝕩' * 1_420_000},YES\n".encode()))
+        file.write(packer.flush())
+
+    said, memory = limited(tmp_path / "data")
+
+    assert said.startswith("osft | kept 2 of 2 rows")
+    assert memory < 1024
+
+
+def test_unknown_judgments_are_not_held_whole() -> None:
+    judgments = Judgments("data", DataOptions())
+
+    tracemalloc.start()
+    for number in range(200):
+        judgments.accepts(Row(number, "q", "r", f"{number}{'x' * 100_000}"))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert held < 100_000
 
 
 def zeros(start: bytes, filling: bytes) -> bytes:
