@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads tables: no input may give anything but rows or a problem that a user can mend.
+"""Coverage-guided fuzzing of how data is read: no input may give anything but rows or a problem that a user can mend.
 
     python -m pip install atheris          # not among the project's requirements
     python -m benchmarks.fuzz_ingest WORK_FOLDER [SECONDS | parquet]
@@ -22,13 +22,15 @@ with contextlib.suppress(ImportError):
 
     with atheris.instrument_imports(include=["components", "csv", "json", "gzip", "codecs"]):
         from components.ingest_sdg import tables
-        from components.ingest_sdg.core import check_data
+        from components.ingest_sdg.core import check_data, ingest_sdg
         from components.ingest_sdg.options import DataOptions
         from components.ingest_sdg.questions import read_gap_questions
         from components.problems import Problems
 
 PARQUET_FILES = 200
 NAMES = ("question", "response", "faithfulness_judgment")
+QUESTIONS = b"question,reference\nWho?,heron\n"
+OPTIONS = {"unjudged": "keep", "near_duplicates": 0.5, "held_out_share": 0.5}
 SEEDS = (
     b"question,response,faithfulness_judgment\nWho?,The heron.,YES\nWhat?,A sash.,NO\n",
     b'\xef\xbb\xbfquestion;response;faithfulness_judgment\r\n"Who; ""so""?";"two\r\nlines";YES\r\n',
@@ -41,6 +43,10 @@ SEEDS = (
     b'{"question": "Who?", "reference": 40, "rag": true}\n',
     b"question,response\nq,\xff\xfe\n",
     b"question,question\na,b\n" + b"a," * 500,
+    b'"question","response"\n"a \\"b\\"?","c"\n"a \\"b\\"?","c d"\n"e, or not?","f"\n',
+    b"sep=;\nquestion;response;;\nWhen?;Now.;;\nWhen;Not now.;;\nWhen, then?;Not now.;;\n",
+    b'[{"question": "Who?"}]',
+    b'{"question": "\\u200b", "response": "\\u0000", "question ": 1}\n',
     b"PK\x03\x04",
     b"PAR1PAR1",
 )
@@ -53,22 +59,33 @@ TOKENS = (
     "\\x22\\x22",
     "\\x0d\\x0a",
     "\\x00",
+    "sep=",
+    "\\\\\\x22",
+    "not",
     "NaN",
 )
 
 
 def try_file(content: bytes) -> None:
     """Read a file's content in every way that the step does."""
-    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
-        file.write(content)
-        file.flush()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        file, questions = Path(folder) / "data", Path(folder) / "questions.csv"
+        file.write_bytes(content)
+        questions.write_bytes(QUESTIONS)
         for read in (
-            lambda: check_data(file.name, DataOptions()),
-            lambda: check_data(file.name, DataOptions(unjudged="keep", columns="question=a, response=b")),
-            lambda: read_gap_questions(file.name),
-            lambda: tables.read_table(file.name),
+            lambda: check_data(str(file), DataOptions(unjudged="keep", columns="question=a, response=b")),
+            lambda: read_gap_questions(str(file)),
+            lambda: tables.read_table(str(file)),
+            lambda: ingest_sdg(
+                data=str(file),
+                questions=str(questions),
+                retention_questions=str(questions),
+                output=Path(folder) / "out",
+                review=Path(folder) / "review.html",
+                options=OPTIONS,
+            ),
         ):
-            with contextlib.suppress(Problems):
+            with contextlib.suppress(Problems), contextlib.redirect_stdout(None):
                 read()
 
 

@@ -3,7 +3,8 @@
 python -m benchmarks.ingest WORK_FOLDER [ROWS]
 
 Each runs in a process of its own, twice, and the faster run counts; memory is the peak of the resident set. The pandas
-script does not look for near duplicates.
+script does not look for near duplicates. BOILERPLATE_ROWS rows with one common passage are the worst case for near
+duplicates; what a million of them would take is extrapolated from these.
 """
 
 import csv
@@ -21,6 +22,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"  # benchmarks.common imports torch, whose memory children would inherit
 SYSTEM_PROMPT = "You are an expert on our documents. Answer precisely and briefly."
+BOILERPLATE_ROWS = 20_000
 SHARES = {"unfaithful": 0.08, "duplicate": 0.05, "near duplicate": 0.05, "conflict": 0.02, "empty": 0.005}
 HEADER = ("document", "domain", "question", "response", "faithfulness_explanation", "faithfulness_judgment")
 OURS = """
@@ -28,17 +30,17 @@ import sys
 from pathlib import Path
 from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
-data, questions, output, near = sys.argv[1:]
+data, questions, output, near, held_out = sys.argv[1:]
 out = Path(output)
 ingest_sdg(data=data, questions=questions, retention_questions="", output=out / "records", review=out / "review.html",
-           options={"near_duplicates": float(near)})
+           options={"near_duplicates": float(near), "held_out_share": float(held_out)})
 format_chat(records=out / "records", system_prompt=SYSTEM_PROMPT, output=out / "dataset")
 """
 PANDAS = """
 import hashlib, json, sys, unicodedata
 from pathlib import Path
 import pandas as pd
-data, questions, output, _ = sys.argv[1:]
+data, questions, output, *_ = sys.argv[1:]
 table = pd.read_csv(data, dtype=str, keep_default_na=False, usecols=["question", "response", "faithfulness_judgment"])
 for name in ("question", "response"):
     table[name] = table[name].str.replace("\\r\\n", "\\n").str.normalize("NFC").str.strip()
@@ -108,6 +110,21 @@ def write_data(folder: Path, rows: int, seed: int = 0) -> tuple[Path, Path]:
     return data, questions
 
 
+def write_boilerplate(folder: Path, rows: int, seed: int = 0) -> Path:
+    """SDG output whose answers share 100 words and differ in five."""
+    choice = random.Random(seed)  # noqa: S311 - data
+    words = ["".join(choice.choices("abcdefghijklmnop", k=choice.randint(3, 9))) for _ in range(3000)]
+    passage = " ".join(choice.choices(words, k=100))
+    data = folder / "boilerplate.csv"
+    with data.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("question", "response", "faithfulness_judgment"))
+        for _ in range(rows):
+            response = f"Under the rules, {passage}: {' '.join(choice.choices(words, k=5))}."
+            writer.writerow((f"What about {' '.join(choice.choices(words, k=2))}?", response, "YES"))
+    return data
+
+
 def measure(name: str, program: str, *arguments: str) -> dict[str, Any]:
     """Run a program in a process of its own: seconds from its start to its end, and its memory."""
     source = f"SYSTEM_PROMPT = {SYSTEM_PROMPT!r}\n{program}"
@@ -134,13 +151,14 @@ def main() -> None:
         data, questions = write_data(folder, count)
         found[name] = {"rows": count, "mb": data.stat().st_size / 1e6}
         for repeat in range(2):
-            for program, source, near in (
-                ("ours", OURS, "1"),
-                ("ours_with_near_duplicates", OURS, "0.95"),
-                ("pandas", PANDAS, ""),
+            for program, source, near, held_out in (
+                ("ours", OURS, "1", "0"),
+                ("ours_with_near_duplicates", OURS, "0.95", "0"),
+                ("ours_with_hold_out", OURS, "0.95", "0.1"),
+                ("pandas", PANDAS, "", ""),
             ):
                 out = folder / f"{program}-{repeat}"
-                one = measure(f"{name} {program}", source, str(data), str(questions), str(out), near)
+                one = measure(f"{name} {program}", source, str(data), str(questions), str(out), near, held_out)
                 best = found[name].setdefault(program, one)
                 found[name][program] = min(best, one, key=lambda run: run["seconds"])
                 report = out / "records" / "report.json"
@@ -148,6 +166,14 @@ def main() -> None:
                     told = json.loads(report.read_text(encoding="utf-8"))
                     found[name][program] |= {key: told[key] for key in ("rows_read", "kept", "dropped")}
                 subprocess.run(["rm", "-r", str(out)], check=True)  # noqa: S603, S607
+    boilerplate = write_boilerplate(work, BOILERPLATE_ROWS)
+    runs = [
+        measure("boilerplate", OURS, str(boilerplate), str(questions), str(work / f"boilerplate-{repeat}"), "0.95", "0")
+        for repeat in range(2)
+    ]
+    fastest = min(runs, key=lambda run: run["seconds"])
+    found["boilerplate"] = {"rows": BOILERPLATE_ROWS, **fastest}
+    found["boilerplate"]["seconds_a_million"] = fastest["seconds"] * 1_000_000 / BOILERPLATE_ROWS
     large = found["large"]
     found["ratio"] = large["ours"]["seconds"] / large["pandas"]["seconds"]
     found["ratio_with_near_duplicates"] = large["ours_with_near_duplicates"]["seconds"] / large["pandas"]["seconds"]

@@ -9,6 +9,7 @@ address without a bucket, `s3:///qa.csv`, means the bucket AWS_S3_BUCKET.
 
 import contextlib
 import dataclasses
+import glob
 import os
 import re
 import time
@@ -81,6 +82,8 @@ class File:
             told_as_problems(self.address, self.filesystem),
             self.filesystem.open(self.path, "rb", block_size=0, **uncached) as file,
         ):
+            if _is(self.filesystem, HTTP):
+                _check_encoding(file.r.headers.get("Content-Encoding", ""), self.address)
             if start:
                 file.seek(start)
             while piece := file.read(PIECE_BYTES):
@@ -106,10 +109,11 @@ class File:
 def find_files(address: str) -> list[File]:
     """The files behind an address, sorted by name: one file, all below a folder, or those that a glob matches.
 
-    Names that begin with a dot or an underscore are passed over in folders: markers and half-written files.
+    Names that begin with a dot or an underscore are passed over, markers and half-written files, unless a part of the
+    glob begins with it, too.
 
     Raises:
-        Problems: when there is none, or the place cannot be reached.
+        Problems: when there is none, one is a link to nothing or to a folder, or the place cannot be reached.
     """
     shown = without_credentials(address)
     filesystem, path = _open_filesystem(address, shown)
@@ -189,8 +193,10 @@ def _open_filesystem(address: str, shown: str) -> tuple[Any, str]:
         import aiohttp
 
         seconds = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-        client = {"timeout": seconds, "trust_env": True}  # the environment names proxies
-        return fsspec.filesystem(scheme, client_kwargs=client, skip_instance_cache=True), address
+        # The environment names proxies. What a server packs stays packed: who reads a table unpacks it within bounds.
+        client = {"timeout": seconds, "trust_env": True, "auto_decompress": False}
+        headers = {"Accept-Encoding": "identity"}
+        return fsspec.filesystem(scheme, client_kwargs=client, headers=headers, skip_instance_cache=True), address
     if scheme != "file" or not address.strip():
         raise problem(
             f"unknown kind of address {quote(scheme)}" if separator else "the address is empty",
@@ -249,8 +255,7 @@ def _list(filesystem: Any, path: str, shown: str) -> list[File]:
         if not GLOB.search(path):
             raise
         base = path[: GLOB.search(path).start()].rpartition("/")[0]  # type: ignore[union-attr]
-        found = filesystem.glob(path, detail=True)
-        entries = {name: entry for name, entry in found.items() if entry["type"] == "file"}
+        entries = _matched(filesystem, path, base)
         none = "the glob matches no file"
     else:
         if info["type"] != "directory":
@@ -285,6 +290,31 @@ def _info(filesystem: Any, path: str) -> dict[str, Any]:
         raise
 
 
+def _matched(filesystem: Any, pattern: str, base: str) -> dict[str, dict[str, Any]]:
+    """The files that a glob matches by path; `base` is the part of it that is none."""
+    named = {part[0] for part in pattern[len(base) :].split("/") if _is_hidden(part)}
+
+    def is_passed_over(name: str) -> bool:
+        return any(_is_hidden(part) and part[0] not in named for part in name[len(base) :].split("/"))
+
+    if _is(filesystem, S3):
+        found = filesystem.glob(pattern, detail=True).items()
+        return {name: entry for name, entry in found if entry["type"] == "file" and not is_passed_over(name)}
+    if "**" in pattern:  # a link may lead round in a circle
+        for place, folders, _ in os.walk(base):
+            for folder in (os.path.join(place, name) for name in folders):
+                if os.path.islink(folder) and not is_passed_over(folder):
+                    raise _no_file(folder)
+    entries = {}
+    for name in glob.iglob(pattern, recursive=True, include_hidden=True):
+        if is_passed_over(name) or os.path.isdir(name):
+            continue
+        if not os.path.isfile(name):
+            raise _no_file(name)
+        entries[name] = {"size": os.path.getsize(name)}
+    return entries
+
+
 def _below(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
     """All files below a folder by path, or one more than MOST_FILES of them."""
     if not _is(filesystem, S3):
@@ -292,20 +322,55 @@ def _below(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
         found = ((Path(place), folders, names) for place, folders, names in walk)
         entries: dict[str, dict[str, Any]] = {}
         for place, folders, names in found:
-            folders[:] = [name for name in folders if name[0] not in "._"]
-            for path in (place / name for name in names if name[0] not in "._"):
-                if path.is_file():
-                    entries[str(path)] = {"size": path.stat().st_size}
+            folders[:] = [name for name in folders if not _is_hidden(name)]
+            for path in (place / name for name in folders):
+                if path.is_symlink():
+                    raise _no_file(str(path))
+            for path in (place / name for name in names if not _is_hidden(name)):
+                if not path.is_file():
+                    raise _no_file(str(path))
+                entries[str(path)] = {"size": path.stat().st_size}
             if len(entries) > MOST_FILES:
                 break
         return entries
-    entries = {}
-    for _, _, files in filesystem.walk(folder, detail=True):
-        entries |= {entry["name"]: entry for entry in files.values() if entry["name"].rpartition("/")[2]}
-        if len(entries) > MOST_FILES:
-            break
-    hidden = re.compile(r"/[._]")
-    return {name: entry for name, entry in entries.items() if not hidden.search(name[len(folder) :])}
+    # By their prefix, as keys are no paths: below a/ there may be a//b and a/../b.
+    bucket, key, _ = filesystem.split_path(folder)
+    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+    entries, more = {}, True
+    while more and len(entries) <= MOST_FILES:
+        answer = filesystem.call_s3("list_objects_v2", **asked)
+        for found_object in answer.get("Contents", ()):
+            parts = found_object["Key"].removeprefix(asked["Prefix"]).split("/")
+            if parts[-1] and not any(map(_is_hidden, parts)):
+                entries[f"{bucket}/{found_object['Key']}"] = {"size": found_object["Size"]}
+        more = answer.get("IsTruncated", False)
+        asked["ContinuationToken"] = answer.get("NextContinuationToken", "")
+    return entries
+
+
+def _is_hidden(name: str) -> bool:
+    return name[:1] in ("_", ".") and name not in (".", "..")
+
+
+def _no_file(path: str) -> Problems:
+    what = "is a link to a folder" if os.path.isdir(path) else "is a link to nothing" if os.path.islink(path) else ""
+    return problem(
+        f"{quote(os.path.basename(path).encode(errors='replace').decode())} {what or 'is no file but a device'}",
+        where=path.encode(errors="replace").decode(),
+        rule="what lies below a folder, or is matched by a glob, is read and not passed over; links are to files",
+        remedy="remove the link or mend it; a folder's own address may be a link",
+    )
+
+
+def _check_encoding(encoding: str, where: str) -> None:
+    """What is packed for the way cannot be told from what is packed for itself; of both only gzip can be read."""
+    if encoding.strip().lower() not in ("", "identity", "gzip", "x-gzip"):
+        raise problem(
+            f"the server sends it packed with {quote(encoding)}",
+            where=where,
+            rule="a server sends a file as it is, or packed with gzip",
+            remedy="switch that off at the server, or copy the file",
+        )
 
 
 def _raise(error: OSError) -> None:

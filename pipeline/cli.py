@@ -71,6 +71,7 @@ def run(
     system_prompt: Annotated[str | None, typer.Option(help="Said first in every conversation.")] = None,
     columns: Annotated[str, data_option("columns")] = DATA.columns,
     accepted_judgments: Annotated[str, data_option("accepted_judgments")] = DATA.accepted_judgments,
+    rejected_judgments: Annotated[str, data_option("rejected_judgments")] = DATA.rejected_judgments,
     data_option_: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,6 +120,7 @@ def run(
         "data_options": {
             "columns": columns,
             "accepted_judgments": accepted_judgments,
+            "rejected_judgments": rejected_judgments,
             **parse_options(data_option_ or [], "--data-option"),
         },
         "unfreeze_rank_ratio": unfreeze_rank_ratio,

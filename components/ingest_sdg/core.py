@@ -51,6 +51,10 @@ class IngestReport:
     rows_read: int
     kept: int
     held_out: int
+    held_out_asked: int
+    """Rows that held_out_share asks for; groups that are too large are not held out."""
+    largest_group: int
+    """Rows of the largest group about the same; 0 when nothing is asked for."""
     dropped: dict[str, int]
     """Rows per reason, every reason of DROP_REASONS."""
     conflicts: int
@@ -129,6 +133,8 @@ def ingest_sdg(
             rows_read=rows.number,
             kept=rows.kept,
             held_out=rows.held_out,
+            held_out_asked=decision.held_out_asked,
+            largest_group=decision.largest_group,
             dropped={reason: counts[reason] for reason in DROP_REASONS},
             conflicts=len(conflicts),
             conflicting_questions=sorted(rows.questions_of(conflicts[:MOST_NAMED])),
@@ -148,6 +154,11 @@ def ingest_sdg(
     told = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items() if count)
     held_out = f", {rows.held_out} held out" if rows.held_out else ""
     progress.say(f"kept {rows.kept} of {rows.number} rows{held_out}; {told or 'none dropped'}")
+    if report.held_out < report.held_out_asked:
+        progress.say(
+            f"asked for {report.held_out_asked} rows to hold out, held out {report.held_out}: rows about the same stay "
+            f"together, and the largest group has {report.largest_group} rows"
+        )
     if conflicts.size:
         what = "none of them learnt" if parsed.conflicts == "drop" else "all of them learnt"
         progress.say(f"conflicting answers, {what}: {list_some(map(quote, report.conflicting_questions), 5)}")

@@ -13,10 +13,11 @@ COLUMNS = {"question": "question", "response": "response", "judgment": "faithful
 DESCRIPTIONS = {
     "columns": "The data's own column names: response=answer, judgment=verdict.",
     "accepted_judgments": "Judgments of rows to learn, commas between.",
+    "rejected_judgments": "Judgments of rows to drop, commas between.",
 }
 """Of the options that the command line has by name."""
 
-REJECTED_JUDGMENTS = ("NO",)
+LONGEST_JUDGMENT = 80  # characters; what is longer is a text and no judgment
 LEAST_SIMILARITY = 0.5
 MOST_HELD_OUT = 0.5
 CHOICES = {
@@ -34,8 +35,11 @@ class DataOptions:
     """The data's own column names, as in "response=answer, judgment=verdict"; empty for sdg_hub's, see COLUMNS."""
     accepted_judgments: str = "YES"
     """Judgments of rows to learn, with commas between; upper and lower case are the same."""
+    rejected_judgments: str = "NO"
+    """Judgments of rows to drop, in the same form; any other is an error."""
     unjudged: str = "refuse"
-    """Data without a column of judgments: "refuse" it, or "keep" its rows as if they were accepted."""
+    """Data without a column of judgments, objects of JSONL without that name: "refuse" it, or "keep" its rows as if
+    they were accepted."""
     near_duplicates: float = 0.95
     """Similarity (of the sets of their 8-byte pieces, 0.5 to 1) from which two rows count once; 1 compares nothing."""
     conflicts: str = "drop"
@@ -54,12 +58,23 @@ class DataOptions:
             _refuse(checks, self, "near_duplicates", f"a similarity from {LEAST_SIMILARITY:g} to 1; 1 turns it off")
         if not _between(0, self.held_out_share, MOST_HELD_OUT):
             _refuse(checks, self, "held_out_share", f"a share from 0 to {MOST_HELD_OUT:g}")
-        if not isinstance(self.accepted_judgments, str) or not self.accepted_judgments.strip(" ,"):
-            _refuse(checks, self, "accepted_judgments", "judgments with commas between, as in YES,FAITHFUL")
+        for name, example in (("accepted_judgments", "YES,FAITHFUL"), ("rejected_judgments", "NO,UNFAITHFUL")):
+            text = getattr(self, name)
+            if not isinstance(text, str) or not 0 < len(max(_listed(text), key=len, default="")) <= LONGEST_JUDGMENT:
+                rule = f"judgments of at most {LONGEST_JUDGMENT} characters with commas between, as in {example}"
+                _refuse(checks, self, name, rule)
         if isinstance(self.columns, str):
             _parse_columns(self.columns, checks)
         else:
             _refuse(checks, self, "columns", "known=name with commas between")
+        checks.raise_if_any()
+        if both := {judgment.casefold() for judgment in self.rejected} & {one.casefold() for one in self.accepted}:
+            checks.add(
+                f"{quote(sorted(both)[0])} is accepted and rejected",
+                where="data options, accepted_judgments and rejected_judgments",
+                rule="upper and lower case are the same; a judgment is one or the other",
+                remedy="take it out of one of them",
+            )
         checks.raise_if_any()
 
     @classmethod
@@ -74,7 +89,15 @@ class DataOptions:
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        return tuple(judgment.strip() for judgment in self.accepted_judgments.split(",") if judgment.strip())
+        return _listed(self.accepted_judgments)
+
+    @property
+    def rejected(self) -> tuple[str, ...]:
+        return _listed(self.rejected_judgments)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def _parse_columns(text: str, checks: Checks) -> dict[str, str]:
@@ -88,7 +111,25 @@ def _parse_columns(text: str, checks: Checks) -> dict[str, str]:
                 rule=f"known=name with commas between, known being {', '.join(COLUMNS)}",
                 remedy="for instance columns='response=answer, judgment=verdict'",
             )
-        columns[known] = name
+        elif known in columns:
+            checks.add(
+                f"{known} is named twice: {quote(columns[known])} and {quote(name)}",
+                where="data options, columns",
+                rule="what is needed is one column",
+                remedy="take one of them out",
+            )
+        else:
+            columns[known] = name
+    named: dict[str, str] = {}
+    for known, name in (COLUMNS | columns).items():
+        if other := named.get(name):
+            checks.add(
+                f"{other} and {known} are both the column {quote(name)}",
+                where="data options, columns",
+                rule=f"a column each; when nothing else is said, {', '.join(map('='.join, COLUMNS.items()))}",
+                remedy="name the other column, too",
+            )
+        named[name] = known
     return columns
 
 

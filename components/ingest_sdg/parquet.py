@@ -10,6 +10,7 @@ an object says what is wrong.
 """
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -103,30 +104,36 @@ def _print_file(path: str, longest: int, names: list[str]) -> None:
         found = file.schema_arrow.names
         if len(found) > MOST_COLUMNS:
             raise ValueError(f"it has {len(found)} columns, at most {MOST_COLUMNS} are read")
-        if repeated := {name for name in names if found.count(name) > 1}:
+        stripped = [name.strip() for name in found]
+        if repeated := {name for name in names if stripped.count(name) > 1}:
             raise ValueError(f"the column {sorted(repeated)[0]} is there more than once")
-        _print([name.strip() for name in found])
+        _print(stripped)
         if not names:
             return
-        stored = {name.strip(): name for name in found}
+        stored = dict(zip(stripped, found, strict=True))
         wanted = [stored[name] for name in names]
+        types = pa.types
+        texts = (types.is_string, types.is_large_string, types.is_string_view)
+        readable = (*texts, types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
         for name in wanted:
             kind: Any = file.schema_arrow.field(name).type
             if pa.types.is_dictionary(kind):
                 kind = kind.value_type
-            if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            if not any(is_one(kind) for is_one in readable):
                 raise ValueError(f"the column {name} holds {kind}")
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=wanted, use_threads=False):
             for cells in zip(*(batch.column(name).to_pylist() for name in wanted), strict=True):
-                texts = [_text(cell) for cell in cells]
-                if any(len(text) > longest for text in texts):
+                row = [_text(cell) for cell in cells]
+                if any(len(text) > longest for text in row):
                     raise ValueError(f"a text is longer than {longest:,} characters")
-                _print(texts)
+                _print(row)
 
 
 def _text(cell: Any) -> str:
     if cell is None or cell != cell:  # NaN is how pandas writes that there is none
         return ""
+    if isinstance(cell, float) and math.isinf(cell):
+        raise ValueError("a number is infinite")
     return cell if isinstance(cell, str) else json.dumps(cell, default=str).strip('"')
 
 

@@ -1,12 +1,11 @@
 """The rows of SDG output, and what judgments they carry."""
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from components.ingest_sdg.options import REJECTED_JUDGMENTS, DataOptions
+from components.ingest_sdg.options import LONGEST_JUDGMENT, DataOptions
 from components.ingest_sdg.tables import Table, clean, open_table
 from components.problems import Checks, list_some, quote, suggest
 
@@ -30,7 +29,7 @@ class Row:
     question: str
     response: str
     judgment: str | None
-    """None in data without judgments."""
+    """None where there is none: in data without that column, and in an object without that name."""
 
 
 def read_file(path: Path, shown: str, options: DataOptions) -> Iterator[Row]:
@@ -41,11 +40,16 @@ def read_file(path: Path, shown: str, options: DataOptions) -> Iterator[Row]:
     """
     columns = options.column_names
     table = open_table(path, shown, columns.values())
-    judged = columns["judgment"] in table.columns or options.unjudged == "refuse"
+    refuse = options.unjudged == "refuse"
+    judged = refuse or table.kind == "jsonl" or columns["judgment"] in table.columns
     names = [columns["question"], columns["response"], *([columns["judgment"]] if judged else [])]
-    _check_columns(table, {kind: name for kind, name in columns.items() if name in names})
-    for line, cells in table.rows(names):
-        yield Row(line, clean(cells[0]), clean(cells[1]), clean(cells[2]) if judged else None)
+    optional = [] if refuse else [columns["judgment"]]
+    _check_columns(table, {kind: name for kind, name in columns.items() if name in names and name not in optional})
+    for line, (question, response, *judgment) in table.rows(names):
+        # An object of JSONL is judged or not, whatever the others are.
+        said = judgment[0] if judgment else None
+        said = "" if said is None and refuse else said
+        yield Row(line, clean(question or ""), clean(response or ""), said if said is None else clean(said))
 
 
 class Judgments:
@@ -55,7 +59,7 @@ class Judgments:
         self._shown = shown
         self._options = options
         self._accepted = {judgment.casefold() for judgment in options.accepted}
-        self._rejected = {judgment.casefold() for judgment in REJECTED_JUDGMENTS}
+        self._rejected = {judgment.casefold() for judgment in options.rejected}
         self._unknown: dict[str, list[int]] = {}
         self._counts: Counter[str] = Counter()
         self._rows = 0
@@ -64,23 +68,24 @@ class Judgments:
         self._rows += 1
         if row.judgment is None:
             return True
-        judgment = row.judgment.casefold()
+        said = row.judgment if len(row.judgment) <= LONGEST_JUDGMENT else row.judgment[:LONGEST_JUDGMENT] + "…"
+        judgment = said.casefold()
         if judgment in self._accepted:
             return True
-        if judgment not in self._rejected and (row.judgment in self._unknown or len(self._unknown) < 1000):
-            self._counts[row.judgment] += 1
-            if len(lines := self._unknown.setdefault(row.judgment, [])) < 5:
+        if judgment not in self._rejected and (said in self._unknown or len(self._unknown) <= MOST_UNKNOWN_JUDGMENTS):
+            self._counts[said] += 1
+            if len(lines := self._unknown.setdefault(said, [])) < 5:
                 lines.append(row.line)
         return False
 
     def check(self, checks: Checks) -> None:
         """Add a problem for each unknown judgment."""
         where = f"{self._shown}, column {self._options.column_names['judgment']}"
-        rule = f"kept: {', '.join(self._options.accepted)}; dropped: {', '.join(REJECTED_JUDGMENTS)}"
+        rule = f"kept: {', '.join(self._options.accepted)}; dropped: {', '.join(self._options.rejected)}"
         if len(self._unknown) > MOST_UNKNOWN_JUDGMENTS:
             checks.add(
-                f"{len(self._unknown)} different judgments in {self._rows} rows, for instance "
-                f"{list_some(map(quote, itertools.islice(self._unknown, 3)))}",
+                f"more than {MOST_UNKNOWN_JUDGMENTS} unknown judgments in {self._rows} rows, for instance "
+                f"{', '.join(map(quote, list(self._unknown)[:3]))}",
                 where=where,
                 rule=rule,
                 remedy="name the column that holds the judgment, as in columns='judgment=verdict'",
@@ -88,12 +93,17 @@ class Judgments:
             return
         for judgment, lines in self._unknown.items():
             count = self._counts[judgment]
+            remedy = "fill the cells, or take the rows out"
+            if judgment:
+                remedy = "correct the rows"
+                if "," not in judgment and len(judgment) <= LONGEST_JUDGMENT:
+                    remedy += f", accept it: accepted_judgments='{','.join([*self._options.accepted, judgment])}', "
+                    remedy += f"or reject it: rejected_judgments='{','.join([*self._options.rejected, judgment])}'"
             checks.add(
                 f"unknown judgment {quote(judgment)} in {count} of {self._rows} rows",
                 where=f"{where}, lines {list_some(lines, 5)}" + (f" and {count - 5} more" if count > 5 else ""),
                 rule=rule,
-                remedy="correct the rows, or accept it: "
-                f"accepted_judgments='{','.join([*self._options.accepted, judgment[:80]])}'",
+                remedy=remedy,
             )
 
 

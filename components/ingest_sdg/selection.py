@@ -5,6 +5,7 @@ else the one with the smallest hash, and the first of those with the very same t
 """
 
 import dataclasses
+import unicodedata
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import xxhash
 
 from components.ingest_sdg import similar
 from components.ingest_sdg.options import DataOptions
+from components.ingest_sdg.tables import without_format_characters
 
 GROUP_QUESTIONS, GROUP_RESPONSES = 0.5, 0.8
 """From which similarity on questions, and answers, are about the same: what is held out must not be learnt in other
@@ -39,6 +41,10 @@ class Decision:
     """Of a duplicate and a near duplicate the row that stays instead."""
     times: np.ndarray
     """How many rows say the same as this one, it included; near duplicates count."""
+    held_out_asked: int
+    """Rows that the share asks for."""
+    largest_group: int
+    """Rows of the largest group, of which all or none are held out; 0 when nothing is asked for."""
 
 
 class Candidates:
@@ -71,7 +77,9 @@ class Candidates:
         self._lengths.append(len(response))
         if self._near.wanted:
             long = len(both) > LONGEST_COMPARED
-            self._numbers.append(xxhash.xxh3_64_intdigest((both if long else similar.numbers_of(both)).encode()))
+            self._numbers.append(
+                xxhash.xxh3_64_intdigest((both if long else similar.numbers_and_negations(both)).encode())
+            )
             self._near.add("" if long else both)
         if self._asked.wanted:
             self._asked.add(asked[:LONGEST_COMPARED])
@@ -104,9 +112,8 @@ class Candidates:
         times = np.bincount(instead, minlength=size)
         if self._options.conflicts == "drop":
             fates[conflicting(questions, fates)] = CONFLICT
-        if self._options.held_out_share:
-            self._hold_out(texts, questions, fates)
-        return Decision(fates=fates, instead=instead, times=times)
+        asked, largest = self._hold_out(texts, questions, fates) if self._options.held_out_share else (0, 0)
+        return Decision(fates=fates, instead=instead, times=times, held_out_asked=asked, largest_group=largest)
 
     def conflicts(self, decision: Decision) -> np.ndarray:
         """The rows whose question has several answers, whether dropped or kept."""
@@ -124,23 +131,21 @@ class Candidates:
         self, texts: np.ndarray, fates: np.ndarray, instead: np.ndarray, text_of: Callable[[int], tuple[str, str]]
     ) -> None:
         rows = np.flatnonzero(fates == KEPT)
-        threshold = self._options.near_duplicates
-        signed = self._near.signatures()[rows]
-        pairs = similar.candidates(signed, texts[rows], threshold, _numbers(self._numbers)[rows])
-        near = np.array(
-            [
-                similar.similarity(*("\n".join(map(same, text_of(int(rows[number])))) for number in pair)) >= threshold
-                for pair in pairs
-            ],
-            bool,
+        found = similar.duplicates(
+            self._near.signatures()[rows],
+            texts[rows],
+            self._options.near_duplicates,
+            _numbers(self._numbers)[rows],
+            lambda number: "\n".join(map(same, text_of(int(rows[number])))),
         )
-        labels = similar.groups(len(rows), pairs[near])
-        order = np.lexsort((texts[rows], labels))
-        _keep_first(rows[order], labels[order], NEAR_DUPLICATE, fates, instead)
+        dropped = rows[np.fromiter(found, np.int64, len(found))]
+        fates[dropped] = NEAR_DUPLICATE
+        instead[dropped] = rows[np.fromiter(found.values(), np.int64, len(found))]
         np.copyto(instead, instead[instead])  # a duplicate of a near duplicate
 
-    def _hold_out(self, texts: np.ndarray, questions: np.ndarray, fates: np.ndarray) -> None:
-        """Whole groups of rows about the same, in an order that only their texts decide, up to the share."""
+    def _hold_out(self, texts: np.ndarray, questions: np.ndarray, fates: np.ndarray) -> tuple[int, int]:
+        """Whole groups of rows about the same, in an order that only their texts decide, up to the share; gives how
+        many rows that is, and those of the largest group."""
         rows = np.flatnonzero(fates == KEPT)
         order = texts[rows] * MIX
         asked = similar.candidates(self._asked.signatures()[rows], order, GROUP_QUESTIONS)
@@ -154,13 +159,14 @@ class Candidates:
         _, members, sizes = np.unique(labels, return_inverse=True, return_counts=True)
         rank = np.full(len(sizes), np.iinfo(np.uint64).max, np.uint64)
         np.minimum.at(rank, members, order)
-        left = int(self._options.held_out_share * len(rows))
+        left = wanted = int(self._options.held_out_share * len(rows))
         taken = np.zeros(len(sizes), bool)
         for group in np.argsort(rank):
             if sizes[group] <= left:
                 taken[group] = True
                 left -= int(sizes[group])
         fates[rows[taken[members]]] = HELD_OUT
+        return wanted, int(sizes.max(initial=0))
 
 
 class _Signer:
@@ -191,7 +197,9 @@ class _Signer:
 
 
 def words(text: str) -> str:
-    """The form in which a question is a gap question: PUNCTUATION makes no difference either."""
+    """The form in which a question is a gap question: how its letters are written, what nobody sees and PUNCTUATION
+    make no difference either."""
+    text = without_format_characters(unicodedata.normalize("NFKC", text))
     return same(text.translate(PUNCTUATION)) or same(text)
 
 

@@ -7,16 +7,22 @@ Datasets, 3.4.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from rensa import RMinHash
 
+from components import progress
+
 PIECE = 8
 SIGNATURE = 64
 SEED = 1
-RECALL = 0.99  # of the pairs at the threshold are found, at least
-NUMBERS = re.compile(r"\d+")
+RECALL = 0.99  # of the pairs at the threshold agree in a band, at least
+ROUNDS = 4  # in which rows that agree in a band get another row to be compared with
+GROUP_MARGIN = 0.15  # by which an estimate may miss what rows are grouped from
+NUMBERS_AND_NEGATIONS = re.compile(
+    r"\d+|\b(?:not|no|never|none|nor|neither|nobody|nothing|nowhere|cannot|without|unless|except)\b|n['’]t\b"
+)
 
 Array = np.ndarray
 
@@ -57,16 +63,87 @@ def candidates(signed: Array, order: Array, threshold: float, apart: Array | Non
     found = [np.empty((0, 2), np.int64)]
     for key in band_keys(signed, threshold, apart):
         sorted_rows = np.lexsort((order, key))
-        keys = key[sorted_rows]
-        first = np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)]
-        leader = sorted_rows[first][np.cumsum(first) - 1]
-        pairs = np.stack([leader, sorted_rows], axis=1)[~first]
-        alike = [
-            (signed[part[:, 0]] == signed[part[:, 1]]).mean(axis=1) >= threshold - 0.15
-            for part in np.array_split(pairs, len(pairs) // 100_000 + 1)
-        ]
-        found.append(pairs[np.concatenate(alike)])
+        first, leaders = _leaders(key[sorted_rows], sorted_rows)
+        pairs = np.stack([leaders, sorted_rows], axis=1)[~first]
+        found.append(pairs[estimates(signed, pairs) >= threshold - GROUP_MARGIN])
     return np.unique(np.concatenate(found), axis=0)
+
+
+def duplicates(
+    signed: Array, order: Array, threshold: float, apart: Array, text_of: Callable[[int], str]
+) -> dict[int, int]:
+    """Rows that need not stay, each with a row that stays and is as similar as `threshold`.
+
+    Rows that agree in a band are compared with the first of them in `order`. Those that are left have another round
+    with the first of these, when the first one was like any of them or is gone itself; otherwise what they agree in is
+    a common passage, and comparing each with each would take hours. A row that another one goes for stays.
+
+    Args:
+        signed: signatures.
+        order: a number for each row.
+        threshold: similarity.
+        apart: a number for each row; only rows with the same one are compared.
+        text_of: a row's text.
+    """
+    rank = np.empty(len(signed), np.int64)
+    by_rank = np.argsort(order, kind="stable")
+    rank[by_rank] = np.arange(len(signed))
+    least = threshold - 3 * (threshold * (1 - threshold) / SIGNATURE) ** 0.5
+    keys, rows = _agreeing(signed, threshold, apart)
+    gone: dict[int, int] = {}
+    compared = np.empty(0, np.int64)
+    for number in range(1, ROUNDS + 1):
+        by_key = np.lexsort((rank[rows], keys))
+        keys, rows = keys[by_key], rows[by_key]
+        first, leaders = _leaders(keys, rows)
+        new = np.setdiff1d(rank[leaders[~first]] * len(signed) + rows[~first], compared)
+        compared = np.concatenate([compared, new])
+        pairs = np.stack([by_rank[new // len(signed)], new % len(signed)], axis=1)
+        pairs = pairs[estimates(signed, pairs) >= least]
+        _compare(pairs, threshold, text_of, gone, f"near duplicates, round {number} of {ROUNDS}: pair")
+        away, taken = (np.fromiter(some, np.int64, len(gone)) for some in (gone.keys(), gone.values()))
+        left = ~first & ~np.isin(rows, away) & np.isin(leaders, np.concatenate([away, taken]))
+        keys, rows = keys[left], rows[left]
+    return gone
+
+
+def _compare(pairs: Array, threshold: float, text_of: Callable[[int], str], gone: dict[int, int], what: str) -> None:
+    """Add rows to those that are gone; the pairs are in the order of their first rows."""
+    leader, pieces = -1, np.empty(0, np.uint64)
+    staying = set(gone.values())
+    for one, other in progress.track(pairs.tolist(), len(pairs), what):
+        if one in gone or other in gone or other in staying:
+            continue
+        if one != leader:
+            leader, pieces = one, _pieces(text_of(one))
+        if _share(pieces, _pieces(text_of(other))) >= threshold:
+            gone[other] = one
+            staying.add(one)
+
+
+def _agreeing(signed: Array, threshold: float, apart: Array) -> tuple[Array, Array]:
+    """Keys of bands that several rows have, and those rows."""
+    found: list[tuple[Array, Array]] = [(np.empty(0, np.uint64), np.empty(0, np.int64))]
+    for band, key in enumerate(band_keys(signed, threshold, apart)):
+        rows = np.argsort(key, kind="stable")
+        same = key[rows][1:] == key[rows][:-1]
+        several = np.append(same, False) | np.insert(same, 0, False) if len(rows) else np.empty(0, bool)
+        rows = rows[several]
+        found.append((key[rows] + np.uint64(band), rows))
+    keys, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return keys, rows
+
+
+def _leaders(keys: Array, rows: Array) -> tuple[Array, Array]:
+    """Of rows with equal keys side by side: whether each is the first of its key, and the first of its key."""
+    first = np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)]
+    return first, rows[first][np.cumsum(first) - 1]
+
+
+def estimates(signed: Array, pairs: Array) -> Array:
+    """The similarities of pairs of rows, as their signatures estimate them."""
+    parts = np.array_split(pairs, len(pairs) // 100_000 + 1)
+    return np.concatenate([(signed[part[:, 0]] == signed[part[:, 1]]).mean(axis=1) for part in parts])
 
 
 def band_keys(signed: Array, threshold: float, apart: Array | None = None) -> Iterator[Array]:
@@ -91,13 +168,18 @@ def shape(threshold: float) -> tuple[int, int]:
 
 def similarity(one: str, other: str) -> float:
     """The Jaccard similarity of two texts."""
-    first, second = _pieces(one), _pieces(other)
-    return len(first & second) / len(first | second)
+    return _share(_pieces(one), _pieces(other))
 
 
-def numbers_of(text: str) -> str:
-    """The numbers of a text: texts that differ in one say different things, however similar they are."""
-    return ",".join(NUMBERS.findall(text))
+def _share(first: Array, second: Array) -> float:
+    places = np.minimum(np.searchsorted(first, second), len(first) - 1)
+    both = int(np.count_nonzero(first[places] == second))
+    return both / (len(first) + len(second) - both)
+
+
+def numbers_and_negations(text: str) -> str:
+    """Those of a casefolded text: texts that differ in one say different things, however similar they are."""
+    return ",".join(NUMBERS_AND_NEGATIONS.findall(text))
 
 
 def groups(size: int, pairs: Array) -> Array:
@@ -114,6 +196,8 @@ def groups(size: int, pairs: Array) -> Array:
     return first[labels]
 
 
-def _pieces(text: str) -> set[bytes]:
+def _pieces(text: str) -> Array:
+    """The different pieces, sorted."""
     content = text.encode() + b"\n" * PIECE
-    return {content[start : start + PIECE] for start in range(len(content) - PIECE)}
+    pieces = np.sort(np.ndarray((len(content) - PIECE,), "<u8", content, strides=(1,)))
+    return pieces[np.append(True, pieces[1:] != pieces[:-1])]  # np.unique takes several times as long

@@ -13,8 +13,10 @@ import dataclasses
 import io
 import json
 import math
+import re
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,12 @@ NO_OBJECT = "is no object whose values are texts, numbers, true or false"
 RULE = "one row a record, texts with delimiters, quotes or line breaks in double quotes, a quote doubled"
 REMEDY = "write it with a CSV library, for instance pandas.DataFrame.to_csv(index=False)"
 
-Row = tuple[int, list[str]]
-"""The line that a row begins in, and its cells."""
+SEPARATOR_LINE = re.compile(r'"?sep=([,;\t|])"?(\r\n|\n|\r)', re.IGNORECASE)
+"""The first line with which Excel is told the delimiter."""
+ARRAY = re.compile(r"\s*\[\s*[{\]]")
+
+Row = tuple[int, Sequence[str | None]]
+"""The line that a row begins in, and its cells; None where an object of JSONL has no such name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,17 +64,28 @@ class Table:
     """Of JSONL those of the first object."""
     delimiter: str = ","
     quote_mark: str = '"'
+    escape: str | None = None
+    """The character before a quote that is text, where quotes are not doubled."""
+    separator_line: bool = False
+    """Whether the line before the header is a SEPARATOR_LINE."""
 
     def rows(self, names: Sequence[str]) -> Iterator[Row]:
-        """The cells of the named columns, as text; a missing or empty one is an empty text. Of Parquet, rows count
-        from 1.
+        """The cells of the named columns, as text; an empty one is an empty text. Of Parquet, rows count from 1.
 
         Raises:
             Problems: when it cannot be read to its end; all rows that are wrong in themselves at once.
         """
-        if self.kind == "parquet":
-            return parquet.rows(self.path, self.shown, names, LONGEST_ROW)
-        return _csv_rows(self, names) if self.kind == "csv" else _json_rows(self, names)
+        if self.kind == "csv":
+            yield from _csv_rows(self, names)
+            return
+        read = (
+            _json_rows(self, names) if self.kind == "jsonl" else parquet.rows(self.path, self.shown, names, LONGEST_ROW)
+        )
+        for line, cells in read:
+            # The lines of a CSV are looked at as they are; here a NUL may be written in other ways.
+            for cell in cells:
+                check_no_nul(cell or "", f"{self.shown}, {'line' if self.kind == 'jsonl' else 'row'} {line}")
+            yield line, cells
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,8 +98,16 @@ class SmallTable:
 
 
 def clean(text: str) -> str:
-    """Unicode NFC, line ends as \\n, no white space around."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    """Unicode NFC, line ends as \\n, no white space around; empty when there is nothing to see in it."""
+    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    return text if text[:1].isprintable() or without_format_characters(text).strip() else ""
+
+
+def without_format_characters(text: str) -> str:
+    """Text without the characters that nobody sees, as the zero-width space."""
+    if text.isprintable():
+        return text
+    return "".join(character for character in text if unicodedata.category(character) != "Cf")
 
 
 def read_table(address: str, wanted: Collection[str] = ()) -> SmallTable:
@@ -98,8 +123,10 @@ def read_table(address: str, wanted: Collection[str] = ()) -> SmallTable:
     with one_local_file(address) as path:
         table = open_table(path, sources.without_credentials(address), wanted)
         names = table.columns if table.kind != "jsonl" else _all_columns(table)
+        names = [name for name in names if name]
         read = enumerate(table.rows(names), 2) if table.kind == "csv" else ((row[0], row) for row in table.rows(names))
-        return SmallTable(columns=names, rows={n: dict(zip(names, cells, strict=True)) for n, (_, cells) in read})
+        rows = {n: {name: cell or "" for name, cell in zip(names, cells, strict=True)} for n, (_, cells) in read}
+        return SmallTable(columns=names, rows=rows)
 
 
 @contextlib.contextmanager
@@ -168,13 +195,22 @@ def open_table(path: Path, shown: str, wanted: Collection[str] = ()) -> Table:
             if first is None:
                 wrong.check()
             return Table(path=path, shown=shown, kind="jsonl", columns=list(first[1]) if first else [])
+        if ARRAY.match(head):
+            raise problem(
+                "the file is one JSON array",
+                where=shown,
+                rule="JSONL: one object a line, without a list around them",
+                remedy="write one json.dumps(row) a line, or convert it: jq -c '.[]' old.json > new.jsonl",
+            )
         return _open_csv(path, shown, head, wanted)
 
 
 def _open_csv(path: Path, shown: str, head: str, wanted: Collection[str]) -> Table:
+    separator_line = SEPARATOR_LINE.match(head)
+    head = head[separator_line.end() :] if separator_line else head
     mark = "'" if head.startswith("'") else '"'
     best: tuple[tuple[int, int], str, list[str]] = ((-1, 0), ",", [])
-    for delimiter in DELIMITERS:
+    for delimiter in separator_line[1] if separator_line else DELIMITERS:
         reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, quotechar=mark, strict=True)
         with contextlib.suppress(csv.Error):
             header = next((cells for cells in reader if cells), [])
@@ -190,14 +226,38 @@ def _open_csv(path: Path, shown: str, head: str, wanted: Collection[str]) -> Tab
             rule=f"{RULE}; at most {MOST_COLUMNS} columns",
             remedy=REMEDY,
         )
-    if repeated := sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []:
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1 and name):
         raise problem(
             f"columns stand in the header more than once: {list_some(map(quote, repeated), 5)}",
             where=f"{shown}, header",
             rule="a column's name stands in the header once",
             remedy="rename or remove the others",
         )
-    return Table(path=path, shown=shown, kind="csv", columns=names, delimiter=best[1], quote_mark=mark)
+    escaped = f"\\{mark}" in head and not _fits(head, best[1], mark, None) and _fits(head, best[1], mark, "\\")
+    return Table(
+        path=path,
+        shown=shown,
+        kind="csv",
+        columns=names,
+        delimiter=best[1],
+        quote_mark=mark,
+        escape="\\" if escaped else None,
+        separator_line=separator_line is not None,
+    )
+
+
+def _fits(head: str, delimiter: str, mark: str, escape: str | None) -> bool:
+    """Whether the beginning of a CSV is read without an error, all its rows with as many cells."""
+    whole = len(head) < HEAD_CHARACTERS
+    lines = io.StringIO(head, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, quotechar=mark, escapechar=escape, strict=True)
+    widths: list[int] = []
+    try:
+        widths += (len(cells) for cells in reader if cells)
+    except csv.Error:
+        if whole or lines.read(1):
+            return False
+    return len(set(widths if whole else widths[:-1])) == 1
 
 
 def _csv_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
@@ -208,7 +268,12 @@ def _csv_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
     with told(table.path, table.shown), open_text(table.path, table.shown) as text:
         lines = Lines(text, table.shown)
         csv.field_size_limit(LONGEST_ROW)  # one for the whole process, and below what csv itself allows
-        reader = csv.reader(lines, delimiter=table.delimiter, quotechar=table.quote_mark, strict=True)
+        if table.separator_line:
+            next(lines)
+            lines.begin()
+        reader = csv.reader(
+            lines, delimiter=table.delimiter, quotechar=table.quote_mark, escapechar=table.escape, strict=True
+        )
         header = False
         try:
             for cells in reader:
@@ -241,12 +306,11 @@ def _csv_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
 def _json_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
     wrong = _WrongLines(table.shown)
     for line, row in _objects(table.path, table.shown, wrong):
-        cells = [_cell(row.get(name)) for name in names]
-        texts = [cell for cell in cells if cell is not None]
-        if len(texts) == len(cells):
-            yield line, texts
+        cells = [_cell(row[name]) if name in row else None for name in names]
+        if bad := [name for name, cell in zip(names, cells, strict=True) if cell is None and name in row]:
+            wrong.add(line, f"{NO_OBJECT}: {quote(bad[0])}")
         else:
-            wrong.add(line, f"{NO_OBJECT}: {quote(names[cells.index(None)])}")
+            yield line, cells
     wrong.check()
 
 
@@ -260,16 +324,20 @@ def _objects(path: Path, shown: str, wrong: "_WrongLines") -> Iterator[tuple[int
                 continue
             row: Any = None
             try:
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=tuple)  # a dict would keep the last of two of a name
                 what = NO_OBJECT
             except ValueError as error:
                 what = f"is no JSON: {error}"
             except RecursionError:
                 what = "is no JSON: nested too deeply"
-            if isinstance(row, dict):
-                yield number, {_name(name): value for name, value in row.items()}
-            else:
-                wrong.add(number, what)
+            if isinstance(row, tuple):
+                named = {_name(name): value for name, value in row}
+                if len(named) == len(row):
+                    yield number, named
+                    continue
+                counts = Counter(_name(name) for name, _ in row)
+                what = f"has a name more than once: {quote(counts.most_common(1)[0][0])}"
+            wrong.add(number, what)
 
 
 def _all_columns(table: Table) -> list[str]:
@@ -297,7 +365,7 @@ def _cell(value: Any) -> str | None:
         return None if _has_surrogate(value) else value
     if value is None:
         return ""
-    if isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value)):
+    if isinstance(value, tuple | list) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return json.dumps(value)
 

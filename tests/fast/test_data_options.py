@@ -20,7 +20,8 @@ from tests.fast.conftest import only_problem_of
             "gap_questions": "keep",
             "unjudged": "keep",
         },
-        {"columns": "response=answer", "accepted_judgments": "yes, partly ,"},
+        {"columns": "response=answer", "accepted_judgments": "yes, partly ,", "rejected_judgments": "no, false"},
+        {"columns": "question=response, response=question"},
     ],
 )
 def test_good_options_are_taken(given: dict[str, Any]) -> None:
@@ -53,6 +54,12 @@ def test_lists_are_read() -> None:
         ({"gap_questions": ""}, "gap_questions is ''", "one of drop, keep"),
         ({"accepted_judgments": " , "}, "accepted_judgments is ' , '", "with commas between"),
         ({"accepted_judgments": ["YES"]}, "accepted_judgments is \"['YES']\"", "with commas between"),
+        ({"rejected_judgments": ""}, "rejected_judgments is ''", "with commas between"),
+        ({"rejected_judgments": "x" * 81}, f"rejected_judgments is '{'x' * 79}…'", "at most 80 characters"),
+        ({"accepted_judgments": "no"}, "'no' is accepted and rejected", "one or the other"),
+        ({"near_duplicates": 10**400}, f"near_duplicates is '1{'0' * 78}…'", "from 0.5 to 1"),
+        ({"columns": "question=response"}, "question and response are both the column 'response'", "a column each"),
+        ({"columns": "question=a, question=b"}, "question is named twice: 'a' and 'b'", "one column"),
         ({"columns": 5}, "columns is '5'", "known=name"),
         ({"columns": "answer"}, "'answer' names no column", "known=name"),
     ],

@@ -12,6 +12,7 @@ from components.ingest_sdg.core import DROP_REASONS, check_data, ingest_sdg
 from components.ingest_sdg.options import COLUMNS, DataOptions
 from components.ingest_sdg.questions import VERDICTS, read_gap_questions, read_retention_questions
 from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, Candidates, same
+from components.ingest_sdg.similar import similarity
 from components.ingest_sdg.tables import clean
 from components.problems import Problems
 from components.storage import read_json, read_jsonl
@@ -286,7 +287,13 @@ DATA_HEADER = "question,response,faithfulness_judgment\n"
             "kept: YES; dropped: NO",
             "accepted_judgments='YES,maybe'",
         ),
-        (DATA_HEADER + "q,r,\na,b,YES\n", "unknown judgment '' in 1 of 2 rows", "lines 2", "kept: YES", "correct"),
+        (
+            DATA_HEADER + "q,r,\na,b,YES\n",
+            "unknown judgment '' in 1 of 2 rows",
+            "lines 2",
+            "kept: YES",
+            "fill the cells",
+        ),
         (DATA_HEADER, "none of the 0 rows", "data.csv", "judged faithful", "the data has no rows"),
         (
             DATA_HEADER + "a,b,NO\nc,d,NO\n,r,YES\n",
@@ -725,6 +732,8 @@ def test_what_is_learnt_does_not_depend_on_the_order_of_rows(pairs, random, near
         for number, (fate, other) in enumerate(zip(fates, decision.instead.tolist(), strict=True)):
             assert (fate in (DUPLICATE, NEAR_DUPLICATE)) == (other != number)
             assert fates[other] not in (DUPLICATE, NEAR_DUPLICATE)
+            if fate == NEAR_DUPLICATE:
+                assert similarity(*("\n".join(map(same, rows[one])) for one in (number, other))) >= near
         learnt = {row for row, fate in zip(rows, fates, strict=True) if fate == KEPT}
         held_out = {row for row, fate in zip(rows, fates, strict=True) if fate == HELD_OUT}
         assert not {same(question) for question, _ in learnt} & {same(question) for question, _ in held_out}
@@ -744,7 +753,9 @@ def test_column_of_free_text_taken_for_judgments_is_one_problem(tmp_path):
     rows = "".join(f"Who {n}?,The heron.,reason {n}\n" for n in range(50))
     data.write_text("question,response,faithfulness_judgment\n" + rows, encoding="utf-8")
 
-    with pytest.raises(Problems, match=r"1 problem\n1\. 50 different judgments in 50 rows, for instance 'reason 0'"):
+    with pytest.raises(
+        Problems, match=r"1 problem\n1\. more than 5 unknown judgments in 50 rows, for instance 'reason 0'"
+    ):
         check_data(str(data), DataOptions())
 
 

@@ -1,5 +1,6 @@
 """Signatures, and the pairs that they find."""
 
+import itertools
 import random
 
 import numpy as np
@@ -91,7 +92,46 @@ def test_groups_are_named_by_their_first_row(pairs: list[tuple[int, int]], expec
 
 
 @pytest.mark.parametrize(
-    ("text", "numbers"), [("no", ""), ("level 7", "7"), ("7 of 12, then 3.5", "7,12,3,5"), ("٣", "٣")]
+    ("text", "found"),
+    [
+        ("a note", ""),
+        ("level 7", "7"),
+        ("7 of 12, then 3.5", "7,12,3,5"),
+        ("٣", "٣"),
+        ("it may not open", "not"),
+        ("it can't, and never 3 without", "n't,never,3,without"),
+        ("it doesn’t; nor cannot", "n’t,nor,cannot"),
+        ("knot, nothings, want", ""),
+    ],
 )
-def test_numbers_of_a_text(text: str, numbers: str) -> None:
-    assert similar.numbers_of(text) == numbers
+def test_numbers_and_negations_of_a_text(text: str, found: str) -> None:
+    assert similar.numbers_and_negations(text) == found
+
+
+def similar_rows(texts: list[str], threshold: float) -> dict[int, int]:
+    apart = np.zeros(len(texts), np.uint64)
+    return similar.duplicates(similar.signatures(texts), np.arange(len(texts)), threshold, apart, texts.__getitem__)
+
+
+def test_no_row_goes_for_one_that_it_does_not_resemble() -> None:
+    passage = CHOICE.choices(WORDS, k=400)
+    texts = [" ".join(passage[start : start + 150]) for start in range(250)]
+
+    gone = similar_rows(texts, 0.95)
+
+    assert len(gone) > 150
+    assert not set(gone.values()) & set(gone)
+    assert all(similar.similarity(texts[row], texts[other]) >= 0.95 for row, other in gone.items())
+    left = [text for number, text in enumerate(texts) if number not in gone]
+    assert sum(similar.similarity(one, other) >= 0.95 for one, other in itertools.pairwise(left)) < 0.5 * len(left)
+
+
+def test_rows_with_a_common_passage_are_told_apart_from_those_that_are_alike() -> None:
+    passage = " ".join(CHOICE.choices(WORDS, k=100))
+    texts = [f"{passage} {' '.join(CHOICE.choices(WORDS, k=12))}" for _ in range(600)]
+    texts += [f"{text} so" for text in texts[:100]]
+
+    gone = similar_rows(texts, 0.95)
+
+    assert {(row, other) for row, other in gone.items() if row - other != 600} == set()
+    assert len(gone) > 60

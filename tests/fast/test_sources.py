@@ -1,6 +1,7 @@
 """Addresses, against real servers."""
 
 import functools
+import gzip
 import http.server
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from components import sources
 from components.ingest_sdg.core import ingest_sdg
+from components.ingest_sdg.tables import read_table
 from tests.fast.conftest import only_problem_of
 from tests.s3_server import S3Server, running
 
@@ -19,6 +21,9 @@ OBJECTS = {
     "rounds/a/qa.csv": TABLE + b"What?,A sash.,YES\n",
     "rounds/b/qa.csv": TABLE + b"Where?,North.,NO\n",
     "rounds/_SUCCESS": b"",
+    "odd//a.csv": TABLE,
+    "odd/../b.csv": TABLE,
+    "odd/_c.csv": TABLE,
     "gap.csv": b"question,reference\nWhich bird?,heron\n",
 }
 
@@ -51,6 +56,7 @@ def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("s3://data/rounds/", ["a/qa.csv", "b/qa.csv"]),
         ("s3://data/rounds/*/qa.csv", ["a/qa.csv", "b/qa.csv"]),
         ("s3://data/rounds/**/q[a-b].csv", ["a/qa.csv", "b/qa.csv"]),
+        ("s3://data/odd/_?.csv", ["_c.csv"]),
     ],
 )
 def test_file_folder_and_glob_in_an_object_store_are_read(
@@ -65,6 +71,22 @@ def test_file_folder_and_glob_in_an_object_store_are_read(
         assert (tmp_path / "copy").read_bytes() == OBJECTS[key]
         assert b"".join(file.pieces(start=7)) == OBJECTS[key][7:]
         assert (file.size, file.local) == (len(OBJECTS[key]), None)
+
+
+def test_folder_and_glob_of_an_object_store_have_the_same_files(s3: pytest.MonkeyPatch) -> None:
+    in_folder = {file.address for file in sources.find_files("s3://data/odd")}
+
+    assert in_folder == {f"s3://data/odd/{name}" for name in ("/a.csv", "../b.csv")}
+    assert in_folder == {file.address for file in sources.find_files("s3://data/odd/**")}
+    assert len(sources.find_files("s3://data")) == 6
+
+
+def test_long_list_of_an_object_store_is_read_to_its_end(s3: pytest.MonkeyPatch, server: S3Server) -> None:
+    server.client.create_bucket(Bucket="many")
+    for number in range(1005):
+        server.client.put_object(Bucket="many", Key=f"{number}.csv", Body=b"")
+
+    assert len(sources.find_files("s3://many")) == 1005
 
 
 def test_step_reads_data_and_questions_from_an_object_store(s3: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -128,6 +150,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         last = self.path.partition("?")[0].rpartition("/")[2]
         if last.isdigit():
             self.send_error(int(last))
+        elif last in ("gzip", "br"):
+            body = gzip.compress(TABLE) if last == "gzip" else b"any"
+            self.send_response(200)
+            self.send_header("Content-Encoding", last)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
         elif last == "cut":
             self.send_response(200)
             self.send_header("Content-Length", "100")
@@ -167,6 +196,7 @@ def test_file_of_a_web_server_is_read(host: str) -> None:
         ("400", "the server answers 400"),
         ("503", "cannot be read: the server answers 503"),
         ("cut", "cannot be read: no answer (ContentLengthError)"),
+        ("br", "the server sends it packed with 'br'"),
     ],
 )
 def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host: str, path: str, what: str) -> None:
@@ -176,6 +206,11 @@ def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host
     assert f"/{path}?…" in found.where
     assert "s3cret" not in str(found)
     assert "passw0rd" not in str(found)
+
+
+def test_what_a_server_packs_is_unpacked_only_by_who_knows_its_bounds(host: str) -> None:
+    assert gzip.decompress(sources.read_bytes(f"{host}/gzip")) == TABLE
+    assert read_table(f"{host}/gzip").columns == ["question", "response", "faithfulness_judgment"]
 
 
 def test_server_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,11 +227,45 @@ def test_files_of_a_folder_are_sorted_and_markers_are_passed_over(tmp_path: Path
         (tmp_path / name).write_bytes(TABLE)
 
     assert [file.name for file in sources.find_files(str(tmp_path))] == ["a/z.csv", "b.csv"]
-    assert [file.name for file in sources.find_files(f"file://{tmp_path}/*/*.csv")] == [
-        ".tmp/x.csv",
-        "a/.hidden.csv",
-        "a/z.csv",
-    ]
+    for pattern, names in {
+        "*": ["b.csv"],
+        "*/*.csv": ["a/z.csv"],
+        "**": ["a/z.csv", "b.csv"],
+        "_*": ["_SUCCESS"],
+        "*/.*.csv": ["a/.hidden.csv"],
+        ".tmp/*": ["x.csv"],
+    }.items():
+        assert [file.name for file in sources.find_files(f"file://{tmp_path}/{pattern}")] == names, pattern
+
+
+@pytest.mark.parametrize(
+    ("target", "address", "what"),
+    [
+        ("absent.csv", "", "'link.csv' is a link to nothing"),
+        ("absent.csv", "/*.csv", "'link.csv' is a link to nothing"),
+        ("other", "", "'link.csv' is a link to a folder"),
+        ("other", "/**", "'link.csv' is a link to a folder"),
+    ],
+)
+def test_link_of_a_folder_that_is_no_file_is_named(tmp_path: Path, target: str, address: str, what: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "rounds").mkdir()
+    (tmp_path / "rounds" / "a.csv").write_bytes(TABLE)
+    (tmp_path / "rounds" / "link.csv").symlink_to(tmp_path / target)
+
+    found = only_problem_of(sources.find_files, f"{tmp_path}/rounds{address}")
+
+    assert (found.what, found.where) == (what, f"{tmp_path}/rounds/link.csv")
+
+
+def test_links_to_files_and_a_link_as_the_address_are_read(tmp_path: Path) -> None:
+    (tmp_path / "rounds").mkdir()
+    (tmp_path / "a.csv").write_bytes(TABLE)
+    (tmp_path / "rounds" / "link.csv").symlink_to(tmp_path / "a.csv")
+    (tmp_path / "current").symlink_to(tmp_path / "rounds")
+
+    for address in ("rounds", "current", "current/*.csv", "c*t/*.csv", "current/**"):
+        assert [file.name.rpartition("/")[2] for file in sources.find_files(f"{tmp_path}/{address}")] == ["link.csv"]
 
 
 def test_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:

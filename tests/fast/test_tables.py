@@ -3,10 +3,12 @@
 import contextlib
 import gzip
 import json
+import math
 import os
 import random
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from components.format_chat.core import format_chat
 from components.ingest_sdg import tables
 from components.ingest_sdg.core import check_data, ingest_sdg
 from components.ingest_sdg.options import DataOptions
+from components.ingest_sdg.rows import Judgments, Row
 from components.problems import Problems
 from components.storage import read_json, read_jsonl
 from tests.fast.conftest import only_problem_of, problems_of
@@ -70,6 +73,9 @@ FORMS = {
     "JSONL": json_lines().encode(),
     "JSONL, gzip": gzip.compress(json_lines().encode()),
     "JSONL, CRLF": b"\xef\xbb\xbf\r\n" + json_lines().replace("\n", "\r\n").encode(),
+    "backslashes before quotes": write_dialect(always=True).replace('""', '\\"').encode(),
+    "delimiter in a line of its own": b"sep=;\r\n" + write_dialect(";", end="\r\n").encode(),
+    "columns without a name": write_dialect(end=",,\n").encode(),
     "JSONL, other order": json_lines([row[::-1] for row in ROWS], NAMES[::-1]).encode(),
 }
 
@@ -146,6 +152,54 @@ def test_what_sdg_hub_writes_without_judgments_is_learnt_when_the_user_says_so(i
     assert ingest(tmp_path / "data.jsonl", unjudged="keep").kept == 1
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_each_object_is_judged_or_not_by_itself(ingest: Any, tmp_path: Path, first: int) -> None:
+    rows = [{"question": "a?", "response": "x"}, {"question": "b?", "response": "y", "faithfulness_judgment": "NO"}]
+    lines = [json.dumps(row) + "\n" for row in (rows[first], rows[1 - first])]
+    (tmp_path / "data.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl", unjudged="keep")
+
+    assert (report.kept, report.dropped["judged unfaithful"]) == (1, 1)
+    assert problems_of(ingest, tmp_path / "data.jsonl")
+
+
+def test_null_is_no_judgment_that_anybody_gave(ingest: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text('{"question": "a?", "response": "x", "faithfulness_judgment": null}\n')
+
+    found = only_problem_of(ingest, tmp_path / "data", unjudged="keep")
+
+    assert (found.what, found.remedy) == ("unknown judgment '' in 1 of 1 rows", "fill the cells, or take the rows out")
+
+
+@pytest.mark.parametrize(
+    ("judgment", "remedy"),
+    [
+        ("maybe", "accept it: accepted_judgments='YES,maybe', or reject it: rejected_judgments='NO,maybe'"),
+        ("a, b", "correct the rows"),
+        ("x" * 1000, "correct the rows"),
+    ],
+)
+def test_remedy_for_an_unknown_judgment_is_one_that_has_an_effect(
+    ingest: Any, tmp_path: Path, judgment: str, remedy: str
+) -> None:
+    (tmp_path / "data").write_text(json_lines([("a?", "x", judgment)]), encoding="utf-8")
+
+    found = only_problem_of(ingest, tmp_path / "data")
+
+    assert found.remedy.endswith(remedy)
+    assert len(str(found)) < 1000
+
+
+def test_judgments_of_another_judge_are_accepted_and_rejected(ingest: Any, tmp_path: Path) -> None:
+    rows = [{"question": f"{said}?", "response": "x", "faithfulness_judgment": said} for said in (True, False, "FALSE")]
+    (tmp_path / "data").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    report = ingest(tmp_path / "data", accepted_judgments="true", rejected_judgments="False, fail")
+
+    assert (report.kept, report.dropped["judged unfaithful"]) == (1, 2)
+
+
 def test_judgments_count_where_there_are_some_although_others_have_none(ingest: Any, tmp_path: Path) -> None:
     (tmp_path / "rounds").mkdir()
     (tmp_path / "rounds" / "a.csv").write_bytes(FORMS["comma"])
@@ -166,9 +220,14 @@ SAME = ("Say it?", LONG, "YES")
         (("Say it?", f"{LONG}.", "YES"), {"near_duplicates": 1}, {"conflict": 2}),
         (("Say it?", f"{LONG}.", "YES"), {"near_duplicates": 1, "conflicts": "keep"}, {}),
         (("Say it?", LONG.replace("39th", "38th"), "YES"), {}, {"conflict": 2}),
+        (("Say it?", f"{LONG} not", "YES"), {"near_duplicates": 0.8}, {"conflict": 2}),
+        (("Say it?", f"without {LONG}", "YES"), {"near_duplicates": 0.8}, {"conflict": 2}),
+        (("Say it?", f"{LONG} so", "YES"), {"near_duplicates": 0.8}, {"near duplicate": 1}),
         (("Say it?", "No.", "YES"), {"conflicts": "keep"}, {}),
         (("Which bird?", "A heron.", "YES"), {}, {"gap question": 1}),
         (("which  bird ?!", "A heron.", "YES"), {}, {"gap question": 1}),
+        (("\u200b", "A heron.", "YES"), {}, {"empty question": 1}),
+        (("Who?", " \u200b\ufeff ", "YES"), {}, {"empty response": 1}),
         (("Which bird?", "A heron.", "YES"), {"gap_questions": "keep"}, {}),
     ],
 )
@@ -224,26 +283,67 @@ def test_held_out_rows_share_neither_question_nor_answer_with_learnt_ones(ingest
     assert all({fact * 3 + n for n in (1, 2, 3)} <= held_out for fact in {(line - 1) // 3 for line in held_out})
 
 
+def test_share_that_groups_are_too_large_for_is_told(
+    ingest: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        (f"What is the duty of the officer whom the hall calls by the name of {n}?", f"{n}", "YES") for n in range(40)
+    ]
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    report = ingest(tmp_path / "data.jsonl", held_out_share=0.25)
+
+    assert (report.held_out, report.held_out_asked, report.largest_group) == (0, 10, 40)
+    assert "asked for 10 rows to hold out, held out 0" in capsys.readouterr().out
+    assert "0 of the 10 asked for are held out" in (tmp_path / "review.html").read_text(encoding="utf-8")
+
+
+def test_short_answers_do_not_make_rows_one_group(ingest: Any, tmp_path: Path) -> None:
+    questions = ["Who tends lamps?", "Is grass blue?", "May kites sing loudly?", "Does snow burn hot?"]
+    rows = [(question, "Yes, it is.", "YES") for question in questions]
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    assert ingest(tmp_path / "data.jsonl", held_out_share=0.25).held_out == 1
+
+
+def test_review_shows_the_shortest_the_longest_and_the_most_repeated_rows(ingest: Any, tmp_path: Path) -> None:
+    rows = [(f"Question {n}?", f"Answer {'x' * (5 + n)}.", "YES") for n in range(400)]
+    rows += [("Short?", "a", "YES"), ("Long?", "b" * 900, "YES"), ("Often?", "Always the same.", "YES")]
+    rows += [("Often?", "always the  same.", "YES")] * 3
+    (tmp_path / "data.jsonl").write_text(json_lines(rows), encoding="utf-8")
+
+    ingest(tmp_path / "data.jsonl", near_duplicates=1)
+
+    page = (tmp_path / "review.html").read_text(encoding="utf-8")
+    shown = [(why, page[page.index(f"<td>{why}") :].count(f"<td>{why}")) for why in ("shortest", "longest", "random")]
+    assert shown[:2] == [("shortest", 3), ("longest", 3)]
+    assert shown[2][1] >= 14
+    assert "<td>repeated, 4 times</td>" in page
+    for question in ("Short?", "Long?", "Often?"):
+        assert f">{question}</bdi>" in page
+
+
 def limited(path: Path) -> tuple[str, float]:
-    """What reading a file says, in a program with at most 1.5 GiB of address space; with its peak memory in MiB."""
+    """What the step says of a file, in a program with at most 2 GiB of address space; with its peak memory in MiB."""
     source = """
 import resource, sys
 from pathlib import Path
-resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
-from components.ingest_sdg import tables
-from components.ingest_sdg.core import check_data
-from components.ingest_sdg.options import DataOptions
+resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
+from components.ingest_sdg.core import ingest_sdg
 from components.problems import Problems
+data = Path(sys.argv[1])
+gap = data.with_name("gap.csv")
+gap.write_text("question,reference\\nWhich bird?,heron\\n")
 try:
-    check_data(sys.argv[1], DataOptions())
-    print(sum(1 for _ in tables.open_table(Path(sys.argv[1]), "data").rows(["question"])), "rows")
+    ingest_sdg(data=str(data), questions=str(gap), retention_questions=str(gap), output=data.with_name("out"),
+               review=data.with_name("review.html"), options={})
 except Problems as error:
     print(error.problems[0].what[:200])
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
 """
     done = subprocess.run([sys.executable, "-c", source, str(path)], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
-    said, memory = done.stdout.splitlines()
+    *_, said, memory = done.stdout.splitlines()
     return said, float(memory) / 1024
 
 
@@ -270,6 +370,32 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "half a Parquet file": (lambda: parquet_bytes()[: len(parquet_bytes()) // 2], "the Parquet file cannot be read"),
     "a Parquet file of nothing": (lambda: b"PAR1" + b"\xff" * 100 + b"PAR1", "the Parquet file cannot be read"),
 }
+
+
+def test_rows_of_nearly_the_greatest_length_are_not_held(tmp_path: Path) -> None:
+    packer = zlib.compressobj(1, wbits=31)
+    with (tmp_path / "data").open("wb") as file:
+        file.write(packer.compress(HEADER))
+        for number in range(2):
+            file.write(packer.compress(f"q{number},{'0123456789𝕩' * 1_420_000},YES\n".encode()))
+        file.write(packer.flush())
+
+    said, memory = limited(tmp_path / "data")
+
+    assert said.startswith("osft | kept 2 of 2 rows")
+    assert memory < 1024
+
+
+def test_unknown_judgments_are_not_held_whole() -> None:
+    judgments = Judgments("data", DataOptions())
+
+    tracemalloc.start()
+    for number in range(200):
+        judgments.accepts(Row(number, "q", "r", f"{number}{'x' * 100_000}"))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert held < 100_000
 
 
 def zeros(start: bytes, filling: bytes) -> bytes:
@@ -310,6 +436,20 @@ def test_parquet_that_unpacks_to_more_than_memory_is_a_problem(tmp_path: Path) -
     [
         ({"question": [["a"]], "response": ["b"], "faithfulness_judgment": ["YES"]}, "the column question holds list"),
         ({"question": [b"a"], "response": ["b"], "faithfulness_judgment": ["YES"]}, "the column question holds binary"),
+        (
+            {"question": pa.array([b"abcd"], pa.binary(4)), "response": ["b"], "faithfulness_judgment": ["YES"]},
+            "the column question holds fixed_size_binary[4]",
+        ),
+        (
+            {"question": pa.array([0], pa.timestamp("s")), "response": ["b"], "faithfulness_judgment": ["YES"]},
+            "the column question holds timestamp",
+        ),
+        ({"question": [math.inf], "response": ["b"], "faithfulness_judgment": ["YES"]}, "a number is infinite"),
+        ({"question": ["a\0"], "response": ["b"], "faithfulness_judgment": ["YES"]}, "there is a NUL character"),
+        (
+            {"question": ["a"], "question ": ["c"], "response": ["b"], "faithfulness_judgment": ["YES"]},
+            "the column question is there more than once",
+        ),
     ],
 )
 def test_parquet_column_that_holds_no_texts_is_named(tmp_path: Path, table: dict[str, Any], what: str) -> None:
@@ -329,12 +469,27 @@ def test_parquet_column_that_holds_no_texts_is_named(tmp_path: Path, table: dict
         (b"\xff\xfeq\x00u", "the file ends in the middle of a character"),
         (b'"' * 3 + b"\n", "the file is no CSV"),
         (HEADER + b'"a"b,r,YES\n', "the file is no CSV"),
+        (HEADER + b'"a"b,"a \\" b, c,YES\n', "the file is no CSV"),
+        (b'[\n {"question": "q"}]', "the file is one JSON array"),
+        (b"[]", "the file is one JSON array"),
+        (json_lines([("a\0", "b", "YES")]).encode(), "there is a NUL character"),
+        (b'{"question": "a", "question ": "b"}\n', "line 1 has a name more than once: 'question'"),
+        (b'{"a": {"b": 1, "b": 2}, "question": 1, "question": 2}\n', "line 1 has a name more than once: 'question'"),
     ],
 )
 def test_file_that_is_no_table_is_one_problem(tmp_path: Path, content: bytes, what: str) -> None:
     (tmp_path / "data").write_bytes(content)
 
     assert only_problem_of(check_data, str(tmp_path / "data"), DataOptions()).what.startswith(what)
+
+
+def test_backslash_that_stands_before_no_quote_is_text(ingest: Any, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(HEADER + b'"What is \\alpha, ""a\\""?",C:\\,YES\n')
+
+    ingest(tmp_path / "data")
+
+    (row,) = read_jsonl(tmp_path / "out" / "records.jsonl")
+    assert (row["question"], row["response"]) == ('What is \\alpha, "a\\"?', "C:\\")
 
 
 def test_many_broken_lines_are_counted(tmp_path: Path) -> None:
@@ -379,7 +534,15 @@ def test_every_row_that_is_dropped_says_where_it_stood(ingest: Any, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("question", "found"),
-    [("which  BIRD", True), ("“Which bird?!”", True), ("Which birds?", False), ("Which - bird?", False), ("?", False)],
+    [
+        ("which  BIRD", True),
+        ("“Which bird?!”", True),
+        ("Which birds?", False),
+        ("Which\u200b b\u00adird?", True),
+        ("Ｗｈｉｃｈ bird？", True),
+        ("Which - bird?", False),
+        ("?", False),
+    ],
 )
 def test_gap_question_is_found_whatever_its_punctuation(
     ingest: Any, tmp_path: Path, question: str, found: bool
