@@ -152,6 +152,7 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
     """
     from components.evaluate.harness import check_installed
     from components.evaluate.options import EvaluationOptions
+    from components.format_chat.core import check_system_prompt
     from components.ingest_sdg.core import check_data
     from components.ingest_sdg.options import DataOptions
     from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
@@ -177,6 +178,7 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
         check_model,
         lambda: TrainingOptions.from_mapping(training, parameters["training_options"]),
         lambda: check_installed(EvaluationOptions.from_mapping(evaluation, parameters["evaluation_options"]).tasks),
+        lambda: check_system_prompt(parameters["system_prompt"]),
         lambda: registered_name(parameters["publish_as"], parameters["model"]),
         lambda: check_workspace(workspace, 0),
     ):

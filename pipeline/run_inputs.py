@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from components.format_chat.core import check_system_prompt
 from components.problems import Checks
 from components.publish.core import registered_name
 from components.snapshot_model.core import HUB_NAME
@@ -38,6 +39,8 @@ def check_inputs(values: Mapping[str, Any], checks: Checks) -> None:
             )
         elif not holds(texts[name]):
             checks.add(f"{name} is nothing that a pod could use", where=f"parameter {name}", rule=rule, remedy=remedy)
+    with checks.collecting():
+        check_system_prompt(texts.get("system_prompt", ""))
     own_name, model = texts.get("publish_as", ""), texts.get("model", "")
     if own_name or _is_model(model):  # without a name of its own it is published under the base model's
         with checks.collecting():

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from components import chat, progress
+from components.problems import problem, quote
 from components.storage import publish_folder, read_json, write_json
 
+NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 PARTS = 64  # files that the rows wait in
 DIGITS = 64  # of a SHA-256 in hexadecimal
 QUESTION_FILES = ("gap_questions.jsonl", "retention_questions.jsonl")
@@ -49,8 +52,12 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
         records: what ingest_sdg made.
         system_prompt: said first in every conversation; empty for none.
         output: folder to make.
+
+    Raises:
+        Problems: when the system prompt is no text.
     """
     started = time.monotonic()
+    check_system_prompt(system_prompt)
     said = system_prompt.strip()
     with publish_folder(output) as folder:
         samples, data_digest = _write_rows(records / "records.jsonl", folder / "train.jsonl", said)
@@ -70,6 +77,19 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
         write_json(folder / "report.json", dataclasses.asdict(report))
     progress.say(f"{report.samples} chat rows, digest {report.data_digest[:12]}")
     return report
+
+
+def check_system_prompt(system_prompt: str) -> None:
+    """Raises:
+    Problems: when it holds what rows may not hold either: NUL, or half a surrogate pair.
+    """
+    if NO_TEXT.search(system_prompt):
+        raise problem(
+            f"system_prompt is {quote(progress.printable(system_prompt))}",
+            where="parameter system_prompt",
+            rule="text in Unicode, without NUL",
+            remedy="correct it; a command line passes bytes on that are no UTF-8",
+        )
 
 
 def _write_rows(records: Path, output: Path, system_prompt: str) -> tuple[int, str]:

@@ -5,6 +5,7 @@ import pytest
 
 from components import chat
 from components.format_chat.core import format_chat
+from components.problems import Problems
 from components.storage import read_json, read_jsonl, write_json, write_jsonl
 from tests.fast.conftest import files_below
 
@@ -57,6 +58,13 @@ def test_empty_system_prompt_leaves_the_system_message_out(records, tmp_path, em
     format_chat(records=records(), system_prompt=empty, output=tmp_path / "out")
     rows = read_jsonl(tmp_path / "out" / "train.jsonl")
     assert [[message["role"] for message in row["messages"]] for row in rows] == [["user", "assistant"]] * 3
+
+
+@pytest.mark.parametrize("no_text", ["Be\0brief.", "Be \udcff brief."])
+def test_system_prompt_that_is_no_text_is_refused_and_nothing_is_made(records, tmp_path, no_text):
+    with pytest.raises(Problems, match="system_prompt is 'Be"):
+        format_chat(records=records(), system_prompt=no_text, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_folder_holds_what_later_steps_need_and_the_group_may_write_it(records, tmp_path):
