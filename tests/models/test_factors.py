@@ -156,7 +156,8 @@ def test_frozen_rank_is_that_of_the_stock_backend(ratio: float) -> None:
     [
         (("q_proj",), 0.5, ["q_proj"]),
         (("proj",), 0.5, ["q_proj", "v_proj"]),
-        (("v_proj", "head"), 0.5, ["v_proj", "head"]),
+        (("v_proj", "gate"), 0.5, ["v_proj", "gate"]),
+        (("head",), 0.5, []),  # not in a layer
         (("proj",), 0.95, ["v_proj"]),  # nothing of the smaller one would stay frozen
         (("proj",), 1.0, []),
         (("norm",), 0.5, []),  # no linear layer
@@ -165,9 +166,11 @@ def test_frozen_rank_is_that_of_the_stock_backend(ratio: float) -> None:
 def test_targets_are_the_linear_layers_of_the_patterns_of_which_something_stays_frozen(
     patterns: tuple[str, ...], ratio: float, targets: list[str]
 ) -> None:
-    layers = {"q_proj": nn.Linear(8, 8), "norm": nn.LayerNorm(8), "v_proj": nn.Linear(40, 40), "head": nn.Linear(8, 9)}
+    layer = {"q_proj": nn.Linear(8, 8), "norm": nn.LayerNorm(8), "v_proj": nn.Linear(40, 40), "gate": nn.Linear(8, 9)}
+    layers = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict(layer)])})
+    model = nn.ModuleDict({"model": layers, "head": nn.Linear(8, 9)})
 
-    assert target_names(nn.ModuleDict(layers), patterns, ratio) == targets
+    assert target_names(model, patterns, ratio) == [f"model.layers.0.{name}" for name in targets]
 
 
 def test_factorize_freezes_the_rank_of_the_ratio() -> None:
