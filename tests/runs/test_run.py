@@ -247,7 +247,7 @@ def test_a_step_that_refuses_ends_the_run_with_its_error_and_nothing_half_writte
 
     assert run.code == 1
     assert "3 of 3 samples are longer than max_seq_len = 24 tokens" in run.out
-    assert "where:  held-out data" in run.out
+    assert "where:  the dataset's held_out.jsonl" in run.out
     assert "remedy: set max_seq_len to" in run.out
     assert "the step plan_training failed" in run.err
     assert "Traceback" not in run.out + run.err
