@@ -7,8 +7,8 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
+from components.evaluate.options import is_plain_address
 from components.problems import Checks, Problems, quote, quote_address
 from components.publish.core import REGISTRY_RULE, registry_address
 
@@ -39,7 +39,7 @@ def registry_host(image: str) -> str:
 
 def is_page(address: str) -> bool:
     """Whether this can be the dashboard's page of a project's runs."""
-    return _is_address(address) and address.endswith("/runs")
+    return is_plain_address(address) and address.endswith("/runs")
 
 
 def check_values(values: dict[str, Any], where: str, checks: Checks) -> None:
@@ -67,16 +67,6 @@ def _values_of(values: Any, name: str, before: str = "") -> Iterator[tuple[str, 
             yield from _values_of(values[key], rest, f"{before}{key}.")
         else:
             yield f"{before}{key}", values[key]
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:  # brackets or a port that cannot be
-        return False
-    whole = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, text))
-    return whole and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
 def _is_registry(url: str) -> bool:

@@ -23,7 +23,7 @@ source.PATIENCE_SECONDS, hub.DESCRIPTION_PATIENCE_SECONDS, source.FIRST_WAIT_SEC
 for line in sys.stdin:
     call = json.loads(line)
     if call["kill_after_seconds"]:
-        import huggingface_hub.hf_api  # once, and not in the time that a child has
+        import huggingface_hub.hf_api, safetensors.numpy, tokenizers  # once, and not in the time that a child has
     child = os.fork() if call["kill_after_seconds"] else 0
     if child:
         time.sleep(call["kill_after_seconds"])

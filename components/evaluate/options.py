@@ -61,7 +61,7 @@ class EvaluationOptions:
                 "judge_url",
                 "http:// or https:// with a host, and without a user, a password or a query: secrets come from the "
                 "secret's JUDGE_API_KEY",
-                not self.judge_url or _plain_address(self.judge_url),
+                not self.judge_url or is_plain_address(self.judge_url),
                 "for instance judge_url='https://judge.example/v1'",
             )
             both = bool(self.judge_url) == bool(self.judge_model)
@@ -83,7 +83,8 @@ def _within(value: Any, least: float, most: float) -> bool:
     return type(value) in (int, float) and least <= value <= most
 
 
-def _plain_address(url: str) -> bool:
+def is_plain_address(url: str) -> bool:
+    """Whether this is http:// or https:// with a host, and without a user, a password, a query or a fragment."""
     try:
         parts = urlsplit(url)
         _ = parts.port
