@@ -130,14 +130,17 @@ def publish_folder(final: Path) -> Iterator[Path]:
 
 
 def publish_whole(folder: Path, final: Path) -> None:
-    """Let a complete folder of the same volume appear as `final`; what stands there already stays."""
+    """Let a complete folder of the same volume appear as `final`; what stands there already stays.
+
+    Others may still be writing to a folder that is shared: what they make while it is removed, they remove.
+    """
     make_folders(final.parent)
     try:
         folder.rename(final)
     except OSError:
         if not final.is_dir():
             raise
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     flush(final.parent)
 
 

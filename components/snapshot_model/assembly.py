@@ -61,9 +61,11 @@ def assemble(workspace: Path, final: Path, source: Source) -> Assembled:
     fetched_bytes = 0
     if not is_complete(final):
         check_workspace(workspace, 0)
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         with _turn(final, partial):
             if is_complete(final):
+                if attempt:  # what this process wrote after another had published: who comes last leaves nothing
+                    shutil.rmtree(partial, ignore_errors=True)
                 manifest = read_manifest(final)
                 assert manifest
                 return Assembled(manifest=manifest, fetched_bytes=fetched_bytes)
