@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from components import chat
+from components.data import chat
 
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
@@ -67,7 +67,7 @@ def write_data(path: Path, tokenizer: Path, samples: int, tokens: int) -> Path:
 
     from transformers import AutoTokenizer
 
-    from components.train_osft.samples import tokenize
+    from components.data.samples import tokenize
 
     rows = Path(__file__).parent.parent / "examples" / "kite-guild" / "sdg_output.csv"
     with rows.open(encoding="utf-8", newline="") as file:

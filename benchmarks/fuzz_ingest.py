@@ -21,11 +21,11 @@ with contextlib.suppress(ImportError):
     import atheris
 
     with atheris.instrument_imports(include=["components", "csv", "json", "gzip", "codecs"]):
-        from components.ingest_sdg import tables
+        from components.data import tables
+        from components.data.questions import read_gap_questions
         from components.ingest_sdg.core import check_data, ingest_sdg
-        from components.ingest_sdg.options import DataOptions
-        from components.ingest_sdg.questions import read_gap_questions
-        from components.problems import Problems
+        from components.run.data_options import DataOptions
+        from components.shared.problems import Problems
 
 PARQUET_FILES = 200
 NAMES = ("question", "response", "faithfulness_judgment")

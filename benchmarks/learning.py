@@ -18,10 +18,10 @@ import training_hub
 from torch import Tensor
 
 from benchmarks import common
-from components.train_osft import backend, factors, optimizer, saving
-from components.train_osft.loss import PackLoss
-from components.train_osft.samples import packs, tokenize_rows
-from components.train_osft.weights import Float32Weight, Update
+from components.data.samples import packs, tokenize_rows
+from components.training import backend, factors, optimizer, saving
+from components.training.loss import PackLoss
+from components.training.weights import Float32Weight, Update
 
 OPTIONS = {
     "unfreeze_rank_ratio": 0.25, "effective_batch_size": 4, "max_tokens_per_gpu": 2048, "max_seq_len": 1024,

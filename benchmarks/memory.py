@@ -16,13 +16,13 @@ import torch
 from transformers import AutoConfig
 
 from benchmarks import common
-from components.train_osft.attention import attention_for
-from components.train_osft.loading import load
-from components.train_osft.loss import PackLoss
-from components.train_osft.norms import fuse_norms
-from components.train_osft.optimizer import Optimizer
-from components.train_osft.options import TrainingOptions
-from components.train_osft.samples import Sample, packs
+from components.data.samples import Sample, packs
+from components.run.training_options import TrainingOptions
+from components.training.attention import attention_for
+from components.training.loading import load
+from components.training.loss import PackLoss
+from components.training.norms import fuse_norms
+from components.training.optimizer import Optimizer
 
 # Granite-3.2-8B at 0.25 is measured by training_8b.
 CASES = [(shape, ratio) for shape in ("smollm2-135m", "granite-3.3-2b") for ratio in (0.1, 0.25, 0.5)]

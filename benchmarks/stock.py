@@ -15,7 +15,7 @@ import torch
 import training_hub
 
 from benchmarks import common
-from components.train_osft import backend
+from components.training import backend
 
 OPTIONS = {
     "unfreeze_rank_ratio": 0.25, "effective_batch_size": 4, "max_tokens_per_gpu": 2048, "max_seq_len": 1024,

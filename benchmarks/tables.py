@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from components.plan_training.memory import plan_memory
-from components.storage import read_json
-from components.train_osft.options import TrainingOptions
+from components.run.training_options import TrainingOptions
+from components.shared.storage import read_json
+from components.training.memory import plan_memory
 from pipeline.settings import load_settings
 
 DOCS = Path(__file__).parent.parent / "docs"

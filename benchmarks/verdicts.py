@@ -4,7 +4,7 @@ labelled_answers.csv: question,reference,answer,kind,right, with 54 questions an
 
     What colour are ... ?,crimson,It isn't crimson but blue.,negated,no
 
-The rules of components.evaluate.verdicts were tuned on the half "tuned"; of the other half, "held_out", only a few
+The rules of components.grading.reference_rules were tuned on the half "tuned"; of the other, "held_out", only a few
 summaries were looked at. A question's answers are all in one half. "key_terms_alone" is the rule before, in
 today's form of words and numbers: an answer is right when it holds all key terms of an alternative.
 
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.evaluate.verdicts import is_right, key_terms, words
+from components.grading.reference_rules import is_right, key_terms, words
 
 HALVES = ("tuned", "held_out")
 LABELLED = Path(__file__).parent / "labelled_answers.csv"

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from kfp import compiler
 
-from components.problems import problem
-from components.storage import write_output
+from components.shared.problems import problem
+from components.shared.storage import write_output
 from pipeline.graph import build
 from pipeline.settings import ClusterSettings
 

@@ -6,15 +6,15 @@ from kfp import dsl
 from kfp.dsl import base_component
 
 from components.evaluate.component import evaluate
-from components.evaluate.options import EvaluationOptions
 from components.format_chat.component import format_chat
 from components.ingest_sdg.component import ingest_sdg
 from components.notify.component import notify
 from components.plan_training.component import plan_training
 from components.publish.component import publish
+from components.run.evaluation_options import EvaluationOptions
+from components.run.training_options import TrainingOptions
 from components.snapshot_model.component import snapshot_model
 from components.train_osft.component import train_osft
-from components.train_osft.options import TrainingOptions
 from pipeline.placement import place
 from pipeline.settings import ClusterSettings
 

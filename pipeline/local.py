@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from components.problems import Checks, StepFailed
-from components.progress import SEPARATOR, printable
-from components.storage import read_json
-from components.workspace import PUBLISHED, SUMMARY, run_folder
+from components.shared.problems import Checks, StepFailed
+from components.shared.progress import SEPARATOR, printable
+from components.shared.storage import read_json
+from components.shared.workspace import PUBLISHED, SUMMARY, run_folder
 from pipeline.placement import PLACES
 from pipeline.settings import ClusterSettings
 
@@ -150,17 +150,17 @@ def check_before(parameters: dict[str, Any], workspace: Path) -> None:
     Raises:
         Problems: with everything found.
     """
+    from components.data.questions import read_gap_questions, read_retention_questions
     from components.evaluate.harness import check_installed
-    from components.evaluate.options import EvaluationOptions
     from components.format_chat.core import check_system_prompt
     from components.ingest_sdg.core import check_data
-    from components.ingest_sdg.options import DataOptions
-    from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
+    from components.models.folder import check_model_folder
     from components.publish.core import registered_name
+    from components.run.data_options import DataOptions
+    from components.run.evaluation_options import EvaluationOptions
+    from components.run.training_options import TrainingOptions
+    from components.shared.workspace import check_workspace
     from components.snapshot_model.core import local_folder
-    from components.snapshot_model.model_folder import check_model_folder
-    from components.train_osft.options import TrainingOptions
-    from components.workspace import check_workspace
     from pipeline.graph import EVALUATION, TRAINING
 
     training = {name: value for name, value in parameters.items() if hasattr(TRAINING, name)}

@@ -5,8 +5,8 @@ import dataclasses
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from components.step_records import FOLDER_VARIABLE, RUN_VARIABLE
-from components.workspace import STEP_RECORDS
+from components.shared.records import FOLDER_VARIABLE, RUN_VARIABLE
+from components.shared.workspace import STEP_RECORDS
 from pipeline.settings import ClusterSettings
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"

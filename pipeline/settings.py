@@ -1,4 +1,4 @@
-"""What is particular to a cluster, known when the pipeline is compiled. `clusters/default.toml` documents every key."""
+"""What is particular to a cluster, known when the pipeline is compiled. `cluster_files/default.toml` documents every key."""
 
 import dataclasses
 import tomllib
@@ -6,9 +6,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from components.problems import Checks, problem, suggest
 from components.publish.core import registry_address
-from pipeline.cluster_rules import check_values
+from components.shared.problems import Checks, problem, suggest
+from pipeline.settings_rules import check_values
 
 # Their keys are Kubernetes'. Labels and annotations are added to the default's; another pool has another selector.
 ADDED_TABLES = ("labels", "annotations")
@@ -81,7 +81,9 @@ def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
         Problems: when the file cannot be read, or naming every key that is unknown, and every value that is of
             another type than the default's or cannot be.
     """
-    values = tomllib.loads(resources.files("pipeline.clusters").joinpath("default.toml").read_text(encoding="utf-8"))
+    values = tomllib.loads(
+        resources.files("pipeline.cluster_files").joinpath("default.toml").read_text(encoding="utf-8")
+    )
     if cluster_file is not None:
         checks = Checks()
         values = _merged(values, _read(cluster_file), str(cluster_file), "", checks)
@@ -113,8 +115,8 @@ def _read(path: Path) -> dict[str, Any]:
     raise problem(
         what,
         where=f"cluster file {path}",
-        rule="a cluster file is TOML with the keys of pipeline/clusters/default.toml",
-        remedy="start from a copy of pipeline/clusters/default.toml and keep what differs",
+        rule="a cluster file is TOML with the keys of pipeline/cluster_files/default.toml",
+        remedy="start from a copy of pipeline/cluster_files/default.toml and keep what differs",
     )
 
 

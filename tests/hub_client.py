@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from components.problems import Problem
+from components.shared.problems import Problem
 
 # One call a line, one answer a line. Waits are short, the rest is as in the step.
 PROGRAM = """
 import dataclasses, json, os, signal, sys, time
 from pathlib import Path
-from components.problems import Problems
-from components.snapshot_model import hub, source
+from components.shared.problems import Problems
+from components.snapshot_model import hub, model_source
 from components.snapshot_model.core import snapshot_model
-source.PATIENCE_SECONDS, hub.DESCRIPTION_PATIENCE_SECONDS, source.FIRST_WAIT_SECONDS = 4.0, 2.0, 0.01
+model_source.PATIENCE_SECONDS, hub.DESCRIPTION_PATIENCE_SECONDS, model_source.FIRST_WAIT_SECONDS = 4.0, 2.0, 0.01
 {changes}
 for line in sys.stdin:
     call = json.loads(line)

@@ -8,11 +8,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from components import chat
-from components.storage import write_jsonl
+from components.data import chat
+from components.shared.storage import write_jsonl
 
 if TYPE_CHECKING:
-    from components.train_osft.backend import TrainingResult
+    from components.training.backend import TrainingResult
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ def train_tiny_model(model: Path, output: Path, samples: int = 7, **options: Any
     """`training_hub.osft` with the project's backend on a few rows, for six steps unless options say otherwise."""
     import training_hub
 
-    from components.train_osft.backend import NAME
+    from components.training.backend import NAME
 
     output.mkdir(parents=True, exist_ok=True)
     data = output / "train.jsonl"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from components import chat, progress
-from components.train_osft.samples import render
+from components.data import chat
+from components.data.samples import render
+from components.shared import progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

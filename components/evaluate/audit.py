@@ -15,13 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from components import progress
-from components.problems import Checks, list_some
-from components.snapshot_model.model_folder import check_model_folder
-from components.storage import read_json
-from components.train_osft import shapes
-from components.train_osft.factors import decompose
-from components.train_osft.loading import weight_files
+from components.models import shapes
+from components.models.folder import check_model_folder
+from components.shared import progress
+from components.shared.problems import Checks, list_some
+from components.shared.storage import read_json
+from components.training.factors import decompose
+from components.training.loading import weight_files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from components.evaluate.audit import MatrixAudit
-from components.pages import png
+from components.shared.pages import png
 
 IN_LAYER = re.compile(r".*\blayers\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")
 

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.kfp_step import step
+from components.shared.kfp_step import step
 
 
 @step
@@ -20,7 +20,7 @@ def evaluate(
     from pathlib import Path
 
     from components.evaluate import core
-    from components.progress import run_step
+    from components.shared.progress import run_step
 
     found = run_step(
         "evaluate",

@@ -7,19 +7,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components import chat, progress, step_records
+from components.data import chat
+from components.data.questions import read_gap_questions, read_retention_questions
+from components.data.tables import clean, read_table
 from components.evaluate import audit, report
-from components.evaluate.evaluation import evaluate_models
-from components.evaluate.options import EvaluationOptions
-from components.gpu import check_gpu
-from components.ingest_sdg.options import COLUMNS
-from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
-from components.ingest_sdg.tables import clean, read_table
-from components.problems import Checks, list_some, problem
-from components.sources import read_bytes, without_credentials
-from components.storage import read_json, read_jsonl
-from components.train_osft.options import TrainingOptions
-from components.workspace import GIB, SUMMARY, TRAINING_REPORT, run_folder
+from components.evaluate.pairwise import evaluate_models
+from components.run.data_options import COLUMNS
+from components.run.evaluation_options import EvaluationOptions
+from components.run.training_options import TrainingOptions
+from components.shared import progress, records
+from components.shared.gpu import check_gpu
+from components.shared.problems import Checks, list_some, problem
+from components.shared.sources import read_bytes, without_credentials
+from components.shared.storage import read_json, read_jsonl
+from components.shared.workspace import GIB, SUMMARY, TRAINING_REPORT, run_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def _told(summary: dict[str, Any]) -> EvaluationReport:
     found = EvaluationReport(verdict=summary["verdict"], good_enough=summary["good_enough"], metrics=summary["metrics"])
     progress.say(found.verdict)
     asked = {name: found.metrics[name] for name in ("closed", "regressed", "gap_questions")}
-    step_records.note(verdict=found.verdict, good_enough=found.good_enough, **asked)
+    records.note(verdict=found.verdict, good_enough=found.good_enough, **asked)
     return found
 
 

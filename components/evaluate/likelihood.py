@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from components import chat, progress
-from components.problems import problem
-from components.train_osft.samples import IGNORED, Sample, packs, tokenize
+from components.data import chat
+from components.data.samples import IGNORED, Sample, packs, tokenize
+from components.shared import progress
+from components.shared.problems import problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

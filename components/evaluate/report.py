@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components import chat, pages, progress
+from components.data import chat
 from components.evaluate import charts
-from components.evaluate.evaluation import Answered, Evaluation, HeldOut
+from components.evaluate.pairwise import Answered, Evaluation, HeldOut
 from components.evaluate.statistics import Comparison, p_value_words
-from components.storage import read_json, read_jsonl, write_json, write_text
-from components.workspace import METRICS, SUMMARY, TRAINING_REPORT
+from components.shared import pages, progress
+from components.shared.storage import read_json, read_jsonl, write_json, write_text
+from components.shared.workspace import METRICS, SUMMARY, TRAINING_REPORT
 
 PAGE, MARKDOWN = "report.html", "report.md"
 SCHEMA = 2  # of the JSON: higher when a field changes its meaning or goes

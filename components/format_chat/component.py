@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.kfp_step import step
+from components.shared.kfp_step import step
 
 
 @step
@@ -11,7 +11,7 @@ def format_chat(records: dsl.Input[dsl.Dataset], system_prompt: str, dataset: ds
     from pathlib import Path
 
     from components.format_chat import core
-    from components.progress import run_step
+    from components.shared.progress import run_step
 
     report = run_step(
         "format_chat",

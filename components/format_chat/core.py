@@ -1,6 +1,6 @@
 """Records to chat rows: the same system prompt for training and for every question asked later.
 
-Out, a folder: `train.jsonl` (see components/chat.py), `held_out.jsonl` of the same form, the questions,
+Out, a folder: `train.jsonl` (see components/data/chat.py), `held_out.jsonl` of the same form, the questions,
 `system_prompt.txt` and `report.json`. Rows stand in the order of their digests: the same rows in another order are
 learnt in the same order, and give the same model.
 """
@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components import chat, progress
-from components.problems import problem, quote
-from components.storage import publish_folder, read_json, write_json
+from components.data import chat
+from components.shared import progress
+from components.shared.problems import problem, quote
+from components.shared.storage import publish_folder, read_json, write_json
 
 NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 PARTS = 64  # files that the rows wait in

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.kfp_step import step
+from components.shared.kfp_step import step
 
 
 @step
@@ -19,7 +19,7 @@ def ingest_sdg(
     from pathlib import Path
 
     from components.ingest_sdg import core
-    from components.progress import run_step
+    from components.shared.progress import run_step
 
     report = run_step(
         "ingest_sdg",

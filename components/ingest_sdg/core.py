@@ -19,14 +19,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components import progress, sources
+from components.data.questions import read_gap_questions, read_retention_questions
 from components.ingest_sdg import review as reviewing
-from components.ingest_sdg.options import DataOptions
-from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
 from components.ingest_sdg.rows import Judgments, read_file
 from components.ingest_sdg.sorting import Sorter
-from components.problems import Checks, Problems, list_some, quote
-from components.storage import publish_folder, sha256_of_json, write_json, write_jsonl, write_text
+from components.run.data_options import DataOptions
+from components.shared import progress, sources
+from components.shared.problems import Checks, Problems, list_some, quote
+from components.shared.storage import publish_folder, sha256_of_json, write_json, write_jsonl, write_text
 
 MOST_NAMED = 100  # questions that the report repeats; all rows stand in the files
 FIRST_ROWS = 10_000  # that a check before a run looks at

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components import pages
+from components.shared import pages
 
 if TYPE_CHECKING:
     from components.ingest_sdg.core import IngestReport

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from components.ingest_sdg.options import LONGEST_JUDGMENT, DataOptions
-from components.ingest_sdg.tables import Table, clean, open_table
-from components.problems import Checks, list_some, quote, suggest
+from components.data.tables import Table, clean, open_table
+from components.run.data_options import LONGEST_JUDGMENT, DataOptions
+from components.shared.problems import Checks, list_some, quote, suggest
 
 OTHER_NAMES = {
     "question": ("prompt", "instruction", "query", "input", "user"),

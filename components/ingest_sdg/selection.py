@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from components.data.tables import without_format_characters
 from components.ingest_sdg import similar
-from components.ingest_sdg.options import DataOptions
-from components.ingest_sdg.tables import without_format_characters
+from components.run.data_options import DataOptions
 
 GROUP_QUESTIONS, GROUP_RESPONSES = 0.5, 0.8
 """From which similarity on questions, and answers, are about the same: what is held out must not be learnt in other

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from rensa import RMinHash
 
-from components import progress
+from components.shared import progress
 
 PIECE = 8
 SIGNATURE = 64

@@ -8,13 +8,13 @@ from typing import IO, Any
 
 import numpy as np
 
-from components import progress, sources
+from components.data.tables import local_files
 from components.ingest_sdg import review, selection
-from components.ingest_sdg.options import DataOptions
 from components.ingest_sdg.rows import Judgments, Row, read_file
 from components.ingest_sdg.selection import Candidates
-from components.ingest_sdg.tables import local_files
-from components.problems import Checks
+from components.run.data_options import DataOptions
+from components.shared import progress, sources
+from components.shared.problems import Checks
 
 REASONS = {
     selection.GAP_QUESTION: "gap question",

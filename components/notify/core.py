@@ -9,10 +9,10 @@ import os
 import time
 from typing import Any
 
-from components import progress
 from components.notify import messages
-from components.problems import suggest
-from components.step_records import FAILED, FINISHED, StepRecord, read_records, records_folder
+from components.shared import progress
+from components.shared.problems import suggest
+from components.shared.records import FAILED, FINISHED, StepRecord, read_records, records_folder
 
 URL_VARIABLE = "WEBHOOK_URL"
 FORMAT_VARIABLE = "WEBHOOK_FORMAT"

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.kfp_step import step
+from components.shared.kfp_step import step
 
 
 @step
@@ -36,7 +36,7 @@ def plan_training(
     from pathlib import Path
 
     from components.plan_training import core
-    from components.progress import run_step
+    from components.shared.progress import run_step
 
     result = run_step(
         "plan_training",

@@ -5,18 +5,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import pages, progress, step_records
-from components.evaluate.options import EvaluationOptions
+from components.data.samples import tokenize_rows
+from components.models.shapes import Shapes, default_patterns
 from components.plan_training.lengths import SHORTEST_STOCK_SAMPLE, Lengths, length_chart
-from components.plan_training.memory import MemoryPlan, largest_ratio, largest_tokens, plan_memory
-from components.problems import Checks, list_some
 from components.publish.core import is_published, registered_name
-from components.storage import each_of_jsonl, read_json, sha256_of_json, write_json, write_text
-from components.train_osft.options import TrainingOptions
-from components.train_osft.run_key import run_key
-from components.train_osft.samples import tokenize_rows
-from components.train_osft.shapes import Shapes, default_patterns
-from components.workspace import (
+from components.run.evaluation_options import EvaluationOptions
+from components.run.run_key import run_key
+from components.run.training_options import TrainingOptions
+from components.shared import pages, progress, records
+from components.shared.problems import Checks, list_some
+from components.shared.storage import each_of_jsonl, read_json, sha256_of_json, write_json, write_text
+from components.shared.workspace import (
     GIB,
     SNAPSHOT_MANIFEST,
     SUMMARY,
@@ -27,6 +26,7 @@ from components.workspace import (
     mark_used,
     run_folder,
 )
+from components.training.memory import MemoryPlan, largest_ratio, largest_tokens, plan_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -213,7 +213,7 @@ def plan_training(
         f"{plan.steps} steps, about {memory.total_gib:.1f} GiB"
     )
     progress.say(_verdict(plan))
-    step_records.note(run_key=key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
+    records.note(run_key=key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
     return plan
 
 

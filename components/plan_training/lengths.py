@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.pages import png
+from components.shared.pages import png
 
 SHORTEST_STOCK_SAMPLE = 20  # tokens; instructlab.training.data_process drops what is shorter
 BARS = 40

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.kfp_step import step
+from components.shared.kfp_step import step
 
 
 @step
@@ -17,8 +17,8 @@ def publish(
     """Make a good model available, in the model registry where there is one."""
     from pathlib import Path
 
-    from components.progress import run_step
     from components.publish import core
+    from components.shared.progress import run_step
 
     done = run_step(
         "publish",

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from components import progress, step_records
-from components.problems import problem, quote
-from components.storage import read_json, record_of, write_json
-from components.workspace import PUBLISHED, SUMMARY, TRAINING_REPORT, run_folder
+from components.shared import progress, records
+from components.shared.problems import problem, quote
+from components.shared.storage import read_json, record_of, write_json
+from components.shared.workspace import PUBLISHED, SUMMARY, TRAINING_REPORT, run_folder
 
 if TYPE_CHECKING:
     from model_registry.core import ModelRegistryAPIClient
@@ -139,7 +139,7 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
         )
         write_json(note, dataclasses.asdict(done))
         progress.say(f"published as {name}, version {key}: {uri}" + ("" if registry else "; no model registry is set"))
-    step_records.note(model=f"{done.name} {done.version}", uri=done.uri)
+    records.note(model=f"{done.name} {done.version}", uri=done.uri)
     return done
 
 

@@ -1,7 +1,7 @@
 """How a snapshot comes to stand under its name: gathered in a folder beside it, verified, renamed.
 
     models/<org>--<name>/.partial-<commit>/   what has arrived so far; the next attempt goes on with it
-    models/<org>--<name>/.lock-<commit>       says who is at work (components/turns.py)
+    models/<org>--<name>/.lock-<commit>       says who is at work (components/shared/lease.py)
 
 All attempts at one commit share that folder, and nothing depends on whose turn it is. What a commit holds never
 changes, so every attempt writes the same bytes to the same places: who begins at the end of what is there and writes on
@@ -16,16 +16,22 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from components import progress
-from components.problems import Problems, problem
+from components.models.folder import check_model_files, likely_weights, small_files, weight_names
+from components.models.headers import check_weights
+from components.shared import progress
+from components.shared.lease import turn
+from components.shared.problems import Problems, problem
+from components.shared.storage import FOLDER_MODE, TEMPORARY, flush, make_folders, publish_whole, remove
+from components.shared.workspace import SNAPSHOT_MANIFEST, check_workspace, folder_bytes
 from components.snapshot_model.fetching import fetch_files, size_of, total_bytes, writing
-from components.snapshot_model.manifest import Manifest, is_complete, read_manifest, write_manifest, wrong_sizes
-from components.snapshot_model.model_folder import check_model_files, likely_weights, small_files, weight_names
-from components.snapshot_model.source import Source, Stated
-from components.snapshot_model.weights import check_weights
-from components.storage import FOLDER_MODE, TEMPORARY, flush, make_folders, publish_whole, remove
-from components.turns import turn
-from components.workspace import SNAPSHOT_MANIFEST, check_workspace, folder_bytes
+from components.snapshot_model.manifest import (
+    Manifest,
+    is_complete,
+    read_manifest,
+    write_manifest,
+    wrong_sizes,
+)
+from components.snapshot_model.model_source import Source, Stated
 
 PARTIAL, LOCK = ".partial-", ".lock-"
 OTHERS_PATIENCE_SECONDS = 120.0  # without a new byte from whose turn it is, until it counts as stuck

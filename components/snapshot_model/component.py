@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.kfp_step import step
+from components.shared.kfp_step import step
 
 
 @step
@@ -10,7 +10,7 @@ def snapshot_model(model: str, revision: str, workspace: str, snapshot: dsl.Outp
     """Bring the base model into the workspace, verified; once."""
     from pathlib import Path
 
-    from components.progress import run_step
+    from components.shared.progress import run_step
     from components.snapshot_model import core
 
     report = run_step("snapshot_model", core.snapshot_model, model=model, revision=revision, workspace=Path(workspace))

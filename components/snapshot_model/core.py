@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components import progress
-from components.problems import Problems, problem, quote
-from components.snapshot_model import folder as local
-from components.snapshot_model import hub, s3
+from components.shared import progress
+from components.shared.problems import Problems, problem, quote
+from components.shared.workspace import COMMIT, model_folder, snapshot_folder
+from components.snapshot_model import hub, local_source, s3
 from components.snapshot_model.assembly import Assembled, assemble, clear_abandoned
 from components.snapshot_model.fetching import writing
 from components.snapshot_model.manifest import (
@@ -27,8 +27,7 @@ from components.snapshot_model.manifest import (
     remembered_commit,
     wrong_sizes,
 )
-from components.snapshot_model.source import Source, Unreachable
-from components.workspace import COMMIT, model_folder, snapshot_folder
+from components.snapshot_model.model_source import Source, Unreachable
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 S3_SCHEME = "s3://"
@@ -98,7 +97,9 @@ def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotRep
         name = f"{S3_ORG}/{s3.folder_name(model)[:LONGEST_NAME]}"
         final, assembled = _assembled(workspace, name, s3.open_s3(model))
     elif folder := local_folder(model):
-        final, assembled = _assembled(workspace, f"{LOCAL_ORG}/{folder.name[:LONGEST_NAME]}", local.open_folder(folder))
+        final, assembled = _assembled(
+            workspace, f"{LOCAL_ORG}/{folder.name[:LONGEST_NAME]}", local_source.open_folder(folder)
+        )
     else:
         final, assembled, is_current = _from_hub(workspace, model, revision)
     report = SnapshotReport(
@@ -125,7 +126,7 @@ def open_source(manifest: Manifest) -> Source:
     if manifest.source.startswith(S3_SCHEME):
         source = s3.open_s3(manifest.source)
     elif manifest.source.startswith("/"):
-        source = local.open_folder(Path(manifest.source))
+        source = local_source.open_folder(Path(manifest.source))
     else:
         try:
             source = hub.open_model(manifest.source, manifest.commit)

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from components import progress
-from components.problems import Problems, problem
-from components.snapshot_model import source as sources
+from components.shared import progress
+from components.shared.problems import Problems, problem
+from components.shared.storage import FILE_MODE, READ_BYTES, flush, sha256_of_file
+from components.snapshot_model import model_source
 from components.snapshot_model.meter import Meter
-from components.snapshot_model.source import Patience, Source, Stated, Unreachable
-from components.storage import FILE_MODE, READ_BYTES, flush, sha256_of_file
+from components.snapshot_model.model_source import Patience, Source, Stated, Unreachable
 
 FILES_AT_ONCE = 8  # as many as huggingface_hub's own client
 CHECK_BYTES = 1 << 20  # written between two looks at whether the file still stands there
@@ -162,7 +162,7 @@ class _File:
         """Read until the file has its size; says whether that took more than one answer."""
         answers = 0
         has_prefix = self._usable() > 0
-        patience = Patience(sources.PATIENCE_SECONDS, self.stopped)
+        patience = Patience(model_source.PATIENCE_SECONDS, self.stopped)
         if size_of(self.path) > self.stated.size:
             self.path.unlink()
         while (offset := self._usable()) < self.stated.size or not self.path.exists():
@@ -185,7 +185,7 @@ class _File:
             raise problem(
                 f"{self.path.name} cannot be fetched: {error}",
                 where=self.source.where,
-                rule=f"a download goes on within {sources.PATIENCE_SECONDS:.0f} s",
+                rule=f"a download goes on within {model_source.PATIENCE_SECONDS:.0f} s",
                 remedy="run again later; what has arrived stays",
             ) from None
         if self.stopped.is_set():
@@ -217,7 +217,7 @@ class _File:
                     marked = offset
                     patience.renew()
                 elif patience.is_over():
-                    raise Unreachable(f"only {offset - marked} bytes came in {sources.PATIENCE_SECONDS:.0f} s")
+                    raise Unreachable(f"only {offset - marked} bytes came in {model_source.PATIENCE_SECONDS:.0f} s")
 
     def _too_long(self) -> Problems:
         return problem(

@@ -13,9 +13,9 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from components.problems import Problems, problem, quote
-from components.snapshot_model.source import Patience, Source, Stated, Unreachable, card_fields
-from components.workspace import COMMIT
+from components.shared.problems import Problems, problem, quote
+from components.shared.workspace import COMMIT
+from components.snapshot_model.model_source import Patience, Source, Stated, Unreachable, card_fields
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo

@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from components.snapshot_model.model_folder import is_plain_name
-from components.snapshot_model.source import Stated
-from components.storage import read_json, write_json
-from components.workspace import COMMIT, SNAPSHOT_MANIFEST
+from components.models.folder import is_plain_name
+from components.shared.storage import read_json, write_json
+from components.shared.workspace import COMMIT, SNAPSHOT_MANIFEST
+from components.snapshot_model.model_source import Stated
 
 REVISIONS = "revisions.json"
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from components import progress
-from components.storage import sha256_of_file
+from components.shared import progress
+from components.shared.storage import sha256_of_file
 
 SECONDS_BETWEEN_LINES = 5.0
 HASHING_THREADS = min(8, os.cpu_count() or 1)  # hashlib lets the others run

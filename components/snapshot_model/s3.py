@@ -10,13 +10,13 @@ from collections.abc import Generator
 from fnmatch import fnmatch
 from typing import Any
 
-from components import sources
-from components.problems import problem
-from components.snapshot_model.folder import CARD, LARGEST_FRONT_MATTER, read_card
-from components.snapshot_model.model_folder import small_files
-from components.snapshot_model.source import Source, Stated, Unreachable
-from components.sources import File
-from components.storage import sha256_of_json
+from components.models.folder import small_files
+from components.shared import sources
+from components.shared.problems import problem
+from components.shared.sources import File
+from components.shared.storage import sha256_of_json
+from components.snapshot_model.local_source import CARD, LARGEST_FRONT_MATTER, read_card
+from components.snapshot_model.model_source import Source, Stated, Unreachable
 
 MD5 = re.compile(r"[0-9a-f]{32}")
 

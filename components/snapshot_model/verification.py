@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from components.problems import Checks, Problems, problem, quote
+from components.shared.problems import Checks, Problems, problem, quote
+from components.shared.storage import remove, sha256_of_file
+from components.shared.workspace import SNAPSHOT_MANIFEST
 from components.snapshot_model.assembly import FalseManifest, mend
 from components.snapshot_model.core import open_source
 from components.snapshot_model.fetching import writing
 from components.snapshot_model.manifest import Manifest, foreign_entries, read_manifest, wrong_sizes
 from components.snapshot_model.meter import hash_files
-from components.storage import remove, sha256_of_file
-from components.workspace import SNAPSHOT_MANIFEST
 
 RULE = f"a snapshot's files are as its {SNAPSHOT_MANIFEST} says"
 

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.kfp_step import step
+from components.shared.kfp_step import step
 
 
 @step
@@ -17,7 +17,7 @@ def train_osft(
     """Train the base model with OSFT as planned."""
     from pathlib import Path
 
-    from components.progress import run_step
+    from components.shared.progress import run_step
     from components.train_osft import core
 
     report = run_step(

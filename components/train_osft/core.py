@@ -11,16 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import progress, step_records
-from components.gpu import check_gpu
-from components.plan_training.memory import MemoryPlan
-from components.storage import publish_whole, read_json, record_of, write_json
-from components.train_osft.run_key import trainer
-from components.turns import turn
-from components.workspace import METRICS, TRAINING_REPORT, adapted_folder, run_folder
+from components.run.run_key import trainer
+from components.shared import progress, records
+from components.shared.gpu import check_gpu
+from components.shared.lease import turn
+from components.shared.storage import publish_whole, read_json, record_of, write_json
+from components.shared.workspace import METRICS, TRAINING_REPORT, adapted_folder, run_folder
+from components.training.memory import MemoryPlan
 
 if TYPE_CHECKING:
-    from components.train_osft.backend import TrainingResult
+    from components.training.backend import TrainingResult
 
 TURN = ".turn"  # in the run's folder
 OTHERS_PATIENCE_SECONDS = 120.0  # without a sign of who trains the same, until it counts as dead
@@ -130,15 +130,15 @@ def _make(dataset: Path, snapshot: Path, planned: dict[str, Any], final: Path, o
 
 
 def _noted(report: TrainingReport) -> TrainingReport:
-    step_records.note(steps=report.steps, loss_first=report.loss_first, loss_last=report.loss_last)
+    records.note(steps=report.steps, loss_first=report.loss_first, loss_last=report.loss_last)
     return report
 
 
 def _train(snapshot: Path, data: Path, output: Path, planned: dict[str, Any]) -> "TrainingResult":
     import training_hub
 
-    from components.train_osft import backend, several_gpus
-    from components.train_osft.options import TrainingOptions
+    from components.run.training_options import TrainingOptions
+    from components.training import backend, several_gpus
 
     if planned["gpus"] > 1:
         options = TrainingOptions.from_mapping(planned["options"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.problems import Problem, Problems
+from components.shared.problems import Problem, Problems
 
 
 def problems_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Problem, ...]:

@@ -6,12 +6,11 @@ import threading
 import time
 from pathlib import Path
 
-from components import turns
-from components.snapshot_model import assembly
-from components.snapshot_model import source as sources
+from components.shared import lease
+from components.shared.workspace import snapshot_folder
+from components.snapshot_model import assembly, model_source
 from components.snapshot_model.assembly import assemble
-from components.snapshot_model.source import Source, Stated, Unreachable
-from components.workspace import snapshot_folder
+from components.snapshot_model.model_source import Source, Stated, Unreachable
 from tests.hub_server import sha256
 from tests.model_files import SMALL, shards
 
@@ -41,8 +40,8 @@ def unsteady_source(choice: random.Random) -> Source:
 
 def test_all_end_with_the_same_good_snapshot_and_leave_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(assembly, "OTHERS_PATIENCE_SECONDS", -1)
-    monkeypatch.setattr(turns, "SETTLING_SECONDS", 0)
-    monkeypatch.setattr(sources, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(lease, "SETTLING_SECONDS", 0)
+    monkeypatch.setattr(model_source, "FIRST_WAIT_SECONDS", 0.001)
     for number in range(ROUNDS):
         workspace = tmp_path / str(number)
         final = snapshot_folder(workspace, "org/model", COMMIT)

@@ -85,7 +85,7 @@ def test_plan_refuses_what_is_no_model_that_can_be_trained(
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['osft-pipeline', '--help']\n"
-        "from pipeline.cli import main\n"
+        "from pipeline.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"import json; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
     )

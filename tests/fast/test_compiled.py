@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.problems import Problems
+from components.shared.problems import Problems
 from pipeline import compile as compiling
 from pipeline.placement import PLACES
 from pipeline.settings import load_settings

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.problems import Problems
-from pipeline.cron import FIELDS, Cron, Field, parse_cron, read_cron
+from components.shared.problems import Problems
+from pipeline.cluster.cron import FIELDS, Cron, Field, parse_cron, read_cron
 
 NOW = datetime(2026, 11, 22, 21, 15, 30, tzinfo=UTC)  # a Sunday
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from components.ingest_sdg.options import DataOptions
+from components.run.data_options import DataOptions
 from tests.fast.conftest import only_problem_of
 
 

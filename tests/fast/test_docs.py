@@ -12,10 +12,11 @@ import pytest
 import typer
 import yaml
 
-from components.plan_training.memory import plan_memory
-from components.train_osft.options import TrainingOptions
-from components.train_osft.shapes import Shapes
-from pipeline import cli, cluster, schedules
+from components.models.shapes import Shapes
+from components.run.training_options import TrainingOptions
+from components.training.memory import plan_memory
+from pipeline.cli import main as cli
+from pipeline.cluster import runs, schedules
 from pipeline.placement import PLACES, SECRET_VARIABLES
 from pipeline.settings import ClusterSettings, load_settings
 from tests.fast.test_manifests import build
@@ -273,7 +274,7 @@ def test_the_installations_commands_print_what_is_shown(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OSFT_KFP_TOKEN", "a-token")
     monkeypatch.delenv("OSFT_KFP_DASHBOARD", raising=False)
-    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(schedules, "SETTLE_SECONDS", 0.01)
     shown = [part for block in blocks(INSTALL, "console") for part in re.split(r"^\$ ", block, flags=re.MULTILINE)]
     commands = [part.partition("\n") for part in shown if part.startswith("osft-pipeline")]

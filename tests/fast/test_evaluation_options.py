@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.evaluate.options import DESCRIPTIONS, EvaluationOptions
+from components.run.evaluation_options import DESCRIPTIONS, EvaluationOptions
 from tests.fast.conftest import only_problem_of, problems_of
 
 COMPILED = Path(__file__).parent.parent.parent / "pipeline" / "compiled" / "osft.yaml"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from components.data.questions import read_gap_questions, read_retention_questions
 from components.ingest_sdg.core import ingest_sdg
-from components.ingest_sdg.questions import read_gap_questions, read_retention_questions
 from components.ingest_sdg.selection import same
-from components.storage import read_jsonl
+from components.shared.storage import read_jsonl
 
 KITE_GUILD = Path(__file__).parent.parent.parent / "examples" / "kite-guild"
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from components.snapshot_model import source
+from components.shared.storage import sha256_of_file
+from components.snapshot_model import model_source
 from components.snapshot_model.fetching import CHECK_BYTES, fetch_files
-from components.snapshot_model.source import Source, Stated, Unreachable
-from components.storage import sha256_of_file
+from components.snapshot_model.model_source import Source, Stated, Unreachable
 from tests.fast.conftest import only_problem_of
 from tests.hub_server import git_blob_id, sha256
 
@@ -32,8 +32,8 @@ def pieces(offset: int) -> Iterator[bytes]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(source, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(source, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(model_source, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(model_source, "FIRST_WAIT_SECONDS", 0.01)
 
 
 @pytest.mark.parametrize("there", [0, 1, PIECE, len(CONTENT) - 1, len(CONTENT)])

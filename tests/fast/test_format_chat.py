@@ -3,10 +3,10 @@ import stat
 
 import pytest
 
-from components import chat
+from components.data import chat
 from components.format_chat.core import format_chat
-from components.problems import Problems
-from components.storage import read_json, read_jsonl, write_json, write_jsonl
+from components.shared.problems import Problems
+from components.shared.storage import read_json, read_jsonl, write_json, write_jsonl
 from tests.fast.conftest import files_below
 
 RECORDS = [

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from components import gpu
-from components.gpu import check_gpu
-from components.problems import Problems
+from components.shared import gpu
+from components.shared.gpu import check_gpu
+from components.shared.problems import Problems
 
 PLAN = {"gpus": 1, "gpu_memory_gib": 44.0, "gpu_product": "NVIDIA-L40S"}
 

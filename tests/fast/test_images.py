@@ -23,9 +23,9 @@ UPDATE_COMMAND = "make lock-images"
 LEFT_OUT = {
     ("cpu", "torch"): {
         "components.plan_training.core",  # asks this machine's GPU, where no cluster file says what there is
-        "components.train_osft.samples",  # packs for a training, not for a plan
+        "components.data.samples",  # packs for a training, not for a plan
     },
-    ("gpu", "botocore"): {"components.sources"},  # what the GPU steps read are artifacts and the workspace
+    ("gpu", "botocore"): {"components.shared.sources"},  # what the GPU steps read are artifacts and the workspace
     ("gpu", "lm_eval"): {"components.evaluate.harness"},  # optional; its data come from the hub
 }
 VARIABLES = {
@@ -140,7 +140,7 @@ def imports_of(tree: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]
 def imported_by_steps(image: str) -> dict[str, dict[str, bool]]:
     """Top-level packages, by them the modules of ours that import them, and whether only inside a function."""
     steps = [step for step, place in PLACES.items() if place.gpu == (image == "gpu")]
-    pending = [f"components.{step}.core" for step in steps] + ["components.progress"]
+    pending = [f"components.{step}.core" for step in steps] + ["components.shared.progress"]
     seen: set[str] = set()
     found: dict[str, dict[str, bool]] = {}
     while pending:

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.evaluate.verdicts import is_right, words
+from components.data.questions import VERDICTS, read_gap_questions, read_retention_questions
+from components.data.tables import clean
+from components.grading.reference_rules import is_right, words
 from components.ingest_sdg.core import DROP_REASONS, check_data, ingest_sdg
-from components.ingest_sdg.options import COLUMNS, DataOptions
-from components.ingest_sdg.questions import VERDICTS, read_gap_questions, read_retention_questions
 from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, Candidates, same
 from components.ingest_sdg.similar import similarity
-from components.ingest_sdg.tables import clean
-from components.problems import Problems
-from components.storage import read_json, read_jsonl
+from components.run.data_options import COLUMNS, DataOptions
+from components.shared.problems import Problems
+from components.shared.storage import read_json, read_jsonl
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
 
 HEADER = ("question", "response", "faithfulness_judgment")

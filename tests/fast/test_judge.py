@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.evaluate.judge import (
+from components.grading.judge import (
     ASKED,
     KEY_VARIABLE,
     LONGEST_REASON,
@@ -345,7 +345,7 @@ def test_identical_cases_are_asked_about_once() -> None:
 
 
 def test_order_is_another_than_given_and_the_same_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.evaluate.judge.AT_ONCE", 1)
+    monkeypatch.setattr("components.grading.judge.AT_ONCE", 1)
     # Alike up to the last field that may tell them apart; a set's order depends on the order of insertion.
     cases = [Case("What?", f"reference {number}", "an answer") for number in range(60)]
 

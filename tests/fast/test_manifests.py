@@ -19,12 +19,13 @@ import pytest
 import yaml
 from kfp import compiler
 
-from pipeline import cluster, graph, release, schedules
-from pipeline.access import SERVER, Access
-from pipeline.connection import connect
-from pipeline.cron import read_cron
-from pipeline.parameters import read_parameters
-from pipeline.pipeline_file import PIPELINE, read_pipeline
+from pipeline import graph
+from pipeline.cluster import release, runs, schedules
+from pipeline.cluster.access import SERVER, Access
+from pipeline.cluster.compiled_file import PIPELINE, read_pipeline
+from pipeline.cluster.connection import connect
+from pipeline.cluster.cron import read_cron
+from pipeline.cluster.parameters import read_parameters
 from pipeline.placement import SECRET_VARIABLES
 from pipeline.settings import load_settings
 from tests.cluster_file import compiled_for_a_cluster
@@ -437,11 +438,11 @@ def test_the_account_s_verbs_are_what_the_commands_need(monkeypatch: pytest.Monk
     crons = [read_cron(text, datetime(2026, 1, 1, tzinfo=UTC)) for text in ("0 0 2 * * 0", "0 0 2 * * 1")]
     with KfpServer(token="token") as server:
         connection = connect(Access(host=server.url, token="token"))
-        cluster.upload(connection, pipeline, False)
-        cluster.submit(connection, pipeline, values, False)
+        runs.upload(connection, pipeline, False)
+        runs.submit(connection, pipeline, values, False)
         for cron in crons:
             schedules.schedule(connection, pipeline, "weekly", cron, values, False, settle_seconds=0)
-        cluster.status(connection, pipeline.name, 1)
+        runs.status(connection, pipeline.name, 1)
         schedules.unschedule(connection, pipeline.name, "weekly", False, settle_seconds=0)
         used = {request.method for request in server.requests}
 

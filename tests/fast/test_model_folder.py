@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.snapshot_model.model_folder import (
+from components.models.folder import (
     TRAINABLE_TYPES,
     check_model_files,
     check_model_folder,

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from components import step_records
 from components.notify import core, messages
 from components.notify.core import Outcome, notify, outcome
-from components.problems import problem
-from components.progress import run_step
-from components.step_records import StepRecord
-from components.storage import write_json
+from components.shared import records
+from components.shared.problems import problem
+from components.shared.progress import run_step
+from components.shared.records import StepRecord
+from components.shared.storage import write_json
 from tests.compiled_step import run_compiled
 from tests.webhook_server import SECRET, WebhookServer
 
@@ -28,7 +28,7 @@ def record(step: str, state: str = "finished", attempt: int = 1, error: str = ""
     return StepRecord(step=step, state=state, attempt=attempt, started_at=started, error=error, facts=facts)
 
 
-def records(*some: StepRecord) -> dict[str, StepRecord]:
+def by_step(*some: StepRecord) -> dict[str, StepRecord]:
     return {one.step: one for one in some}
 
 
@@ -77,13 +77,13 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_outcome_is_what_the_steps_say(found: list[StepRecord], state: str, failed: bool, title: str) -> None:
-    told = outcome(records(*found), state)
+    told = outcome(by_step(*found), state)
 
     assert (told.failed, told.title[: len(title)]) == (failed, title)
 
 
 def test_facts_are_told_in_words_and_short_numbers() -> None:
-    told = outcome(records(*DATA, PLANNED, TRAINED, GOOD, PUBLISHED), "COMPLETE")
+    told = outcome(by_step(*DATA, PLANNED, TRAINED, GOOD, PUBLISHED), "COMPLETE")
 
     assert told.facts == {
         "rows learnt from": "64",
@@ -99,7 +99,7 @@ def test_facts_are_told_in_words_and_short_numbers() -> None:
 
 
 def test_long_error_is_cut_and_has_no_control_characters() -> None:
-    told = outcome(records(record("evaluate", "failed", error="\x1b[31m" + "x" * 9999)), "FAILED")
+    told = outcome(by_step(record("evaluate", "failed", error="\x1b[31m" + "x" * 9999)), "FAILED")
 
     assert len(told.error) == core.LONGEST_ERROR
     assert "\x1b" not in told.error
@@ -120,13 +120,13 @@ def fills_the_disk() -> None:
 
 
 def notes() -> None:
-    step_records.note(kept=3)
+    records.note(kept=3)
 
 
 def test_step_that_ends_well_is_recorded_with_its_facts(kept: Path) -> None:
     run_step("ingest_sdg", notes)
 
-    found = step_records.read_records(kept)["ingest_sdg"]
+    found = records.read_records(kept)["ingest_sdg"]
     assert (found.state, found.attempt, found.facts, found.error) == ("finished", 1, {"kept": 3}, "")
 
 
@@ -142,22 +142,21 @@ def test_step_that_fails_is_recorded_and_its_next_attempt_counted(kept: Path, co
     for attempt in (1, 2):
         with pytest.raises(SystemExit):
             run_step("ingest_sdg", core_of_step)
-        found = step_records.read_records(kept)["ingest_sdg"]
+        found = records.read_records(kept)["ingest_sdg"]
         assert (found.state, found.attempt) == ("failed", attempt)
         assert error in found.error
         assert "hf_planted" not in found.error  # what a library says may hold anything
 
     run_step("ingest_sdg", notes)
-    assert step_records.read_records(kept)["ingest_sdg"].state == "finished"
+    assert records.read_records(kept)["ingest_sdg"].state == "finished"
 
 
 def test_step_that_is_killed_stays_started(kept: Path) -> None:
-    program = (
-        "import os\nfrom components.progress import run_step\nrun_step('train_osft', lambda: os.kill(os.getpid(), 9))"
-    )
+    program = "import os\nfrom components.shared.progress import run_step\n"
+    program += "run_step('train_osft', lambda: os.kill(os.getpid(), 9))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
 
-    assert outcome(step_records.read_records(kept), "FAILED").title.startswith("train_osft was ended from outside")
+    assert outcome(records.read_records(kept), "FAILED").title.startswith("train_osft was ended from outside")
 
 
 def test_nothing_is_recorded_outside_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from components.problems import Problems
-from components.train_osft.options import SCHEDULERS, TrainingOptions
+from components.run.training_options import SCHEDULERS, TrainingOptions
+from components.shared.problems import Problems
 from tests.fast.conftest import only_problem_of, problems_of
 
 FROM_ONE = "a whole number from 1"
@@ -208,7 +208,7 @@ def test_arguments_that_the_scheduler_does_not_take_are_refused(scheduler, argum
     ],
 )
 def test_arguments_that_the_scheduler_takes_give_learning_rates(scheduler, arguments):
-    from components.train_osft.loop import learning_rates
+    from components.training.loop import learning_rates
 
     rates = learning_rates(TrainingOptions(lr_scheduler=scheduler, lr_scheduler_kwargs=arguments), 20)
     assert len(rates) == 20

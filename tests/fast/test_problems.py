@@ -1,6 +1,6 @@
 import pytest
 
-from components.problems import LONGEST_QUOTE, Checks, Problems, list_some, problem, quote, suggest
+from components.shared.problems import LONGEST_QUOTE, Checks, Problems, list_some, problem, quote, suggest
 
 PARTS = {"where": "qa.csv, header", "rule": "columns needed: question", "remedy": "rename it"}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from components.problems import Problems
 from components.publish.core import is_published, publish, registered_name, registry_address, servable_uri
-from components.storage import read_json, write_json
+from components.shared.problems import Problems
+from components.shared.storage import read_json, write_json
 from tests.certificates import write_certificate
 from tests.registry_server import RegistryServer
 

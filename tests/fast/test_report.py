@@ -16,14 +16,14 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 
-from components import pages
 from components.evaluate import report
 from components.evaluate.audit import MatrixAudit
-from components.evaluate.evaluation import Answered, Chosen, Evaluation, Gate, HeldOut, Said, Score
 from components.evaluate.overlap import Match
+from components.evaluate.pairwise import Answered, Chosen, Evaluation, Gate, HeldOut, Said, Score
 from components.evaluate.report import Summary, changes, closed_by, few_words, markdown, verdict
 from components.evaluate.statistics import compare
-from pipeline import terminal
+from components.shared import pages
+from pipeline.cli import terminal
 
 LONG = "x" * 5000
 HOSTILE = [

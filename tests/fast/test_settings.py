@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cluster_rules import RULES
 from pipeline.compile import compiled_yaml
 from pipeline.settings import load_settings
+from pipeline.settings_rules import RULES
 from tests.fast.conftest import only_problem_of, problems_of
 from tests.kfp_fields import unknown_fields
 
@@ -122,7 +122,9 @@ def test_every_value_of_the_cluster_file_has_a_rule():
             for name in (names(value, f"{before}{key}.") if isinstance(value, dict) else [f"{before}{key}"])
         ]
 
-    default = tomllib.loads((Path(__file__).parents[2] / "pipeline/clusters/default.toml").read_text(encoding="utf-8"))
+    default = tomllib.loads(
+        (Path(__file__).parents[2] / "pipeline/cluster_files/default.toml").read_text(encoding="utf-8")
+    )
     ruled = {name for name in names(default) if any(fnmatch.fnmatch(name, rule) for rule in RULES)}
     assert set(names(default)) - {"notify.enabled"} == ruled  # of two values both can be
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.storage import read_json
+from components.shared.storage import read_json
 from tests.fast.conftest import files_below
 from tests.hub_client import Client
 from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository
@@ -193,7 +193,7 @@ def test_redirect_to_another_host_is_followed_without_the_token(tmp_path):
 def test_twenty_kills_cost_no_bytes_and_never_show_half_a_snapshot(hub, tmp_path):
     choice = random.Random(1)
     folder = tmp_path / "models" / "org--killed" / COMMIT
-    at_once = "from components import turns; turns.SETTLING_SECONDS = 0"  # each finds the turn of the one killed before
+    at_once = "from components.shared import lease; lease.SETTLING_SECONDS = 0"  # each finds the one killed before
     with Client(hub.url, tmp_path / "home", changes=at_once) as client:
         for _ in range(20):
             client.be_killed("org/killed", tmp_path, after_seconds=choice.uniform(0.01, 0.3))

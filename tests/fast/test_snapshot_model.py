@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from components.shared.storage import read_json
 from components.snapshot_model.assembly import ABANDONED_SECONDS
 from components.snapshot_model.core import local_folder, snapshot_model
-from components.storage import read_json
 from tests.fast.conftest import files_below, only_problem_of
 from tests.hub_client import Client
 from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository, git_blob_id, sha256

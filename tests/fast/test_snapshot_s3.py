@@ -4,12 +4,12 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from components.shared.storage import read_json
+from components.shared.workspace import snapshot_folder
 from components.snapshot_model import fetching, s3
 from components.snapshot_model.assembly import assemble
 from components.snapshot_model.core import snapshot_model
 from components.snapshot_model.verification import verify
-from components.storage import read_json
-from components.workspace import snapshot_folder
 from tests.fast.conftest import files_below, only_problem_of, problems_of
 from tests.model_files import SMALL, weights
 

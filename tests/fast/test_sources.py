@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from components import sources
+from components.data.tables import read_table
 from components.ingest_sdg.core import ingest_sdg
-from components.ingest_sdg.tables import read_table
+from components.shared import sources
 from tests.fast.conftest import only_problem_of
 from tests.s3_server import S3Server, running
 

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from components import storage
+from components.shared import storage
 from tests.fast.conftest import files_below
 
 GROUP_READ_WRITE = stat.S_IRGRP | stat.S_IWGRP

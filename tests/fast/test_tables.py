@@ -20,13 +20,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.data import tables
 from components.format_chat.core import format_chat
-from components.ingest_sdg import tables
 from components.ingest_sdg.core import check_data, ingest_sdg
-from components.ingest_sdg.options import DataOptions
 from components.ingest_sdg.rows import Judgments, Row
-from components.problems import Problems
-from components.storage import read_json, read_jsonl
+from components.run.data_options import DataOptions
+from components.shared.problems import Problems
+from components.shared.storage import read_json, read_jsonl
 from tests.fast.conftest import only_problem_of, problems_of
 
 NAMES = ("question", "response", "faithfulness_judgment")
@@ -330,7 +330,7 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))
 from components.ingest_sdg.core import ingest_sdg
-from components.problems import Problems
+from components.shared.problems import Problems
 data = Path(sys.argv[1])
 gap = data.with_name("gap.csv")
 gap.write_text("question,reference\\nWhich bird?,heron\\n")

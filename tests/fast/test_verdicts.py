@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.verdicts import agreement, half_of, labelled
-from components.evaluate.verdicts import is_right, key_terms, words
+from components.grading.reference_rules import is_right, key_terms, words
 
 SASH = "What colour is a master's sash?"
 LAMPS = "How many lamps does a journeyman tend?"

@@ -19,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from components.problems import Problems
-from pipeline import pruning, workspace_cli
-from pipeline.inventory import KINDS, take_inventory
-from pipeline.pruning import Decision, Policy, decide, remove
-from pipeline.sizes import SECONDS_OF_DAY, age_words, size_words
+from components.shared.problems import Problems
+from pipeline.cli import workspace as workspace_cli
+from pipeline.workspace import pruning
+from pipeline.workspace.inventory import KINDS, take_inventory
+from pipeline.workspace.pruning import Decision, Policy, decide, remove
+from pipeline.workspace.sizes import SECONDS_OF_DAY, age_words, size_words
 from tests.fast.conftest import files_below, only_problem_of
 
 NOW = time.time()

@@ -40,8 +40,8 @@ KERNELS = """
 import json
 import torch, training_hub
 from torch.cuda import _utils
-import components.train_osft.backend
-from components.train_osft import weights
+import components.training.backend
+from components.training import weights
 
 sizes = {}
 def compile_for_l40s(source, name):  # as torch.cuda._compile_kernel, which loads it into a GPU besides

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from training_hub import TrainingHubCallback
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from components.problems import Problems
-from components.storage import read_jsonl
-from components.train_osft.backend import HARMLESS, HONOURED, PATHS
-from components.train_osft.loop import DIVERGED_STEPS, StepMetrics, check_health
-from components.train_osft.options import TrainingOptions
-from components.train_osft.samples import Sample
+from components.data.samples import Sample
+from components.run.training_options import TrainingOptions
+from components.shared.problems import Problems
+from components.shared.storage import read_jsonl
+from components.training.backend import HARMLESS, HONOURED, PATHS
+from components.training.loop import DIVERGED_STEPS, StepMetrics, check_health
 from tests.tiny_model import train_tiny_model, write_tiny_model
 
 HOOKS = [name for name, _ in inspect.getmembers(TrainingHubCallback, inspect.isfunction) if name.startswith("on_")]

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from training_hub import TrainingHubCallback
 
-from components import chat
-from components.problems import Problems
-from components.storage import read_json, read_jsonl, write_jsonl
-from components.train_osft import checkpoints as module
-from components.train_osft.backend import TERMINATED, TrainingResult
-from components.train_osft.checkpoints import MANIFEST, Checkpoints
+from components.data import chat
+from components.shared.problems import Problems
+from components.shared.storage import read_json, read_jsonl, write_jsonl
+from components.training import checkpoints as module
+from components.training.backend import TERMINATED, TrainingResult
+from components.training.checkpoints import MANIFEST, Checkpoints
 from tests.tiny_model import train_tiny_model, write_tiny_model
 
 STEPS = 6

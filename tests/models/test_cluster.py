@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from components.problems import Problems
-from pipeline import cli, cluster, schedules
-from pipeline.access import Access, find_access
-from pipeline.connection import Connection, Patience, Refused, connect
-from pipeline.parameters import read_parameters
-from pipeline.pipeline_file import PIPELINE, CompiledPipeline, read_pipeline
+from components.shared.problems import Problems
+from pipeline.cli import main as cli
+from pipeline.cluster import runs, schedules
+from pipeline.cluster.access import Access, find_access
+from pipeline.cluster.compiled_file import PIPELINE, CompiledPipeline, read_pipeline
+from pipeline.cluster.connection import Connection, Patience, Refused, connect
+from pipeline.cluster.parameters import read_parameters
 from tests.certificates import write_certificate
 from tests.cluster_file import compiled_for_a_cluster
 from tests.fast.conftest import only_problem_of
@@ -527,7 +528,7 @@ def test_a_lost_answer_starts_nothing_twice(server: KfpServer, osft: Osft) -> No
 def test_wait_shows_each_change_once_and_tells_by_the_exit_code(
     server: KfpServer, osft: Osft, monkeypatch: pytest.MonkeyPatch, end: str, expected: int
 ) -> None:
-    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(runs, "POLL_SECONDS", 0.01)
     server.story = [
         {"state": "PENDING"},
         {"state": "RUNNING"} | steps(ingest_sdg="RUNNING", ingest_sdg_driver="SUCCEEDED"),
@@ -555,12 +556,12 @@ def test_wait_shows_each_change_once_and_tells_by_the_exit_code(
 def test_wait_survives_a_connection_that_goes_and_comes(
     server: KfpServer, connection: Connection, pipeline: CompiledPipeline
 ) -> None:
-    submission = cluster.submit(connection, pipeline, {"data": "a", "questions": "b"}, False)
+    submission = runs.submit(connection, pipeline, {"data": "a", "questions": "b"}, False)
     assert submission.run is not None
     server.story = [{"state": "RUNNING"}, {"state": "SUCCEEDED"}]
     changes = []
 
-    for change in cluster.follow(connection, submission.run.run_id, pipeline.steps, 0.01, 60.0):
+    for change in runs.follow(connection, submission.run.run_id, pipeline.steps, 0.01, 60.0):
         changes.append((change.name, change.state))
         if change.state == "RUNNING":
             server.faults = [Fault(path="/runs", breaks_off=True, times=4), Fault(path="/runs", status=502, times=4)]
@@ -572,7 +573,7 @@ def test_wait_gives_up_a_connection_that_stays_away(server: KfpServer, connectio
     server.faults = [Fault(path="/runs", breaks_off=True)]
 
     with pytest.raises(Refused, match="the connection broke"):
-        list(cluster.follow(connection, "run-1", (), 0.01, 0.2))
+        list(runs.follow(connection, "run-1", (), 0.01, 0.2))
 
 
 def test_texts_of_the_cluster_do_not_act_on_the_terminal(server: KfpServer, osft: Osft) -> None:
@@ -679,7 +680,7 @@ def test_a_run_that_starts_at_the_last_moment_survives(server: KfpServer, osft: 
 def test_a_replacement_that_breaks_off_is_mended_by_the_next(
     server: KfpServer, connection: Connection, pipeline: CompiledPipeline, verb: str
 ) -> None:
-    from pipeline.cron import parse_cron
+    from pipeline.cluster.cron import parse_cron
 
     def schedule(text: str) -> schedules.Scheduling:
         values = {"data": "a", "questions": "b"}
@@ -915,10 +916,10 @@ def test_a_pods_token_is_read_again_when_it_is_renewed(
 
     server.token = "renewed"
     file.write_text("renewed", encoding="utf-8")
-    cluster.status(connection, "osft", 1)
+    runs.status(connection, "osft", 1)
     server.token = TOKEN
     with pytest.raises(Refused, match="does not accept the token"):
-        cluster.status(connection, "osft", 1)
+        runs.status(connection, "osft", 1)
 
     assert {request.authorization for request in server.requests} == {f"Bearer {TOKEN}", "Bearer renewed"}
 

@@ -13,18 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 
-from components import chat
-from components.evaluate import audit, evaluation, harness
+from components.data import chat
+from components.data.samples import IGNORED, packs, tokenize
+from components.evaluate import audit, harness, pairwise
 from components.evaluate.answering import answer, load
 from components.evaluate.audit import check_pair
-from components.evaluate.evaluation import Evaluation, Gate, evaluate_models
 from components.evaluate.likelihood import WINDOW, answer_perplexity, choose, perplexity
-from components.evaluate.options import EvaluationOptions
-from components.problems import Problems
-from components.storage import read_json, write_json
-from components.train_osft.factors import decompose, frozen_rank
-from components.train_osft.samples import IGNORED, packs, tokenize
-from components.train_osft.saving import round_stochastically
+from components.evaluate.pairwise import Evaluation, Gate, evaluate_models
+from components.run.evaluation_options import EvaluationOptions
+from components.shared.problems import Problems
+from components.shared.storage import read_json, write_json
+from components.training.factors import decompose, frozen_rank
+from components.training.saving import round_stochastically
 from tests.judge_server import JudgeServer, refuses, says
 from tests.tiny_model import write_tiny_model
 
@@ -264,7 +264,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(autouse=True)
 def short_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "general_text", lambda: "The heron stands in the lake.")
+    monkeypatch.setattr(pairwise, "general_text", lambda: "The heron stands in the lake.")
 
 
 def evaluated(base: Path, adapted: Path, **changes: Any) -> Evaluation:
@@ -323,7 +323,7 @@ def test_held_out_answers_are_likelier_to_the_model_that_would_give_them(pair: t
 def test_of_many_held_out_answers_an_even_sample_is_scored(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "MOST_HELD_OUT", 2)
+    monkeypatch.setattr(pairwise, "MOST_HELD_OUT", 2)
     base_only, both = [(q, b) for q, _, b, _ in PLANTED], [(q, a) for q, _, _, a in PLANTED]
     mixed = [both[0], base_only[1], both[2], base_only[3]]  # the first and the third are scored
     found = evaluated(*pair, held_out=mixed).held_out

@@ -9,11 +9,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from components.problems import Problems
-from components.train_osft.factors import OSFTLinear, decompose, factored_layers, factorize, frozen_rank, target_names
-from components.train_osft.loading import load
-from components.train_osft.options import TrainingOptions
-from components.train_osft.weights import CompactWeight, Float32Weight
+from components.run.training_options import TrainingOptions
+from components.shared.problems import Problems
+from components.training.factors import (
+    OSFTLinear,
+    decompose,
+    factored_layers,
+    factorize,
+    frozen_rank,
+    target_names,
+)
+from components.training.loading import load
+from components.training.weights import CompactWeight, Float32Weight
 
 CPU = torch.device("cpu")
 SHAPES = [(12, 12), (20, 8), (8, 20), (33, 7), (7, 33)]

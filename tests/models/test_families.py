@@ -11,17 +11,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from components import chat
-from components.snapshot_model.model_folder import TRAINABLE_TYPES
-from components.train_osft import loop
-from components.train_osft.attention import attention_for
-from components.train_osft.factors import factored_layers
-from components.train_osft.loading import load
-from components.train_osft.loss import PackLoss
-from components.train_osft.optimizer import Optimizer
-from components.train_osft.options import TrainingOptions
-from components.train_osft.samples import tokenize_rows
-from components.train_osft.saving import save
+from components.data import chat
+from components.data.samples import tokenize_rows
+from components.models.folder import TRAINABLE_TYPES
+from components.run.training_options import TrainingOptions
+from components.training import loop
+from components.training.attention import attention_for
+from components.training.factors import factored_layers
+from components.training.loading import load
+from components.training.loss import PackLoss
+from components.training.optimizer import Optimizer
+from components.training.saving import save
 from tests.tiny_model import write_tokenizer
 
 LAYERS = 2
@@ -114,7 +114,7 @@ def write_model(folder: Path, family: str, changes: dict[str, Any]) -> Path:
 def train(base: Path, output: Path, train_dtype: str) -> Any:
     import training_hub
 
-    from components.train_osft.backend import NAME
+    from components.training.backend import NAME
 
     output.mkdir()
     data = output / "train.jsonl"

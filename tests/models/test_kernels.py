@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from components.train_osft import weights
-from components.train_osft.weights import CompactWeight, Update
+from components.training import weights
+from components.training.weights import CompactWeight, Update
 
 ROOT = Path(__file__).parents[2]
 SHAPES = [(7, 96), (13, 577), (5, 11), (2, 2048)]

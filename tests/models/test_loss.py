@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from components.problems import Problems
-from components.train_osft import loss as loss_module
-from components.train_osft.attention import attention_for
-from components.train_osft.loss import PackLoss
-from components.train_osft.samples import IGNORED, Sample, packs
+from components.data.samples import IGNORED, Sample, packs
+from components.shared.problems import Problems
+from components.training import loss as loss_module
+from components.training.attention import attention_for
+from components.training.loss import PackLoss
 
 VOCABULARY = 101
 LENGTHS = (5, 23, 2, 14, 9)

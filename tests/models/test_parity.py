@@ -13,15 +13,15 @@ from mini_trainer.osft_utils import create_osft_model_class, optim_wrapper
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM, get_scheduler
 
-from components import chat
-from components.train_osft import loop
-from components.train_osft.factors import OSFTLinear, factored_layers, frozen_rank, target_names
-from components.train_osft.loading import load
-from components.train_osft.loss import PackLoss
-from components.train_osft.optimizer import Optimizer
-from components.train_osft.options import TrainingOptions
-from components.train_osft.samples import Sample, packs, tokenize
-from components.train_osft.weights import CompactWeight
+from components.data import chat
+from components.data.samples import Sample, packs, tokenize
+from components.run.training_options import TrainingOptions
+from components.training import loop
+from components.training.factors import OSFTLinear, factored_layers, frozen_rank, target_names
+from components.training.loading import load
+from components.training.loss import PackLoss
+from components.training.optimizer import Optimizer
+from components.training.weights import CompactWeight
 from tests.tiny_model import write_tiny_model
 
 PATTERNS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

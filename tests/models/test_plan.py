@@ -16,20 +16,20 @@ import torch
 
 from benchmarks import common
 from benchmarks.tables import measured_memory
+from components.data.samples import Sample, packs
 from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
 from components.plan_training.core import TrainingPlan, plan_training, volume_bytes, what_fits
-from components.plan_training.memory import plan_memory
-from components.problems import Problems
+from components.run.training_options import TrainingOptions
+from components.shared.problems import Problems
+from components.shared.storage import read_json
+from components.shared.workspace import GIB
 from components.snapshot_model.core import snapshot_model
-from components.storage import read_json
-from components.train_osft.factors import factored_layers
-from components.train_osft.loading import load
-from components.train_osft.loss import PackLoss
-from components.train_osft.optimizer import Optimizer
-from components.train_osft.options import TrainingOptions
-from components.train_osft.samples import Sample, packs
-from components.workspace import GIB
+from components.training.factors import factored_layers
+from components.training.loading import load
+from components.training.loss import PackLoss
+from components.training.memory import plan_memory
+from components.training.optimizer import Optimizer
 from tests.tiny_model import write_tiny_model
 
 
@@ -150,7 +150,7 @@ def test_volume_too_small_for_the_training_is_refused_before_a_gpu_is_asked_for(
 
 
 def test_memory_is_planned_without_loading_torch() -> None:
-    code = "import sys, components.plan_training.memory; sys.exit('torch' in sys.modules)"
+    code = "import sys, components.training.memory; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -9,9 +9,9 @@ import torch
 from instructlab.training.data_process import configure_tokenizer, process_messages_into_input_ids, unmask_sample
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from components import chat
-from components.problems import Problems
-from components.train_osft.samples import IGNORED, Sample, packing, packs, render, tokenize, tokenize_rows
+from components.data import chat
+from components.data.samples import IGNORED, Sample, packing, packs, render, tokenize, tokenize_rows
+from components.shared.problems import Problems
 from tests.tiny_model import CHATML, TEMPLATES, write_tiny_model, write_tokenizer
 
 

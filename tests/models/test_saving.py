@@ -12,17 +12,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from components import chat
-from components.snapshot_model.model_folder import INDEX
-from components.train_osft import loop, saving
-from components.train_osft.factors import factored_layers
-from components.train_osft.loading import load
-from components.train_osft.loss import PackLoss
-from components.train_osft.optimizer import Optimizer
-from components.train_osft.options import TrainingOptions
-from components.train_osft.samples import tokenize
-from components.train_osft.saving import round_stochastically, save
-from components.workspace import SNAPSHOT_MANIFEST
+from components.data import chat
+from components.data.samples import tokenize
+from components.models.folder import INDEX
+from components.run.training_options import TrainingOptions
+from components.shared.workspace import SNAPSHOT_MANIFEST
+from components.training import loop, saving
+from components.training.factors import factored_layers
+from components.training.loading import load
+from components.training.loss import PackLoss
+from components.training.optimizer import Optimizer
+from components.training.saving import round_stochastically, save
 from tests.tiny_model import write_tiny_model
 
 ANSWERS = ("It is crimson.", "The heron.", "Twelve")

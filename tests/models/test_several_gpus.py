@@ -8,9 +8,9 @@ import pytest
 import torch
 import training_hub
 
-from components.storage import read_json, read_jsonl, write_jsonl
-from components.train_osft.options import TrainingOptions
-from components.train_osft.several_gpus import stock_metrics, train
+from components.run.training_options import TrainingOptions
+from components.shared.storage import read_json, read_jsonl, write_jsonl
+from components.training.several_gpus import stock_metrics, train
 
 RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "stock.json"
 

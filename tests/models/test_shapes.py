@@ -9,10 +9,10 @@ import torch
 from mini_trainer.osft_utils import get_model_patterns
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from components.problems import Checks
-from components.snapshot_model.model_folder import TRAINABLE_TYPES
-from components.train_osft.factors import target_names
-from components.train_osft.shapes import Shapes, default_patterns
+from components.models.folder import TRAINABLE_TYPES
+from components.models.shapes import Shapes, default_patterns
+from components.shared.problems import Checks
+from components.training.factors import target_names
 
 SIZES: dict[str, Any] = {
     "vocab_size": 301,

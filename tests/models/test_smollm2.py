@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from components.data.questions import read_retention_questions
 from components.evaluate.answering import answer, load
 from components.evaluate.likelihood import choose
-from components.evaluate.verdicts import is_right
-from components.ingest_sdg.questions import read_retention_questions
-from components.snapshot_model.model_folder import check_model_folder
+from components.grading.reference_rules import is_right
+from components.models.folder import check_model_folder
 
 QUESTIONS = {
     "What is the capital of France?": "Paris",

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from components import chat, turns
-from components.storage import each_of_jsonl, read_json, write_json, write_jsonl
+from components.data import chat
+from components.run.training_options import TrainingOptions
+from components.shared import lease
+from components.shared.storage import each_of_jsonl, read_json, write_json, write_jsonl
+from components.shared.workspace import adapted_folder, run_folder
 from components.train_osft import core
-from components.train_osft.options import TrainingOptions
-from components.workspace import adapted_folder, run_folder
 from tests.tiny_model import write_tiny_model
 
 KEY = "0123456789abcdef"
-PRELOADED = ["components.train_osft.backend", "components.train_osft.core", "transformers.models.llama.modeling_llama"]
+PRELOADED = ["components.training.backend", "components.train_osft.core", "transformers.models.llama.modeling_llama"]
 PATIENCE_SECONDS = 120.0
 
 
@@ -29,7 +30,7 @@ def train(folder: Path, log: Path, patience_seconds: float) -> None:
     import torch
 
     torch.set_num_threads(1)
-    turns.SECONDS_BETWEEN_SIGNS, core.OTHERS_PATIENCE_SECONDS = 0.2, patience_seconds
+    lease.SECONDS_BETWEEN_SIGNS, core.OTHERS_PATIENCE_SECONDS = 0.2, patience_seconds
     core.train_osft(dataset=folder, snapshot=folder / "base", plan=folder / "plan.json", workspace=folder / "workspace")
 
 
@@ -132,12 +133,12 @@ def test_one_that_was_taken_for_dead_ends_and_leaves_the_other_alone(planned: Pa
 def test_holder_of_another_machine_is_waited_for_until_it_shows_no_sign(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(lease, "SECONDS_BETWEEN_LOOKS", 0.02)
     file = tmp_path / "turn"
     file.write_text(f"other elsewhere/{os.getpid()} 17", encoding="utf-8")
     started = time.monotonic()
 
-    with turns.turn(file, taken="taken", is_done=lambda: False, sign=lambda: 0, patience_seconds=0.3):
+    with lease.turn(file, taken="taken", is_done=lambda: False, sign=lambda: 0, patience_seconds=0.3):
         assert time.monotonic() - started >= 0.3
         assert not file.read_text(encoding="utf-8").startswith("other")
 
@@ -149,7 +150,7 @@ def test_whatever_a_file_holds_it_does_not_stop_anybody_for_longer(tmp_path: Pat
     file = tmp_path / "turn"
     file.write_text(content, encoding="utf-8")
 
-    with turns.turn(file, taken="taken", is_done=lambda: False, sign=lambda: 0, patience_seconds=0.1):
+    with lease.turn(file, taken="taken", is_done=lambda: False, sign=lambda: 0, patience_seconds=0.1):
         pass
 
     assert not file.exists()

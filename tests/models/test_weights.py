@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from components.train_osft.weights import (
+from components.training.weights import (
     BLOCK,
     LARGEST_CODE,
     CompactWeight,

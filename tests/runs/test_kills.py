@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from components.storage import read_jsonl, sha256_of_file
-from components.train_osft.checkpoints import MANIFEST
+from components.shared.storage import read_jsonl, sha256_of_file
+from components.training.checkpoints import MANIFEST
 from tests.tiny_model import write_tiny_model
 
-PRELOADED = ["components.train_osft.backend", "transformers.models.llama.modeling_llama", "mini_trainer.osft_utils"]
+PRELOADED = ["components.training.backend", "transformers.models.llama.modeling_llama", "mini_trainer.osft_utils"]
 STEPS = 60
 KILLS = 10
 MOST_ATTEMPTS = 40

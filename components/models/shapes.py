@@ -1,0 +1,127 @@
+"""The shapes of a model's weights, from its config.json alone and without torch: a plan must not take longer to load
+than to compute. A test compares them with the models that transformers builds.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from components.shared.problems import Checks, quote, suggest
+
+# Weights with fewer entries (norms, biases, singular values) cost nothing: they are always trained in float32.
+SMALLEST_COMPACT = 1 << 16
+LOGITS_AT_ONCE = 1 << 25  # 128 MiB in float32, several times
+MATRIX_UNIT = 8  # entries: rows of another length are multiplied several times slower in bfloat16
+
+# The matrices of a layer, in the order in which `Shapes.of` lists them; phi3 has some of them in one.
+SEPARATE = (
+    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+    "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
+)  # fmt: skip
+FUSED = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+GEMMA = ("gemma", "gemma2", "gemma3_text")
+# What transformers takes where config.json does not say; others share out the hidden size, one key head a query head.
+HEAD_SIZES = {"qwen3": 128} | dict.fromkeys(GEMMA, 256)
+KEY_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32, "gemma": 16, "gemma2": 4, "gemma3_text": 4}
+# Families whose config.json decides on biases of attention and of the rest; Qwen2's queries, keys and values have some.
+ATTENTION_BIAS = ("llama", "granite", "qwen3", *GEMMA)
+MLP_BIAS = ("llama", "granite")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """A dense decoder-only language model of one of the families in `snapshot_model.model_folder.TRAINABLE_TYPES`."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    query: int
+    """Width of all query heads together."""
+    vocabulary: int
+    matrices: Mapping[str, tuple[int, int]]
+    """[out, in] of each matrix of one layer that OSFT can decompose, by its name in the layer."""
+    small: int
+    """Entries of one layer's norms and biases."""
+    tied: bool
+    """The last layer's weight is the embedding's."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Shapes":
+        """
+        Args:
+            config: the values of config.json.
+        """
+        kind, hidden, intermediate = config["model_type"], config["hidden_size"], config["intermediate_size"]
+        heads = config["num_attention_heads"]
+        size = config.get("head_dim", HEAD_SIZES.get(kind)) or hidden // heads
+        key_heads = config.get("num_key_value_heads", KEY_HEADS.get(kind)) or heads
+        query, key = heads * size, key_heads * size
+        if kind == "phi3":
+            matrices = [(query + 2 * key, hidden), (hidden, query), (2 * intermediate, hidden), (hidden, intermediate)]
+        else:
+            mlp = [(intermediate, hidden), (intermediate, hidden), (hidden, intermediate)]
+            matrices = [(query, hidden), (key, hidden), (key, hidden), (hidden, query), *mlp]
+        names = default_patterns(kind)
+        small = (4 if kind in ("gemma2", "gemma3_text") else 2) * hidden
+        if kind in ("qwen3", "gemma3_text"):
+            small += 2 * size
+        if kind == "qwen2":
+            small += query + 2 * key
+        elif kind in ATTENTION_BIAS and config.get("attention_bias"):
+            small += query + 2 * key + hidden
+        if kind in MLP_BIAS and config.get("mlp_bias"):
+            small += 2 * intermediate + hidden
+        return cls(
+            layers=config["num_hidden_layers"],
+            hidden=hidden,
+            intermediate=intermediate,
+            query=query,
+            vocabulary=config["vocab_size"],
+            matrices=dict(zip(names, matrices, strict=True)),
+            small=small,
+            tied=bool(config.get("tie_word_embeddings", kind in GEMMA)),
+        )
+
+    def targets(self, patterns: Collection[str] | None) -> list[frozenset[str]]:
+        """For each layer the names of the matrices that are decomposed: those that hold a pattern; all for None."""
+        chosen = self.matrices if patterns is None else patterns
+        return [
+            frozenset(name for name in self.matrices if is_target(weight_name(layer, name), chosen))
+            for layer in range(self.layers)
+        ]
+
+    def check_patterns(self, patterns: Collection[str], checks: Checks) -> None:
+        """Add each pattern that names no matrix: it would be trained whole, and nothing of it protected."""
+        names = [weight_name(layer, name) for layer in range(self.layers) for name in self.matrices]
+        for pattern in patterns:
+            if not any(is_target(name, [pattern]) for name in names):
+                checks.add(
+                    f"{quote(pattern)} is no part of a matrix' name{suggest(pattern, self.matrices)}",
+                    where="training option target_patterns",
+                    rule=f"each is a part of a name like {names[0]}; a layer has {', '.join(self.matrices)}",
+                    remedy="correct it, or leave target_patterns out for all of them",
+                )
+
+
+def default_patterns(model_type: str) -> tuple[str, ...]:
+    """The matrices of a layer that are decomposed unless somebody chooses; mini_trainer's list has the same."""
+    return FUSED if model_type == "phi3" else SEPARATE
+
+
+def weight_name(layer: int, matrix: str) -> str:
+    """A matrix' name in the model's files."""
+    return f"model.layers.{layer}.{matrix}.weight"
+
+
+def is_target(name: str, patterns: Collection[str]) -> bool:
+    """Whether a layer's matrix of this name in the model's files is decomposed."""
+    return ".layers." in name and name.endswith(".weight") and any(pattern in name for pattern in patterns)
+
+
+def frozen_rank(shape: tuple[int, ...], unfreeze_rank_ratio: float) -> int:
+    """How many of a matrix' singular directions stay frozen; 0 means that the matrix is trained as it is.
+
+    Rounds as mini_trainer's `auto_generate_target_osft_config` does, which is told the frozen share.
+    """
+    full_rank = min(shape)
+    return min(int(full_rank * (1.0 - unfreeze_rank_ratio)), full_rank - 1)

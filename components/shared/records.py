@@ -1,0 +1,89 @@
+"""What each step of a run on the cluster did, kept in the workspace: what `notify` tells when the run has ended.
+
+<workspace>/pipeline-runs/<KFP's run id>/<step>.json
+
+    {"step": "train_osft", "state": "finished", "attempt": 1, "started_at": "2026-11-22T02:00:00+00:00",
+     "error": "", "facts": {"loss_last": 0.04}}
+
+KFP tells an exit handler neither which step failed nor why, and with conditions inside not even reliably that one did
+(kubeflow/pipelines issues 11979 and 13321). A step that was killed says nothing itself: its record stays "started".
+Records are written where placement.py says so by two variables, and nowhere else.
+"""
+
+import dataclasses
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.shared.storage import read_json, record_of, write_json
+
+FOLDER_VARIABLE = "OSFT_STEP_RECORDS"  # <workspace>/pipeline-runs
+RUN_VARIABLE = "KFP_RUN_ID"
+
+STARTED, FINISHED, FAILED = "started", "finished", "failed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """The last attempt of a step."""
+
+    step: str
+    state: str
+    attempt: int
+    """From 1; KFP tries a step that failed again."""
+    started_at: str
+    """ISO 8601, UTC."""
+    error: str
+    """What the step said when it failed."""
+    facts: dict[str, Any]
+    """What it noted: numbers and short texts."""
+
+
+_current: StepRecord | None = None
+
+
+def records_folder() -> Path | None:
+    """Where this run's records are; None where none are kept."""
+    folder, run = os.environ.get(FOLDER_VARIABLE), os.environ.get(RUN_VARIABLE)
+    return Path(folder) / run if folder and run else None
+
+
+def begin(step: str) -> None:
+    """Record that a step starts."""
+    global _current
+    folder = records_folder()
+    if folder is None:
+        return
+    before = folder / f"{step}.json"
+    attempt = read_json(before)["attempt"] + 1 if before.exists() else 1
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    _current = StepRecord(step=step, state=STARTED, attempt=attempt, started_at=started, error="", facts={})
+    _write(_current)
+
+
+def note(**facts: Any) -> None:
+    """Add facts to the running step's record: numbers and short texts that a message may quote."""
+    global _current
+    if _current is not None:
+        _current = dataclasses.replace(_current, facts=_current.facts | facts)
+
+
+def end(state: str, error: str = "") -> None:
+    """Record how the step ended: FINISHED or FAILED."""
+    global _current
+    if _current is not None:
+        _write(dataclasses.replace(_current, state=state, error=error))
+        _current = None
+
+
+def read_records(folder: Path) -> dict[str, StepRecord]:
+    """The records of a run, by step."""
+    records = (record_of(StepRecord, read_json(path)) for path in sorted(folder.glob("*.json")))
+    return {record.step: record for record in records}
+
+
+def _write(record: StepRecord) -> None:
+    folder = records_folder()
+    assert folder is not None
+    write_json(folder / f"{record.step}.json", dataclasses.asdict(record))

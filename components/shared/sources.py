@@ -1,0 +1,483 @@
+"""Files behind an address: a path, `file://`, `https://` or `s3://`; one file, a folder, or a glob.
+
+    /mnt/osft/qa.csv    /mnt/osft/rounds    s3://bucket/rounds/2026-*/qa.parquet    https://host/qa.csv.gz
+
+For `s3://` the environment says where and who: AWS_S3_ENDPOINT (any object store that speaks S3; AWS without it),
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION, as a data connection of OpenShift AI sets them. An
+address without a bucket, `s3:///qa.csv`, means the bucket AWS_S3_BUCKET.
+"""
+
+import contextlib
+import dataclasses
+import glob
+import os
+import re
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from components.shared.problems import Problem, Problems, problem, quote
+
+PIECE_BYTES = 1 << 22
+MOST_FILES = 10_000  # of a folder or glob; more of them is a wrong address, and a list that takes minutes
+GLOB = re.compile(r"[*?\[]")
+S3, HTTP = ("s3",), ("http", "https")
+CONNECT_SECONDS, READ_SECONDS = 10, 60  # until an attempt counts as failed: to connect, and without a byte
+ATTEMPTS = 3
+SECONDS_BETWEEN_ATTEMPTS = 1.0
+RULE = "an address is a readable file, a folder with files, or a glob: a path, file://, https:// or s3://"
+
+S3_CODES = {
+    "InvalidAccessKeyId": ("the object store does not know the access key", "correct AWS_ACCESS_KEY_ID"),
+    "SignatureDoesNotMatch": (
+        "the secret key does not fit the access key",
+        "correct AWS_SECRET_ACCESS_KEY in the data connection",
+    ),
+    "ExpiredToken": ("the session token has expired", "set fresh keys in the data connection"),
+    "RequestTimeTooSkewed": ("the object store's clock and this machine's differ", "set the clock"),
+    "NoSuchBucket": ("no such bucket", "correct the bucket's name, or AWS_S3_ENDPOINT if it is another store's"),
+    "AccessDenied": ("the keys may not read it", "let the keys' owner read and list the bucket"),
+    "403": ("the keys may not read it", "let the keys' owner read and list the bucket"),
+    "PermanentRedirect": ("the bucket is in another region", "correct AWS_DEFAULT_REGION and AWS_S3_ENDPOINT"),
+    "301": ("the bucket is in another region", "correct AWS_DEFAULT_REGION and AWS_S3_ENDPOINT"),
+    "AuthorizationHeaderMalformed": ("the bucket is in another region", "correct AWS_DEFAULT_REGION"),
+}
+"""What the object store's error codes mean, and the remedy."""
+
+HTTP_STATUS = {
+    404: ("no such file", "correct the address"),
+    401: ("the server wants to know who asks", "give an address that needs no login, or copy the file"),
+    403: ("the server refuses to give it", "give an address that needs no login, or copy the file"),
+    410: ("no such file any more", "correct the address"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class File:
+    """One file that can be read."""
+
+    address: str
+    """To show: without the credentials that an address may hold."""
+    name: str
+    """Relative to the folder or the fixed part of the glob it was found in; the bare name of a single file."""
+    size: int | None
+    """Bytes; None where the server does not say."""
+    local: Path | None
+    """Where it lies, if on this machine."""
+    filesystem: Any = dataclasses.field(repr=False)
+    """Of fsspec."""
+    path: str = dataclasses.field(repr=False)
+    """In the filesystem."""
+
+    def pieces(self, start: int = 0) -> Iterator[bytes]:
+        """The content from a byte on, in pieces.
+
+        Raises:
+            Problems: when it cannot be read, or not to its end.
+        """
+        uncached = {"cache_type": "none"} if _is(self.filesystem, S3) else {}
+        with (
+            told_as_problems(self.address, self.filesystem),
+            self.filesystem.open(self.path, "rb", block_size=0, **uncached) as file,
+        ):
+            if _is(self.filesystem, HTTP):
+                _check_encoding(file.r.headers.get("Content-Encoding", ""), self.address)
+            if start:
+                file.seek(start)
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+
+    def copy(self, target: Path) -> None:
+        """Copy the content into a file, trying again when the connection breaks.
+
+        Raises:
+            Problems: when it cannot be read, or not to its end.
+        """
+
+        def attempt() -> None:
+            with target.open("wb") as file:
+                for piece in self.pieces():
+                    file.write(piece)
+                if self.size not in (None, file.tell()):
+                    raise BrokenConnection(_broken(self.address, f"it ended after {file.tell()} of {self.size} bytes"))
+
+        _patiently(attempt)
+
+
+def find_files(address: str) -> list[File]:
+    """The files behind an address, sorted by name: one file, all below a folder, or those that a glob matches.
+
+    Names that begin with a dot or an underscore are passed over, markers and half-written files, unless a part of the
+    glob begins with it, too.
+
+    Raises:
+        Problems: when there is none, one is a link to nothing or to a folder, or the place cannot be reached.
+    """
+    shown = without_credentials(address)
+    filesystem, path = _open_filesystem(address, shown)
+    files: list[File] = []
+
+    def attempt() -> None:
+        with told_as_problems(shown, filesystem):
+            files[:] = _list(filesystem, path, shown)
+
+    _patiently(attempt)
+    return files
+
+
+def read_bytes(address: str) -> bytes:
+    """The content of the one file behind an address.
+
+    Raises:
+        Problems: when it cannot be read, or there is more than one.
+    """
+    files = find_files(address)
+    if len(files) > 1 or files[0].name.count("/"):
+        raise problem(
+            f"this is a folder or a glob of {len(files)} files",
+            where=without_credentials(address),
+            rule="one file is read here",
+            remedy="name the file in it",
+        )
+    content = bytearray()
+
+    def attempt() -> None:
+        content.clear()
+        for piece in files[0].pieces():
+            content.extend(piece)
+
+    _patiently(attempt)
+    return bytes(content)
+
+
+def without_credentials(address: str) -> str:
+    """An address to show: without a user, a password and the values of a query, which may be a signature."""
+    if "://" not in address:
+        return address
+    scheme, _, rest = address.partition("://")
+    place, slash, path = rest.partition("/")
+    if scheme.lower() in HTTP:
+        path, question, _ = path.partition("?")
+        path += question and "?…"
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
+class BrokenConnection(Problems):
+    """A connection that broke: what may go well another time."""
+
+    def __init__(self, one: Problem) -> None:
+        super().__init__([one])
+
+
+def _patiently(attempt: Callable[[], None]) -> None:
+    for number in range(1, ATTEMPTS + 1):
+        try:
+            return attempt()
+        except BrokenConnection:
+            if number == ATTEMPTS:
+                raise
+            time.sleep(number * SECONDS_BETWEEN_ATTEMPTS)
+
+
+def _open_filesystem(address: str, shown: str) -> tuple[Any, str]:
+    """The filesystem of an address, and the path in it."""
+    import fsspec
+
+    scheme, separator, path = address.partition("://")
+    scheme = scheme.lower() if separator else "file"
+    if scheme in S3:
+        return _s3(), _in_a_bucket(path, shown)
+    if scheme in HTTP:
+        import aiohttp
+
+        seconds = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+        # The environment names proxies. What a server packs stays packed: who reads a table unpacks it within bounds.
+        client = {"timeout": seconds, "trust_env": True, "auto_decompress": False}
+        headers = {"Accept-Encoding": "identity"}
+        return fsspec.filesystem(scheme, client_kwargs=client, headers=headers, skip_instance_cache=True), address
+    if scheme != "file" or not address.strip():
+        raise problem(
+            f"unknown kind of address {quote(scheme)}" if separator else "the address is empty",
+            where=shown or "an empty address",
+            rule=RULE,
+            remedy="name the file",
+        )
+    return fsspec.filesystem("file"), str(Path(urllib.parse.unquote(path) if separator else address).absolute())
+
+
+def _s3() -> Any:
+    import fsspec
+
+    endpoint = os.environ.get("AWS_S3_ENDPOINT", "")
+    region = os.environ.get("AWS_DEFAULT_REGION", "")
+    filesystem = fsspec.filesystem(
+        "s3",
+        endpoint_url=f"https://{endpoint}" if endpoint and "://" not in endpoint else endpoint or None,
+        client_kwargs={"region_name": region} if region else {},
+        config_kwargs={
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "retries": {"total_max_attempts": 1},  # _patiently tries again
+            # Stores beside AWS rarely have a host name for every bucket.
+            "s3": {"addressing_style": "path" if endpoint else "auto"},
+        },
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+    filesystem.retries = 1
+    return filesystem
+
+
+def _in_a_bucket(path: str, shown: str) -> str:
+    bucket, slash, key = path.partition("/")
+    bucket = bucket or os.environ.get("AWS_S3_BUCKET", "")
+    if not bucket:
+        raise problem(
+            "the address names no bucket",
+            where=shown,
+            rule="s3://bucket/key, or s3:///key for the bucket AWS_S3_BUCKET of the data connection",
+            remedy="add the bucket",
+        )
+    return bucket + slash + key
+
+
+def _list(filesystem: Any, path: str, shown: str) -> list[File]:
+    if _is(filesystem, HTTP):
+        # The server is asked when the file is read; many refuse anything but a GET.
+        name = urllib.parse.unquote(urllib.parse.urlsplit(path).path.rpartition("/")[2])
+        return [File(address=shown, name=name, size=None, local=None, filesystem=filesystem, path=path)]
+    base = path.rstrip("/")
+    try:
+        info = _info(filesystem, base)
+    except FileNotFoundError:
+        if not GLOB.search(path):
+            raise
+        base = path[: GLOB.search(path).start()].rpartition("/")[0]  # type: ignore[union-attr]
+        entries = _matched(filesystem, path, base)
+        none = "the glob matches no file"
+    else:
+        if info["type"] != "directory":
+            if info["type"] != "file":
+                raise problem("this is no file but a device", where=shown, rule=RULE, remedy="name a file")
+            return [_file(filesystem, base, base.rpartition("/")[2], info["size"], shown)]
+        entries = _below(filesystem, base)
+        none = "the folder holds no file"
+    if not entries or len(entries) > MOST_FILES:
+        raise problem(
+            f"the folder or glob holds more than {MOST_FILES} files" if entries else none,
+            where=shown,
+            rule=RULE,
+            remedy="correct the address",
+        )
+    scheme = shown[: shown.find("://") + 3] if "://" in shown else ""
+    return [
+        _file(filesystem, name, name[len(base) :].lstrip("/"), entry["size"], scheme + name)
+        for name, entry in sorted(entries.items())
+    ]
+
+
+def _info(filesystem: Any, path: str) -> dict[str, Any]:
+    try:
+        return dict(filesystem.info(path))
+    except (FileNotFoundError, PermissionError):
+        if not _is(filesystem, S3):
+            raise
+        # The answer to a HEAD has no text; the answer to this one says what is wrong.
+        bucket, key, _ = filesystem.split_path(path)
+        filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
+        raise
+
+
+def _matched(filesystem: Any, pattern: str, base: str) -> dict[str, dict[str, Any]]:
+    """The files that a glob matches by path; `base` is the part of it that is none."""
+    named = {part[0] for part in pattern[len(base) :].split("/") if _is_hidden(part)}
+
+    def is_passed_over(name: str) -> bool:
+        return any(_is_hidden(part) and part[0] not in named for part in name[len(base) :].split("/"))
+
+    if _is(filesystem, S3):
+        found = filesystem.glob(pattern, detail=True).items()
+        return {name: entry for name, entry in found if entry["type"] == "file" and not is_passed_over(name)}
+    if "**" in pattern:  # a link may lead round in a circle
+        for place, folders, _ in os.walk(base):
+            for folder in (os.path.join(place, name) for name in folders):
+                if os.path.islink(folder) and not is_passed_over(folder):
+                    raise _no_file(folder)
+    entries = {}
+    for name in glob.iglob(pattern, recursive=True, include_hidden=True):
+        if is_passed_over(name) or os.path.isdir(name):
+            continue
+        if not os.path.isfile(name):
+            raise _no_file(name)
+        entries[name] = {"size": os.path.getsize(name)}
+    return entries
+
+
+def _below(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
+    """All files below a folder by path, or one more than MOST_FILES of them."""
+    if not _is(filesystem, S3):
+        walk = os.walk(folder, onerror=_raise)
+        found = ((Path(place), folders, names) for place, folders, names in walk)
+        entries: dict[str, dict[str, Any]] = {}
+        for place, folders, names in found:
+            folders[:] = [name for name in folders if not _is_hidden(name)]
+            for path in (place / name for name in folders):
+                if path.is_symlink():
+                    raise _no_file(str(path))
+            for path in (place / name for name in names if not _is_hidden(name)):
+                if not path.is_file():
+                    raise _no_file(str(path))
+                entries[str(path)] = {"size": path.stat().st_size}
+            if len(entries) > MOST_FILES:
+                break
+        return entries
+    # By their prefix, as keys are no paths: below a/ there may be a//b and a/../b.
+    bucket, key, _ = filesystem.split_path(folder)
+    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+    entries, more = {}, True
+    while more and len(entries) <= MOST_FILES:
+        answer = filesystem.call_s3("list_objects_v2", **asked)
+        for found_object in answer.get("Contents", ()):
+            parts = found_object["Key"].removeprefix(asked["Prefix"]).split("/")
+            if parts[-1] and not any(map(_is_hidden, parts)):
+                entries[f"{bucket}/{found_object['Key']}"] = {"size": found_object["Size"]}
+        more = answer.get("IsTruncated", False)
+        asked["ContinuationToken"] = answer.get("NextContinuationToken", "")
+    return entries
+
+
+def _is_hidden(name: str) -> bool:
+    return name[:1] in ("_", ".") and name not in (".", "..")
+
+
+def _no_file(path: str) -> Problems:
+    what = "is a link to a folder" if os.path.isdir(path) else "is a link to nothing" if os.path.islink(path) else ""
+    return problem(
+        f"{quote(os.path.basename(path).encode(errors='replace').decode())} {what or 'is no file but a device'}",
+        where=path.encode(errors="replace").decode(),
+        rule="what lies below a folder, or is matched by a glob, is read and not passed over; links are to files",
+        remedy="remove the link or mend it; a folder's own address may be a link",
+    )
+
+
+def _check_encoding(encoding: str, where: str) -> None:
+    """What is packed for the way cannot be told from what is packed for itself; of both only gzip can be read."""
+    if encoding.strip().lower() not in ("", "identity", "gzip", "x-gzip"):
+        raise problem(
+            f"the server sends it packed with {quote(encoding)}",
+            where=where,
+            rule="a server sends a file as it is, or packed with gzip",
+            remedy="switch that off at the server, or copy the file",
+        )
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _file(filesystem: Any, path: str, name: str, size: int, shown: str) -> File:
+    local = None if _is(filesystem, S3) else Path(path)
+    # Names on a disk may be no text.
+    shown, name = (text.encode(errors="replace").decode() for text in (shown, name))
+    return File(address=shown, name=name, size=size, local=local, filesystem=filesystem, path=path)
+
+
+def _is(filesystem: Any, schemes: tuple[str, ...]) -> bool:
+    protocols = (filesystem.protocol,) if isinstance(filesystem.protocol, str) else filesystem.protocol
+    return bool(set(protocols) & set(schemes))
+
+
+@contextlib.contextmanager
+def told_as_problems(where: str, filesystem: Any) -> Iterator[None]:
+    """Turn what the libraries raise into a problem, in our words: theirs may hold the address, keys and all."""
+    expected: tuple[type[Exception], ...] = (OSError, ValueError)
+    explain = _explained
+    if _is(filesystem, S3):
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        expected, explain = (*expected, BotoCoreError, ClientError), _explained_by_s3
+    elif _is(filesystem, HTTP):
+        import aiohttp
+
+        expected, explain = (*expected, aiohttp.ClientError), _explained_by_http
+    try:
+        yield
+    except Problems:  # a ValueError, too
+        raise
+    except expected as error:
+        raise explain(error, where) from None
+
+
+def _explained(error: Exception, where: str) -> Problems:
+    match error:
+        case FileNotFoundError():
+            what = "no such file"
+            remedy = "correct the path; on the cluster the workspace is the only disk the step sees"
+        case PermissionError():
+            what, remedy = f"no permission to read it: {error.strerror}", "make it readable for group 0"
+        case OSError():
+            what, remedy = f"cannot be read: {error.strerror}", "check the path, then run again"
+        case _:
+            what, remedy = "no usable address", "correct it"
+    return problem(what, where=where, rule=RULE, remedy=remedy)
+
+
+def _explained_by_s3(error: Exception, where: str) -> Problems:
+    cause = error if hasattr(error, "response") else error.__cause__
+    response = getattr(cause, "response", None) or {}
+    code = str(response.get("Error", {}).get("Code", ""))
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    kind = type(error).__name__
+    where = f"{where}, endpoint {without_credentials(os.environ.get('AWS_S3_ENDPOINT', '') or 'of AWS')}"
+    if code in S3_CODES:
+        what, remedy = S3_CODES[code]
+    elif code in ("NoSuchKey", "404") or (isinstance(error, FileNotFoundError) and not code):
+        what, remedy = "no such file", "correct the key; upper and lower case are different"
+    elif kind in ("NoCredentialsError", "PartialCredentialsError"):
+        what = "there are no access keys"
+        remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; on the cluster the secret of the data connection"
+    elif kind == "SSLError":
+        what = "the endpoint's certificate is not trusted"
+        remedy = "set AWS_CA_BUNDLE to the certificate authorities of your company"
+    elif isinstance(error, ValueError) or kind in ("ParamValidationError", "InvalidRegionError"):
+        what, remedy = (
+            "no usable bucket, endpoint or region",
+            "correct the address, AWS_S3_ENDPOINT, AWS_DEFAULT_REGION",
+        )
+    elif status and status < 500:
+        what, remedy = f"the object store refuses: {code or status}", "check the data connection"
+    else:
+        reason = f"the object store answers {code or status}" if status else f"the endpoint gives no answer ({kind})"
+        return BrokenConnection(_broken(where, reason))
+    return problem(what, where=where, rule=RULE, remedy=remedy)
+
+
+def _explained_by_http(error: Exception, where: str) -> Problems:
+    error = error.__cause__ if isinstance(error.__cause__, Exception) else error  # fsspec: all are FileNotFoundError
+    status = getattr(error, "status", 0)
+    kind = type(error).__name__
+    if status in HTTP_STATUS:
+        what, remedy = HTTP_STATUS[status]
+    elif isinstance(error, FileNotFoundError):
+        what, remedy = "no such file", "correct the address"
+    elif "Certificate" in kind or "SSL" in kind:
+        what = "the server's certificate is not trusted"
+        remedy = "set SSL_CERT_FILE to the certificate authorities of your company"
+    elif isinstance(error, ValueError):
+        what, remedy = "no usable address", "correct it: https://host/path"
+    elif 400 <= status < 500 and status not in (408, 429):
+        what, remedy = f"the server answers {status}", "correct the address"
+    else:
+        return BrokenConnection(_broken(where, f"the server answers {status}" if status else f"no answer ({kind})"))
+    return problem(what, where=where, rule=RULE, remedy=remedy)
+
+
+def _broken(where: str, reason: str) -> Problem:
+    return Problem(
+        what=f"cannot be read: {reason}",
+        where=where,
+        rule=f"{RULE}; it is tried {ATTEMPTS} times",
+        remedy="check the address, the network policy and the server, then run again",
+    )

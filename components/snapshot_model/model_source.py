@@ -1,0 +1,100 @@
+"""What a model's source is to the rest: files with their sizes, a commit, and a way to read each from any byte on."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from components.shared import progress
+
+PATIENCE_SECONDS = 300.0  # without progress, until a download is given up; whoever retries the step goes on from there
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0  # between two tries, doubled each time
+
+# What a model card says about where the model comes from and what it may be used for.
+CARD_FIELDS = (
+    "base_model", "base_model_relation", "language", "library_name", "license", "license_link", "license_name",
+    "pipeline_tag", "tags",
+)  # fmt: skip
+CARD_TEXT, CARD_LIST = 200, 30  # characters of a text and entries of a list that are kept: it is somebody else's text
+
+
+class Unreachable(Exception):
+    """A source that does not answer, or stopped in the middle: trying again may help."""
+
+    def __init__(self, what: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(what)
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stated:
+    """What a source says about a file."""
+
+    size: int
+    digest: str
+    """sha256 (64 digits), git's blob id (40), MD5 (32), or empty where the source states none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """One state of a model, somewhere."""
+
+    name: str
+    """org/name, the folder, or the s3:// address."""
+    revision: str
+    """What was asked for; empty where there are no revisions."""
+    commit: str
+    """40 digits that stand for this state."""
+    where: str
+    """For errors."""
+    if_damaged: str
+    """What to do when a file's content is not what the source says."""
+    files: dict[str, Stated]
+    """Everything at the top of the source that may belong to the model."""
+    card: dict[str, Any]
+    """`CARD_FIELDS` of the model card."""
+    read: Callable[[str, int], Generator[bytes, None, None]]
+    """A file's content from a byte on. Raises Unreachable, or Problems where trying again is useless."""
+
+
+class Patience:
+    """Waits between tries, longer each time, until there was no progress for too long."""
+
+    def __init__(self, seconds: float, stopped: threading.Event) -> None:
+        self._seconds = seconds
+        self._stopped = stopped
+        self.renew()
+
+    def renew(self) -> None:
+        """There was progress."""
+        self._since = time.monotonic()
+        self._wait = FIRST_WAIT_SECONDS
+
+    def is_over(self, further_seconds: float = 0.0) -> bool:
+        return time.monotonic() - self._since + further_seconds > self._seconds
+
+    def wait(self, error: Unreachable, what: str) -> None:
+        """Wait before the next try.
+
+        Raises:
+            Unreachable: the given one, when it has lasted too long, or would until the source wants to be asked again.
+        """
+        seconds = max(self._wait, error.retry_after_seconds)
+        if self.is_over(seconds):
+            raise error
+        progress.say(f"{what}: {error}; again in {progress.duration(seconds)}")
+        self._wait = min(2 * self._wait, LONGEST_WAIT_SECONDS)
+        self._stopped.wait(seconds)
+
+
+def card_fields(card: object) -> dict[str, Any]:
+    """The fields of a model card that are kept, each of a bounded length; a card of another form has none."""
+    found: dict[str, Any] = {}
+    for name in CARD_FIELDS:
+        value = card.get(name) if isinstance(card, dict) else None
+        if isinstance(value, list):
+            found[name] = [entry[:CARD_TEXT] for entry in value[:CARD_LIST] if isinstance(entry, str)]
+        elif isinstance(value, str):
+            found[name] = value[:CARD_TEXT]
+    return found

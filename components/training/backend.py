@@ -1,0 +1,353 @@
+"""`training_hub.osft(..., backend="single-device")`: OSFT in one process, on one GPU or on the CPU.
+
+    import components.training.backend  # registers it
+    training_hub.osft(model_path=..., data_path=..., ckpt_output_dir=..., backend="single-device", ...)
+
+Writes `<ckpt_output_dir>/hf_format/samples_<n>/`, a plain Hugging Face folder where the stock backend has it,
+`<ckpt_output_dir>/metrics.jsonl` with a line per optimizer step, and `<ckpt_output_dir>/checkpoints/` while it trains.
+The same call goes on where it was killed, and does nothing when it is finished. With more GPUs use the stock backend,
+mini-trainer.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from training_hub import AlgorithmRegistry, Backend
+
+from components.data.samples import Packing, Sample, packing, tokenize_rows
+from components.run.run_key import TRAINER_VERSION
+from components.run.training_options import TrainingOptions
+from components.shared import progress
+from components.shared.problems import Checks, problem, quote, suggest
+from components.shared.storage import read_json, record_of, sha256_of_file, sha256_of_json
+from components.shared.workspace import METRICS, SNAPSHOT_MANIFEST
+from components.training import loop
+from components.training.attention import attention_for
+from components.training.callbacks import CallbackCaller
+from components.training.checkpoints import Checkpoints
+from components.training.factors import factored_layers
+from components.training.loading import load, weight_files
+from components.training.loss import PackLoss
+from components.training.norms import fuse_norms
+from components.training.optimizer import Optimizer
+from components.training.saving import save
+
+if TYPE_CHECKING:
+    from training_hub import TrainingHubCallback
+
+# Read by torch when it first takes GPU memory: pieces of it can grow, so that less is lost between them.
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+NAME = "single-device"
+RESULT = "training_result.json"
+TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that a signal ended
+
+PATHS = ("model_path", "data_path", "ckpt_output_dir")
+# Options of training_hub.osft that this backend honours beside TrainingOptions.
+HONOURED = ("unmask_messages", "callbacks", "save_final_checkpoint")
+# One process on one device, which writes checkpoints on SIGTERM: these say what holds anyway.
+HARMLESS = {
+    "nproc_per_node": (1, "auto", "gpu"),
+    "nnodes": (1,),
+    "node_rank": (0,),
+    "use_processed_dataset": (False,),
+    "enable_jit_checkpoint": (True,),
+    "on_demand_checkpointing": (True,),  # training_hub says it again under this name
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What `training_hub.osft` returns with this backend."""
+
+    model_path: Path
+    """The adapted model, a plain Hugging Face folder."""
+    steps: list[loop.StepMetrics]
+    samples: int
+    loss_tokens_per_epoch: int
+    factored_matrices: int
+    trainable_parameters: int
+    resumed_at: int
+    """The step after which a checkpoint was gone on from; 0 for a training in one piece."""
+    loading_seconds: float
+    """Reading and decomposing the base model."""
+    training_seconds: float
+    """Of the last piece, when the training was resumed."""
+    saving_seconds: float
+    checkpoint_pause_seconds: float
+    """The longest time that a checkpoint held up the training."""
+    peak_memory_gib: float
+    """Most GPU memory allocated; 0 on the CPU."""
+    train_dtype: str
+    device: str
+
+
+class SingleDeviceBackend(Backend):
+    """The project's OSFT backend; see the module's text."""
+
+    def execute_training(self, algorithm_params: dict[str, Any]) -> TrainingResult:
+        """Train as `training_hub.osft` was asked to; go on where a killed training of the same stopped.
+
+        Raises:
+            Problems: for unknown or unsupported options, data that does not fit them, a model that cannot be trained,
+                a folder that holds another training, and a loss that is no number or diverges.
+            SystemExit: with code 143 after SIGTERM, when a checkpoint is written.
+        """
+        options, paths, honoured = split_options(algorithm_params)
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(paths["model_path"], trust_remote_code=False)
+        with Path(paths["data_path"]).open(encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file]
+        unmask = bool(honoured.get("unmask_messages"))
+        samples = list(tokenize_rows(rows, tokenizer, options.max_seq_len, paths["data_path"], unmask))
+        return run(
+            Path(paths["model_path"]),
+            samples,
+            # Of the rows: tokens change from day to day where a chat template states the date.
+            sha256_of_json([rows, unmask])[:16],
+            options,
+            Path(paths["ckpt_output_dir"]),
+            honoured.get("callbacks") or [],
+        )
+
+
+def split_options(params: dict[str, Any]) -> tuple[TrainingOptions, dict[str, str], dict[str, Any]]:
+    """Sort the arguments of `training_hub.osft` into options, paths and what else is honoured.
+
+    Raises:
+        Problems: naming every option that is unknown here, or known and not honoured; none is dropped silently.
+    """
+    checks = Checks()
+    option_names = [field.name for field in dataclasses.fields(TrainingOptions)]
+    known = {*option_names, *PATHS, *HONOURED, *HARMLESS}
+    options = {}
+    for name, value in params.items():
+        if value is None or (value is False and name not in option_names):
+            continue  # not asked for
+        if name in option_names:
+            options[name] = value
+        elif name not in known:
+            checks.add(
+                f"option {name} = {quote(value)} is not honoured by the backend {NAME}{suggest(name, known)}",
+                where="training_hub.osft",
+                rule=f"it honours {', '.join(sorted(known))}",
+                remedy="correct the name, leave the option out, or use backend='mini-trainer'",
+            )
+        elif name in HARMLESS and value not in HARMLESS[name]:
+            checks.add(
+                f"option {name} = {quote(value)} is not honoured by the backend {NAME}",
+                where="training_hub.osft",
+                rule=f"this backend is one process on one device: {name} can only be {HARMLESS[name][0]!r}",
+                remedy="leave the option out, or use backend='mini-trainer', which spreads over GPUs",
+            )
+    if params.get("save_final_checkpoint") is False:
+        checks.add(
+            "save_final_checkpoint is False",
+            where="training_hub.osft",
+            rule="the adapted model is this backend's only result",
+            remedy="leave the option out",
+        )
+    with checks.collecting():
+        parsed = TrainingOptions.from_mapping(options)
+    checks.raise_if_any()
+    return parsed, {name: str(params[name]) for name in PATHS}, {name: params.get(name) for name in HONOURED}
+
+
+def run(
+    model_path: Path,
+    samples: list[Sample],
+    data_digest: str,
+    options: TrainingOptions,
+    output: Path,
+    callbacks: "Iterable[TrainingHubCallback] | TrainingHubCallback" = (),
+) -> TrainingResult:
+    """Load, decompose, train and save; says what it does."""
+    from transformers import AutoConfig
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    options = options.on(device.type)
+    dtype = getattr(torch, options.train_dtype)
+    identity = _in_background(training_identity, model_path, data_digest, options)
+    final = output / "hf_format" / f"samples_{len(samples) * options.num_epochs}"
+    checkpoints = Checkpoints(output / "checkpoints", identity.result, options.checkpoint_minutes)
+    if final.exists():
+        found = _saved_result(final, identity.result())
+        checkpoints.remove()  # of a training that was killed after it saved its result
+        return found
+    for unfinished in output.glob("*/.tmp-*"):  # what a killed training was writing; who trains here has its turn
+        shutil.rmtree(unfinished, ignore_errors=True)
+    checkpoint = checkpoints.latest()
+
+    started = time.monotonic()
+    torch.manual_seed(options.seed)
+    progress.say(f"loading {model_path} on {device_name(device)} in {options.train_dtype}")
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
+    longest = max(len(sample.tokens) for sample in samples)
+    model = load(model_path, options, device, dtype, attention_for(config, device, dtype, longest))
+    layers = factored_layers(model)
+    optimizer = Optimizer(model, options, dtype)
+    if device.type == "cuda":
+        if dtype == torch.bfloat16:
+            fuse_norms(model)
+        model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": False})  # fewer hooks
+        torch.cuda.empty_cache()  # what decomposing needed, in sizes that training does not
+        checkpoints.reserve(optimizer.state())
+    pack_loss = PackLoss(model)
+    gc.freeze()  # what is there by now stays: collections during the training need not walk it
+    loading_seconds = time.monotonic() - started
+    progress.say(f"read the model and decomposed {len(layers)} matrices in {progress.duration(loading_seconds)}")
+
+    history: list[loop.StepMetrics] = []
+    if checkpoint is not None:
+        optimizer.load(checkpoint.state)
+        history = [record_of(loop.StepMetrics, line) for line in checkpoint.history]
+        progress.say(f"going on after step {checkpoint.step}, from its checkpoint")
+        checkpoint = None  # as large as the next one's copy
+    resumed_at = len(history)
+    batches = (batch for _, batch in loop.batches(samples, options))
+    progress.say(packing_line(packing(batches, options.max_tokens_per_gpu)))
+    output.mkdir(parents=True, exist_ok=True)
+    hooks = CallbackCaller(callbacks, output)
+    hooks.begin(history[-1] if history else None)
+    started = time.monotonic()
+    with (output / METRICS).open("w", encoding="utf-8") as log, _termination() as terminated:
+        log.writelines(metrics_line(metrics) for metrics in history)
+
+        def on_step(metrics: loop.StepMetrics) -> bool:
+            log.write(metrics_line(metrics))
+            log.flush()
+            pace = (time.monotonic() - started) / (metrics.step - resumed_at)
+            progress.say(step_line(metrics, pace * (metrics.steps - metrics.step)))
+            hooks.step(metrics)
+            if metrics.step < metrics.steps and (checkpoints.due() or hooks.control.should_save or terminated.is_set()):
+                hooks.control.should_save = False
+                checkpoints.write(metrics.step, optimizer.state(), [dataclasses.asdict(line) for line in history])
+            return not (terminated.is_set() or hooks.control.should_training_stop)
+
+        loop.train(pack_loss, optimizer, samples, options, history, hooks.step_begins, on_step)
+        checkpoints.close()
+        if terminated.is_set() and len(history) < history[-1].steps:
+            progress.say(f"terminated after step {history[-1].step}; the same training goes on from there")
+            raise SystemExit(TERMINATED)
+    training_seconds = time.monotonic() - started
+    started = time.monotonic()
+    progress.say(f"saving the adapted model to {final}")
+    result = TrainingResult(
+        model_path=final,
+        steps=history,
+        samples=len(samples),
+        loss_tokens_per_epoch=sum(sample.loss_tokens for sample in samples),
+        factored_matrices=len(layers),
+        trainable_parameters=sum(weight.shape.numel() for weight in optimizer.weights.values()),
+        resumed_at=resumed_at,
+        loading_seconds=loading_seconds,
+        training_seconds=training_seconds,
+        saving_seconds=0.0,
+        checkpoint_pause_seconds=checkpoints.longest_pause_seconds,
+        peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0,
+        train_dtype=options.train_dtype,
+        device=device_name(device),
+    )
+    saved = {"identity": identity.result(), **dataclasses.asdict(result), "model_path": str(final)}
+    save(model, optimizer, model_path, final, options.seed, {RESULT: saved})
+    checkpoints.remove()
+    hooks.end()
+    return dataclasses.replace(result, saving_seconds=time.monotonic() - started)
+
+
+def _in_background(function: Callable[..., dict[str, Any]], *args: Any) -> "Future[dict[str, Any]]":
+    """Hashing a large model's files takes as long as reading them."""
+    worker = ThreadPoolExecutor(1)
+    future = worker.submit(function, *args)
+    worker.shutdown(wait=False)
+    return future
+
+
+def training_identity(model_path: Path, data_digest: str, options: TrainingOptions) -> dict[str, Any]:
+    """What makes two trainings the same: JSON values by name."""
+    manifest = model_path / SNAPSHOT_MANIFEST
+    if manifest.exists():
+        model = read_json(manifest)["files"]
+    else:
+        model = {path.name: sha256_of_file(path) for path in [*weight_files(model_path), model_path / "config.json"]}
+    identity = {
+        "trainer": TRAINER_VERSION,
+        "model": sha256_of_json(model)[:16],
+        "data": data_digest,
+        **options.determining(gpus=1),
+    }
+    return json.loads(json.dumps(identity))
+
+
+def _saved_result(final: Path, identity: dict[str, Any]) -> TrainingResult:
+    saved = read_json(final / RESULT) if (final / RESULT).exists() else {"identity": {}}
+    if saved.pop("identity") != identity:
+        raise problem(
+            f"there is a model of another training in {final}",
+            where="ckpt_output_dir",
+            rule="a finished training is neither repeated nor overwritten",
+            remedy="name another ckpt_output_dir, or remove that folder",
+        )
+    progress.say(f"already trained: {final}")
+    steps = [record_of(loop.StepMetrics, line) for line in saved["steps"]]
+    return record_of(TrainingResult, {**saved, "model_path": final, "steps": steps})
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets instead of ending the process; only a main thread can have it."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def metrics_line(metrics: loop.StepMetrics) -> str:
+    """A line of metrics.jsonl."""
+    return json.dumps(dataclasses.asdict(metrics)) + "\n"
+
+
+def device_name(device: torch.device) -> str:
+    """'NVIDIA L40S', or the CPU with its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({torch.get_num_threads()} threads)"
+
+
+def packing_line(made: Packing) -> str:
+    """How full the packs are, as a line of text."""
+    return (
+        f"{made.tokens:,} tokens to compute in {made.packs:,} packs, which fill {made.fill:.0%} of "
+        f"max_tokens_per_gpu = {made.max_tokens:,}; none is padding (padded samples: {made.padding_avoided:,} more)"
+    )
+
+
+def step_line(metrics: loop.StepMetrics, seconds_left: float) -> str:
+    """A step as a line of text."""
+    memory = f", {metrics.peak_memory_gib:.1f} GiB" if metrics.peak_memory_gib else ""
+    return (
+        f"step {metrics.step}/{metrics.steps}, epoch {metrics.epoch}, loss {metrics.loss:.4f}, "
+        f"lr {metrics.learning_rate:.2e}, gradient {metrics.gradient_norm:.2f}, "
+        f"{metrics.tokens_per_second:.0f} tokens/s{memory}, {progress.duration(seconds_left)} left"
+    )
+
+
+AlgorithmRegistry.register_backend("osft", NAME, SingleDeviceBackend)

@@ -1,0 +1,184 @@
+"""The base model from its files into the form it is trained in; decomposing begins when the first matrix is read.
+
+The model is built without memory for its weights. A thread reads them in the order of the files and puts them on the
+device, a few ahead; each matrix to decompose is factored as it arrives, and everything else becomes an ordinary weight.
+"""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from components.models.folder import INDEX, WEIGHTS
+from components.models.shapes import default_patterns
+from components.run.training_options import TrainingOptions
+from components.shared import progress
+from components.shared.problems import list_some, problem
+from components.shared.storage import read_json
+from components.training.factors import OSFTLinear, factorize, target_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DROPOUTS = ("attention_dropout", "embd_pdrop", "hidden_dropout", "resid_pdrop")  # in transformers' configurations
+READ_AHEAD = 4  # weights
+WORKERS = 2  # of the GPU: one matrix' decomposition leaves gaps that another's fills
+
+
+def load(
+    model_path: Path, options: TrainingOptions, device: torch.device, dtype: torch.dtype, attention: str
+) -> "PreTrainedModel":
+    """A causal language model with its target matrices factored.
+
+    Args:
+        model_path: a plain Hugging Face folder with safetensors.
+        dtype: to compute in.
+        attention: a name of transformers' attention implementations.
+
+    Raises:
+        Problems: when the files lack a weight of the model, or one is not finite.
+    """
+    model = skeleton(model_path, dtype, attention)
+    patterns = options.target_patterns or default_patterns(model.config.model_type)
+    targets = set(target_names(model, patterns, options.unfreeze_rank_ratio))
+    wanted = {name: parameter for name, parameter in model.named_parameters()}
+    total = len(wanted)
+    if device.type == "cuda":
+        torch.linalg.eigh(torch.eye(2, device=device))  # torch loads its linear algebra once, not from two threads
+
+    def factor(layer: str, weight: Tensor) -> tuple[str, OSFTLinear]:
+        factored = factorize(layer, weight, options.unfreeze_rank_ratio, dtype)
+        factored.start = factored.start.cpu()
+        _finish_stream(device)
+        return layer, factored
+
+    def weights() -> Iterator[tuple[str, OSFTLinear]]:
+        decomposing: deque[Future[tuple[str, OSFTLinear]]] = deque()
+        with ThreadPoolExecutor(WORKERS, initializer=_own_stream, initargs=(device,)) as workers:
+            for name, weight in _read_ahead(model_path, device):
+                if name not in wanted:
+                    continue  # a tied weight's second copy, or a buffer that older files carry
+                del wanted[name]
+                if not torch.isfinite(weight).all():
+                    raise problem(
+                        f"{name} holds numbers that are not finite",
+                        where=f"the model's files in {model_path}",
+                        rule="a weight is a finite number: a single other one makes every loss not a number",
+                        remedy="take the model from its origin again",
+                    )
+                module, _, kind = name.rpartition(".")
+                if kind == "weight" and module in targets and device.type == "cpu":
+                    yield factor(module, weight)  # here: in another thread a decomposition has one core to itself
+                elif kind == "weight" and module in targets:
+                    decomposing.append(workers.submit(factor, module, weight))
+                else:
+                    model.get_submodule(module).register_parameter(kind, nn.Parameter(weight.to(dtype)))
+                    _finish_stream(device)  # the memory of what was converted goes back to the reading thread
+                del weight
+                while len(decomposing) > WORKERS:
+                    yield decomposing.popleft().result()
+            while decomposing:
+                yield decomposing.popleft().result()
+
+    for name, factored in progress.track(weights(), len(targets), "reading and decomposing matrices"):
+        factored.bias = model.get_submodule(name).bias  # type: ignore[assignment]
+        model.set_submodule(name, factored)
+    if wanted:
+        raise problem(
+            f"{len(wanted)} of {total} weights are missing: {list_some(wanted)}",
+            where=f"the model's files in {model_path}",
+            rule="the files hold every weight of the architecture that config.json names, under transformers' names",
+            remedy="take the model from its origin again, or save it with transformers' save_pretrained",
+        )
+    model.tie_weights()
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module.register_buffer(name, buffer.to(device), persistent=name not in module._non_persistent_buffers_set)
+    return model.eval()
+
+
+def skeleton(model_path: Path, dtype: torch.dtype, attention: str) -> "PreTrainedModel":
+    """The model that config.json describes, its weights without memory, its buffers on the CPU.
+
+    Dropout is off: a training that was killed could not repeat it.
+    """
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
+    for name in DROPOUTS:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+        )
+    model.tie_weights()
+    return model
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights, in their order; some folders have others with the same in another form."""
+    if (folder / WEIGHTS).exists():
+        return [folder / WEIGHTS]
+    index = folder / INDEX
+    names = set(read_json(index)["weight_map"].values()) if index.exists() else set()
+    return [folder / name for name in sorted(names)]
+
+
+def _read_ahead(folder: Path, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    from safetensors import safe_open
+
+    ready: queue.Queue[tuple[str, Tensor] | BaseException | None] = queue.Queue(READ_AHEAD)
+    stopped = threading.Event()
+
+    def put(item: tuple[str, Tensor] | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def read() -> None:
+        try:
+            _own_stream(device)
+            for path in weight_files(folder):
+                with safe_open(path, framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118 - not a dictionary
+                        if stopped.is_set():
+                            return
+                        weight = file.get_tensor(name).to(device)
+                        _finish_stream(device)
+                        put((name, weight))
+            put(None)
+        except BaseException as error:  # raised again where the weights are used
+            put(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _own_stream(device: torch.device) -> None:
+    """Let this thread work on the GPU beside what others do there. A stream each: it has workspaces of its own."""
+    if device.type == "cuda":
+        torch.cuda.set_stream(torch.cuda.Stream(device))
+
+
+def _finish_stream(device: torch.device) -> None:
+    """Wait until what this thread asked of the GPU is done and may be used by others."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()

@@ -1,0 +1,182 @@
+"""GPU memory that a training needs, from config.json alone.
+
+What lasts is counted: frozen factors, trained weights with their moments, gradients. What passes (activations of one
+layer that is computed again, the inputs of all others, logits, a matrix' decomposition) is counted per token and per
+matrix with factors fitted to measurements on a GPU (benchmarks/memory.py).
+"""
+
+import bisect
+import dataclasses
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, SMALLEST_COMPACT, Shapes, frozen_rank
+from components.run.training_options import TrainingOptions
+from components.shared.workspace import GIB
+
+MOST_TOKENS = 1 << 16
+# Fitted to the measurements. Bytes per token in a layer that is computed again, for each entry of the hidden size, of
+# the intermediate size and of the trained directions, in bfloat16; per logit of a piece; per entry of a matrix that is
+# decomposed; per entry of an embedding that is taken over.
+HIDDEN, INTERMEDIATE, LOW, LOGIT, DECOMPOSED, EMBEDDED = 16.7, 11.6, 1.8, 22.5, 36, 10.8
+UNUSABLE = 0.05  # of what is allocated, measured as what torch reserves beyond it
+STOCK_LOGIT = 18  # bytes for each token and word of the vocabulary in mini-trainer
+WORKSPACES = 4 * 32 * 2**20  # of the matrix library, one for each thread that used it
+ODD = 80_000  # bytes at the end of a tensor above 1 MiB that torch gives to no other, on average
+TENSORS = 5  # of a factored matrix that lasts, above 1 MiB in a large model
+SMALL_BYTES = 4 * 4 + 2  # value, two moments and gradient in float32, and a copy to compute with
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """Where the bytes go; all in GiB."""
+
+    frozen_gib: float
+    """Frozen factors."""
+    trained_gib: float
+    """Trained factors, embeddings, norms, with AdamW's moments."""
+    gradients_gib: float
+    activations_gib: float
+    """What passes, at the moment when everything together is most."""
+
+    @property
+    def total_gib(self) -> float:
+        """The most that is allocated at one time."""
+        return self.frozen_gib + self.trained_gib + self.gradients_gib + self.activations_gib
+
+    @property
+    def needed_gib(self) -> float:
+        """With what the allocator cannot use in between."""
+        return self.total_gib * (1 + UNUSABLE)
+
+
+def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int = 1) -> MemoryPlan:
+    """Memory of a training on each of its GPUs.
+
+    Args:
+        config: the values of the model's config.json.
+        options: the training's options; `train_dtype` decided for one GPU.
+        gpus: how many; more than one are mini-trainer's.
+    """
+    shapes = Shapes.of(config)
+    if gpus > 1:
+        return _plan_stock(shapes, options, gpus)
+    wide = 4 if options.train_dtype == "float32" else 2
+    copy = 2 if wide == 2 else 0  # bytes of one to compute with
+    frozen = trained = gradients = 0.0
+
+    def train(entries: int, copies: int) -> None:
+        nonlocal trained, gradients
+        compact = wide == 2 and entries >= SMALLEST_COMPACT
+        # Codes with their share of three scales for 256 entries, or value and moments in float32.
+        trained += copies * entries * (4 + 12 / 256 if compact else 12)
+        gradients += copies * entries * wide
+
+    for (rows, columns), rank, factored in _split(shapes, options):
+        whole = shapes.layers - factored
+        train(rows * columns, whole)
+        trained += whole * rows * columns * copy
+        free = min(rows, columns) - rank
+        frozen += factored * rank * (rows + columns + 1) * wide
+        if rank * min(rows, columns) * wide > 2**20:
+            frozen += factored * TENSORS * ODD
+        train(free * (rows + columns), factored)
+        trained += factored * free * SMALL_BYTES
+    trained += (shapes.layers * shapes.small + shapes.hidden) * SMALL_BYTES
+    embedding = shapes.vocabulary * shapes.hidden
+    for _ in range(1 if shapes.tied else 2):
+        train(embedding, 1)
+        trained += embedding * copy
+    return MemoryPlan(
+        frozen_gib=frozen / GIB,
+        trained_gib=trained / GIB,
+        gradients_gib=gradients / GIB,
+        activations_gib=(_most_beside(shapes, options, wide, gradients) - gradients) / GIB,
+    )
+
+
+def _split(shapes: Shapes, options: TrainingOptions) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """For each matrix of a layer its shape, its frozen rank, and in how many layers it is factored."""
+    targets = shapes.targets(options.target_patterns)
+    for name, shape in shapes.matrices.items():
+        rank = frozen_rank(shape, options.unfreeze_rank_ratio)
+        yield shape, rank, sum(name in layer for layer in targets) if rank else 0
+
+
+def _plan_stock(shapes: Shapes, options: TrainingOptions, gpus: int) -> MemoryPlan:
+    """mini-trainer keeps everything in float32 and spreads it evenly; logits of all tokens are held several times."""
+    frozen = trained = 0
+    for (rows, columns), rank, factored in _split(shapes, options):
+        free = min(rows, columns) - rank
+        frozen += factored * rank * (rows + columns + 1)
+        trained += factored * free * (rows + columns + 1) + (shapes.layers - factored) * rows * columns
+    embedding = shapes.vocabulary * shapes.hidden
+    trained += shapes.layers * shapes.small + shapes.hidden + embedding * (1 if shapes.tied else 2)
+    tokens = options.max_tokens_per_gpu
+    layer = tokens * (HIDDEN * shapes.hidden + INTERMEDIATE * shapes.intermediate) * 2
+    inputs = shapes.layers * tokens * shapes.hidden * 4
+    return MemoryPlan(
+        frozen_gib=frozen * 4 / gpus / GIB,
+        trained_gib=trained * 12 / gpus / GIB,
+        gradients_gib=trained * 4 / gpus / GIB,
+        activations_gib=(inputs + layer + STOCK_LOGIT * tokens * shapes.vocabulary) / GIB,
+    )
+
+
+def largest_tokens(config: Mapping[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float) -> int | None:
+    """The largest max_tokens_per_gpu, in steps of 256 or max_seq_len itself, that fits; None when none does."""
+    candidates = [options.max_seq_len, *range(256 * (options.max_seq_len // 256 + 1), MOST_TOKENS + 1, 256)]
+
+    def fits(tokens: int) -> bool:
+        tried = dataclasses.replace(options, max_tokens_per_gpu=tokens)
+        return plan_memory(config, tried, gpus).needed_gib <= gpu_memory_gib
+
+    fitting = bisect.bisect_left(candidates, True, key=lambda tokens: not fits(tokens))
+    return candidates[fitting - 1] if fitting else None
+
+
+def largest_ratio(
+    config: Mapping[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float
+) -> float | None:
+    """The largest unfreeze_rank_ratio, in hundredths, that fits; None when none does."""
+    for hundredths in range(99, 0, -1):
+        tried = dataclasses.replace(options, unfreeze_rank_ratio=hundredths / 100)
+        if plan_memory(config, tried, gpus).needed_gib <= gpu_memory_gib:
+            return hundredths / 100
+    return None
+
+
+def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients: float) -> float:
+    """The most bytes that are there beside the frozen and trained weights, at whichever moment that is."""
+    tokens = options.max_tokens_per_gpu
+    ends = 3 * tokens * shapes.hidden * wide  # what comes out, the part with a loss, and its gradient
+    inputs = shapes.layers * tokens * shapes.hidden * wide  # of all layers, kept for their second computation
+    layer = max(_layer(shapes, options, wide, targets) for targets in set(shapes.targets(options.target_patterns)))
+    embedding = shapes.vocabulary * shapes.hidden * wide
+    padded = embedding if shapes.vocabulary % MATRIX_UNIT and wide == 2 else 0
+    logits = LOGIT * min(tokens * shapes.vocabulary, LOGITS_AT_ONCE)
+    decomposed = max((math.prod(shape) for shape, _, factored in _split(shapes, options) if factored), default=0)
+    moments = {
+        "two matrices are decomposed": 2 * DECOMPOSED * decomposed,
+        "the embedding is taken over": EMBEDDED * shapes.vocabulary * shapes.hidden,
+        "the loss is computed": inputs + ends + embedding + padded + logits,
+        "the last layer is computed again": inputs + embedding + layer,
+        "the first layer is computed again": gradients + layer,
+        "the embedding's two gradients are added": gradients + (2 if shapes.tied else 1) * embedding,
+    }
+    return WORKSPACES + max(moments.values())
+
+
+def _layer(shapes: Shapes, options: TrainingOptions, wide: int, targets: Collection[str]) -> float:
+    """Bytes that a layer takes while it is computed again and its gradients are made, with these matrices factored."""
+    ranks = {name: frozen_rank(shape, options.unfreeze_rank_ratio) for name, shape in shapes.matrices.items()}
+    free, made = 0, 0  # trained directions; entries of copies to compute with, or of a gradient before it is added
+    for name, shape in shapes.matrices.items():
+        if name in targets and ranks[name]:
+            free += min(shape) - ranks[name]
+            made += (min(shape) - ranks[name]) * sum(shape)
+        else:
+            made += math.prod(shape)
+    tokens = options.max_tokens_per_gpu
+    return tokens * (HIDDEN * shapes.hidden + INTERMEDIATE * shapes.intermediate + LOW * free) * wide / 2 + made * wide

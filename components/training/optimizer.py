@@ -1,0 +1,156 @@
+"""One optimizer step of OSFT: clip, project, AdamW's direction, project again, move; no gradient is left after it."""
+
+import dataclasses
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from components.models.shapes import SMALLEST_COMPACT
+from components.run.training_options import TrainingOptions
+from components.training.factors import factored_layers
+from components.training.weights import Float32Weight, TrainedWeight, Update, trained_weight
+
+MAX_GRADIENT_NORM = 1.0  # fixed in mini_trainer too
+
+
+@dataclasses.dataclass(frozen=True)
+class Small:
+    """A weight of few entries (norm, bias, singular values) in the one vector that holds all of them."""
+
+    start: int
+    shape: torch.Size
+
+    def of(self, vector: Tensor) -> Tensor:
+        """The weight's part of something shaped like the vector."""
+        return vector[self.start : self.start + self.shape.numel()].view(self.shape)
+
+
+class Optimizer:
+    """AdamW for a factorized model.
+
+    Each factored layer holds its trained factors itself, as `low`. Every other weight is kept here; the model's own
+    parameters are copies to compute with, unless the training computes in float32. Small ones lie in one vector, which
+    an optimizer step handles at once.
+    """
+
+    def __init__(self, model: nn.Module, options: TrainingOptions, dtype: torch.dtype) -> None:
+        self.options, self.dtype = options, dtype
+        self.layers = factored_layers(model)
+        self.weights: dict[str, TrainedWeight] = {layer.low.name: layer.low for layer in self.layers.values()}
+        self.large: dict[str, nn.Parameter] = {}
+        self.small_parameters: dict[str, nn.Parameter] = {}
+        for name, parameter in model.named_parameters():
+            group = self.large if parameter.numel() >= SMALLEST_COMPACT else self.small_parameters
+            group[name] = parameter
+        for name, parameter in self.large.items():
+            self.weights[name] = trained_weight(name, parameter.detach().float(), dtype)
+
+        values = {f"{name}.S_low": layer.S_low for name, layer in self.layers.items()}
+        values |= {name: parameter.detach().float() for name, parameter in self.small_parameters.items()}
+        starts = itertools.accumulate((value.numel() for value in values.values()), initial=0)
+        self.small = {
+            name: Small(start, value.shape) for (name, value), start in zip(values.items(), starts, strict=False)
+        }
+        self.vector = Float32Weight("small", torch.cat([value.reshape(-1) for value in values.values()]))
+        self.weights["small"] = self.vector
+        self.vector.grad = torch.zeros_like(self.vector.value)
+        self.computed = self.vector.values(dtype)  # the same memory in float32
+        for name, layer in self.layers.items():
+            part = self.small[f"{name}.S_low"]
+            layer.S_low = part.of(self.vector.value)
+            layer.S_grad = part.of(self.vector.grad)
+        for name, parameter in self.small_parameters.items():
+            parameter.data = self.small[name].of(self.computed)
+
+    def value(self, name: str) -> Tensor | None:
+        """A weight of the model outside the factored matrices, in float32; None when there is none of that name."""
+        if name in self.small:
+            return self.small[name].of(self.vector.value)
+        return self.weights[name].values(torch.float32) if name in self.large else None
+
+    @torch.no_grad()
+    def finish_gradients(self) -> Tensor:
+        """After the last backward pass of a step.
+
+        Returns:
+            the norm of all gradients together, float32.
+        """
+        assert self.vector.grad is not None
+        for layer in self.layers.values():
+            layer.finish_gradients()
+        small = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for parameter in self.small_parameters.values()
+        ]
+        if small:  # they stand last in the vector
+            gathered = torch.cat([gradient.reshape(-1) for gradient in small])
+            self.vector.grad[-len(gathered) :].add_(gathered)
+        for parameter in self.small_parameters.values():
+            parameter.grad = None
+        for name, parameter in self.large.items():
+            self.weights[name].grad, parameter.grad = parameter.grad, None
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        return torch.stack(torch._foreach_norm(gradients, 2, torch.float32)).norm()
+
+    @torch.no_grad()
+    def step(self, number: int, learning_rate: float, gradient_norm: float) -> None:
+        """Learn from the gradients that are there; nothing is changed when they are not finite.
+
+        Args:
+            number: of the step, from 1.
+            gradient_norm: what `finish_gradients` gave.
+        """
+        if math.isfinite(gradient_norm):
+            self._move(
+                Update(
+                    step=number,
+                    learning_rate=learning_rate,
+                    gradient_scale=min(1.0, MAX_GRADIENT_NORM / (gradient_norm + 1e-6)),
+                    beta1=self.options.beta1,
+                    beta2=self.options.beta2,
+                    eps=self.options.eps,
+                    weight_decay=self.options.weight_decay,
+                    seed=self.options.seed,
+                )
+            )
+        for weight in self.weights.values():
+            if weight is not self.vector:
+                weight.grad = None
+        assert self.vector.grad is not None
+        self.vector.grad.zero_()
+
+    def _move(self, update: Update) -> None:
+        for layer in self.layers.values():
+            if layer.low.grad is not None:
+                layer.project(layer.low.grad)
+                direction = layer.low.direction(layer.low.grad, update)
+                layer.low.grad = None
+                layer.project(direction)
+                layer.low.step(direction, update)
+        for weight in (*(self.weights[name] for name in self.large), self.vector):
+            if weight.grad is not None:
+                weight.step(weight.direction(weight.grad, update), update)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Bring what is computed with up to date."""
+        if self.dtype == torch.float32:
+            return
+        self.computed.copy_(self.vector.value)
+        for name, parameter in self.large.items():
+            parameter.data.copy_(self.weights[name].values(self.dtype))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint keeps, by name; not copied."""
+        return {
+            f"{name}/{part}": tensor for name, weight in self.weights.items() for part, tensor in weight.state().items()
+        }
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state` gave."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+        self._refresh()

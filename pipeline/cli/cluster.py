@@ -1,0 +1,317 @@
+"""The commands for a cluster: upload, submit, schedule, status, unschedule, release."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.cluster.compiled_file import CompiledPipeline
+    from pipeline.cluster.connection import Connection
+    from pipeline.cluster.cron import Cron
+    from pipeline.cluster.runs import Version
+    from pipeline.cluster.schedules import Removal
+
+PANEL = "Connection"
+FOR_LINKS = "for links: notify.runs_page in the cluster file and --pipeline, or OSFT_KFP_DASHBOARD"
+TIME = "%Y-%m-%d %H:%M:%S UTC"
+
+commands = typer.Typer()
+
+Host = Annotated[
+    str,
+    typer.Option(
+        envvar="OSFT_KFP_HOST",
+        help="Address of the KFP API (route ds-pipeline-dspa); else that of the pod's or the oc login's project.",
+        rich_help_panel=PANEL,
+    ),
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        envvar="OSFT_KFP_TOKEN",
+        help="Bearer token; rather in the variable, the command line is public. Else the pod's, or the oc login's.",
+        rich_help_panel=PANEL,
+        show_default=False,
+    ),
+]
+Ca = Annotated[
+    str,
+    typer.Option(envvar="OSFT_KFP_CA", help="PEM file of certificate authorities to trust.", rich_help_panel=PANEL),
+]
+Dashboard = Annotated[
+    str,
+    typer.Option(
+        envvar="OSFT_KFP_DASHBOARD",
+        help="For links: the page of the project's runs, https://.../PROJECT/runs; else the pipeline's own.",
+        rich_help_panel=PANEL,
+    ),
+]
+PipelineFile = Annotated[Path | None, typer.Option("--pipeline", help="Compiled pipeline; the project's own if none.")]
+Params = Annotated[list[str] | None, typer.Option("--param", help="Parameter as name=value; repeatable.")]
+ParamsFile = Annotated[Path | None, typer.Option("--params", help="YAML file of parameters; --param goes over it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing.")]
+ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
+
+
+@commands.command()
+def upload(
+    file: Annotated[Path | None, typer.Argument(help="Compiled pipeline; the project's own if none.")] = None,
+    dry_run: DryRun = False,
+    host: Host = "",
+    token: Token = "",
+    ca: Ca = "",
+    dashboard: Dashboard = "",
+) -> None:
+    """Register the compiled pipeline on the cluster; a new version only when its content is new."""
+    from pipeline.cluster import runs
+    from pipeline.cluster.compiled_file import check_images
+
+    pipeline = _pipeline(file)
+    check_images(pipeline)
+    _show_version(runs.upload(_connect(pipeline, host, token, ca, dashboard), pipeline, dry_run), dry_run)
+
+
+@commands.command()
+def submit(
+    param: Params = None,
+    params: ParamsFile = None,
+    pipeline: PipelineFile = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the steps; exit with 0 on success only.")] = False,
+    dry_run: DryRun = False,
+    host: Host = "",
+    token: Token = "",
+    ca: Ca = "",
+    dashboard: Dashboard = "",
+) -> None:
+    """Start a run on the cluster, after a check of all its parameters."""
+    from pipeline.cluster import runs
+    from pipeline.cluster.compiled_file import check_images
+    from pipeline.cluster.parameters import read_parameters
+
+    compiled = _pipeline(pipeline)
+    _, values = _all_of(lambda: check_images(compiled), lambda: read_parameters(compiled, param or [], params))
+    connection = _connect(compiled, host, token, ca, dashboard)
+    submission = runs.submit(connection, compiled, values, dry_run)
+    _show_version(submission.version, dry_run)
+    if submission.run is None:
+        _show_parameters(values)
+        _line("run", "would start")
+        return
+    _line("run", f"started as {submission.run.name}")
+    _show_link(submission.run.link, submission.run.run_id)
+    if wait and not _follow(connection, submission.run.run_id, compiled.steps):
+        raise typer.Exit(1)
+
+
+@commands.command()
+def schedule(
+    name: ScheduleName,
+    cron: Annotated[
+        str, typer.Option(help="When, in UTC, as six fields: second minute hour day-of-month month day-of-week.")
+    ],
+    param: Params = None,
+    params: ParamsFile = None,
+    pipeline: PipelineFile = None,
+    dry_run: DryRun = False,
+    host: Host = "",
+    token: Token = "",
+    ca: Ca = "",
+    dashboard: Dashboard = "",
+) -> None:
+    """Run the pipeline again and again: make the schedule, or replace the one of that name.
+
+    A training that runs is left alone. Times are UTC, unless the pipelines server sets cronScheduleTimezone.
+    """
+    from pipeline.cluster.compiled_file import check_images
+    from pipeline.cluster.cron import read_cron
+    from pipeline.cluster.parameters import read_parameters
+
+    compiled = _pipeline(pipeline)
+    now = datetime.now(UTC)
+    parsed, _, values = _all_of(
+        lambda: read_cron(cron, now),
+        lambda: check_images(compiled),
+        lambda: read_parameters(compiled, param or [], params),
+    )
+    from pipeline.cluster import schedules
+
+    connection = _connect(compiled, host, token, ca, dashboard)
+    done = schedules.schedule(connection, compiled, name, parsed, values, dry_run, schedules.SETTLE_SECONDS)
+    _show_cron(parsed, now)
+    _show_version(done.version, dry_run)
+    if dry_run:
+        _show_parameters(values)
+    if not done.created:
+        _line("schedule", f"{name} is there already with this content")
+    else:
+        _line("schedule", f"{name} would be made" if dry_run else f"{name} is made and enabled")
+        _line("", "one run at a time; times that were missed are not made up for")
+    _show_removal(done.old, dry_run)
+    if done.old.kept:
+        _line("", "until then two can run at once: each schedule counts its own runs only")
+    if done.schedule.schedule_id:
+        _show_link(done.schedule.link, done.schedule.schedule_id)
+
+
+@commands.command()
+def status(
+    newest: Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many of the newest runs.")] = 10,
+    pipeline: PipelineFile = None,
+    host: Host = "",
+    token: Token = "",
+    ca: Ca = "",
+    dashboard: Dashboard = "",
+) -> None:
+    """Show the newest runs and the schedules."""
+    from components.shared.problems import Problems
+    from pipeline.cluster import runs
+    from pipeline.cluster.cron import parse_cron
+
+    compiled = _pipeline(pipeline)
+    connection = _connect(compiled, host, token, ca, dashboard)
+    found = runs.status(connection, compiled.name, newest)
+    typer.echo(f"Runs of {compiled.name}" if found.runs else f"No runs of {compiled.name}")
+    for run in found.runs:
+        times = " to ".join(
+            f"{moment.astimezone(UTC):{TIME}}" for moment in (run.created_at, run.finished_at) if moment
+        )
+        typer.echo(f"  {run.state:<10} {run.name}, {times}\n             {run.link or run.run_id}")
+    typer.echo(f"Schedules of {compiled.name}" if found.schedules else f"No schedules of {compiled.name}")
+    for item in found.schedules:
+        place = item.link or item.schedule_id
+        when = item.cron or "in intervals"
+        try:
+            parsed = parse_cron(item.cron)
+            upcoming = next(parsed.times_after(datetime.now(UTC)), None) if item.enabled else None
+            when += f" ({parsed.words()})" + (f", next {upcoming:{TIME}}" if upcoming else "")
+        except Problems:
+            pass  # somebody else's schedule, in words that only KFP reads
+        typer.echo(f"  {'ENABLED' if item.enabled else 'DISABLED':<10} {item.name}, {when}\n             {place}")
+    if not connection.access.runs_page and (found.runs or found.schedules):
+        typer.echo(FOR_LINKS)
+
+
+@commands.command()
+def unschedule(
+    name: ScheduleName,
+    pipeline: PipelineFile = None,
+    dry_run: DryRun = False,
+    host: Host = "",
+    token: Token = "",
+    ca: Ca = "",
+    dashboard: Dashboard = "",
+) -> None:
+    """Remove a schedule; a training of it that runs goes on."""
+    from pipeline.cluster import schedules
+
+    compiled = _pipeline(pipeline)
+    connection = _connect(compiled, host, token, ca, dashboard)
+    removal = schedules.unschedule(connection, compiled.name, name, dry_run, schedules.SETTLE_SECONDS)
+    if not (removal.removed or removal.kept):
+        _line("schedule", f"there is none named {name}")
+    _show_removal(removal, dry_run)
+
+
+@commands.command()
+def release(
+    file: Annotated[Path, typer.Argument(help="Compiled pipeline.")],
+    output: Annotated[Path, typer.Argument(help="File to write, among an overlay's resources.")],
+) -> None:
+    """Write a compiled pipeline as Pipeline and PipelineVersion objects, for GitOps."""
+    from pipeline.cluster.release import write_release
+
+    version = write_release(file, output)
+    typer.echo(f"wrote {output}: {version}")
+
+
+def _pipeline(file: Path | None) -> "CompiledPipeline":
+    from pipeline.cluster.compiled_file import PIPELINE, read_pipeline
+
+    return read_pipeline(file or PIPELINE)
+
+
+def _all_of(*checks: Callable[[], Any]) -> list[Any]:
+    """What each of them returns, or what all of them find wrong."""
+    from components.shared.problems import Checks
+
+    found = Checks()
+    returned = []
+    for check in checks:
+        with found.collecting():
+            returned.append(check())
+    found.raise_if_any()
+    return returned
+
+
+def _connect(pipeline: "CompiledPipeline", host: str, token: str, ca: str, dashboard: str) -> "Connection":
+    from pipeline.cluster.access import find_access
+    from pipeline.cluster.connection import connect
+
+    return connect(find_access(host=host, token=token, ca=ca, runs_page=dashboard or pipeline.runs_page))
+
+
+def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> bool:
+    """Show a run's changes until it ends; whether it succeeded."""
+    from pipeline.cluster import runs
+    from pipeline.cluster.connection import Refused
+
+    state = ""
+    try:
+        for change in runs.follow(connection, run_id, steps, runs.POLL_SECONDS, runs.PATIENCE_SECONDS):
+            said = f": {change.message}" if change.message else ""
+            typer.echo(f"{datetime.now(UTC):%H:%M:%S} {change.name:>14} | {change.state}{said}")
+            state = change.state if change.name == "run" else state
+    except Refused:
+        typer.echo("The run is not followed any more; it goes on by itself.")
+        raise
+    return state == "SUCCEEDED"
+
+
+def _show_version(version: "Version", dry_run: bool) -> None:
+    if not version.created:
+        _line("version", f"{version.name} is there already")
+    else:
+        _line("version", f"{version.name} {'would be registered' if dry_run else 'is registered'}")
+
+
+def _show_parameters(values: dict[str, Any]) -> None:
+    import json
+
+    for number, (name, value) in enumerate(values.items()):
+        _line("parameters" if number == 0 else "", f"{name} = {json.dumps(value, ensure_ascii=False)}")
+
+
+def _show_cron(cron: "Cron", now: datetime) -> None:
+    import itertools
+
+    _line("cron", f"{cron.text}: {cron.words()}; times are UTC")
+    for number, moment in enumerate(itertools.islice(cron.times_after(now), 3)):
+        _line("next" if number == 0 else "", f"{moment:{TIME}}")
+
+
+def _show_link(link: str, own_id: str) -> None:
+    if link:
+        _line("link", link)
+    else:
+        _line("id", own_id)
+        _line("", FOR_LINKS)
+
+
+def _show_removal(removal: "Removal", dry_run: bool) -> None:
+    for old in removal.removed:
+        _line("old", f"{old.name} {old.schedule_id} {'would be removed' if dry_run else 'is removed'}")
+    for old, running in removal.kept:
+        verb = "would be disabled" if dry_run else "is disabled"
+        _line("old", f"{old.name} {old.schedule_id} {verb}, and stays because deleting it would end what runs:")
+        for run in running:
+            _line("", f"{run.state} {run.link or run.run_id}")
+        _line("", "the same command removes it when that has ended")
+
+
+def _line(name: str, text: str) -> None:
+    from components.shared.progress import printable
+
+    typer.echo(f"{name:<12}{printable(text)}")

@@ -1,0 +1,201 @@
+"""The parameters of a run on a cluster, checked before anything is sent."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.run.data_options import DataOptions
+from components.run.evaluation_options import EvaluationOptions
+from components.run.training_options import TrainingOptions
+from components.shared.problems import Checks, quote_address, suggest
+from pipeline.cluster.compiled_file import CompiledPipeline, Parameter, read_yaml
+from pipeline.cluster.run_inputs import check_inputs
+
+WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.A)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.A)
+OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOptions]] = {
+    "data_options": DataOptions,
+    "training_options": TrainingOptions,
+    "evaluation_options": EvaluationOptions,
+}
+"""The parameters that hold further options, and what checks these together with the parameters of their names."""
+
+
+def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | None) -> dict[str, Any]:
+    """The parameters of a run by name: those of a YAML file, and over them those of `--param name=value`.
+
+    Raises:
+        Problems: naming at once all that are unknown, missing, of a wrong type or out of range.
+    """
+    checks = Checks()
+    given: dict[str, tuple[Any, str]] = {}
+    if file is not None:
+        values = _read_parameter_file(file, checks)
+        given |= {name: (value, f"{file}, {name}") for name, value in values.items()}
+    flags: set[str] = set()
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name in flags:
+            checks.add(
+                f"--param {quote_address(text)} has no value" if not equals else f"--param {name} is given twice",
+                where="command line",
+                rule="name=value, once for a name",
+                remedy="for instance --param num_epochs=3",
+            )
+        if equals:
+            flags.add(name)
+            given[name] = (_Text(value), f"--param {name if name.isidentifier() else '...'}")
+    read: dict[str, Any] = {}
+    for name, (value, where) in given.items():
+        if name not in pipeline.parameters:
+            checks.add(
+                f"unknown parameter {quote_address(name)}{suggest(name, pipeline.parameters)}",
+                where=where,
+                rule=f"the pipeline has {', '.join(pipeline.parameters)}",
+                remedy="correct the name, or leave the parameter out",
+            )
+        else:
+            _read_value(value, name, pipeline.parameters[name], where, read, checks)
+    for name, parameter in pipeline.parameters.items():
+        if parameter.required and name not in given:
+            checks.add(
+                f"{name} is missing",
+                where="parameters",
+                rule=f"{name} has no default",
+                remedy=f"add --param {name}=VALUE, or {name} to the file of --params",
+            )
+    wrong = set(given) - set(read)
+    values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
+    _check_options(values, wrong, checks)
+    check_inputs({name: value for name, value in values.items() if name not in wrong}, checks)
+    checks.raise_if_any()
+    return read
+
+
+class _Text(str):
+    """A value of the command line, which has no type of its own."""
+
+    __slots__ = ()
+
+
+def _read_value(value: Any, name: str, parameter: Parameter, where: str, read: dict[str, Any], checks: Checks) -> None:
+    rule, convert = _KINDS.get(parameter.kind, ("a kind that this program knows", _no_value))
+    if parameter.required and parameter.kind == "STRING":
+        rule += " that is not empty"
+    try:
+        read[name] = convert(value)
+        if parameter.required and read[name] == "":
+            raise ValueError
+    except ValueError:
+        read.pop(name, None)
+        quoted = isinstance(value, bool | int | float) and parameter.kind == "STRING"
+        checks.add(
+            f"{name} is {quote_address(value if isinstance(value, str) else json.dumps(value, default=str))}",
+            where=where,
+            rule=rule,
+            remedy="put it in quotes" if quoted else "correct the value",
+        )
+
+
+def _no_value(value: Any) -> Any:
+    raise ValueError
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return str(value)
+
+
+def _whole_number(value: Any) -> int:
+    """5, 5.0 or the text '5'."""
+    if isinstance(value, str) and WHOLE_NUMBER.fullmatch(value):
+        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+        return int(value)
+    raise ValueError
+
+
+def _number(value: Any) -> float:
+    """A number, or a text that is one: YAML takes 5e-6 for a text."""
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, _Text) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _json_of(kind: type) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        if isinstance(value, _Text):
+            value = json.loads(value)
+        if not isinstance(value, kind):
+            raise ValueError
+        try:
+            return json.loads(json.dumps(value, allow_nan=False))
+        except TypeError:  # a date, for instance
+            raise ValueError from None
+
+    return convert
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "STRING": ("a text", _text),
+    "NUMBER_INTEGER": ("a whole number", _whole_number),
+    "NUMBER_DOUBLE": ("a number", _number),
+    "BOOLEAN": ("true or false", _truth),
+    "STRUCT": ('names with values, as in {"warmup_steps": 10}', _json_of(dict)),
+    "LIST": ("a list, as in [1, 2]", _json_of(list)),
+}
+
+
+def _check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> None:
+    """The ranges that the steps would check, for a pipeline that has them."""
+    for holder, options in OPTIONS.items():
+        if holder not in values:
+            continue
+        names = [field.name for field in dataclasses.fields(options) if field.name in values]
+        further = values[holder] if holder not in wrong else {}
+        with checks.collecting():
+            options.from_mapping({name: values[name] for name in names if name not in wrong}, further)
+
+
+def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
+    values: Any = None
+    with checks.collecting():
+        values = read_yaml(path, "file of parameters", "name: value, one a line", _load_once)
+    if checks.problems:
+        return {}
+    if isinstance(values, dict) and all(isinstance(name, str) for name in values):
+        return values
+    checks.add(
+        "this is no file of parameters",
+        where=str(path),
+        rule="YAML with name: value, one a line",
+        remedy="for instance num_epochs: 3",
+    )
+    return {}
+
+
+def _load_once(text: str) -> Any:
+    """YAML whose names are given once; yaml itself would take the last of them."""
+    node = yaml.compose(text, yaml.SafeLoader)
+    if isinstance(node, yaml.MappingNode):
+        names = [str(key.value) for key, _ in node.value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise yaml.YAMLError(f"given twice: {', '.join(twice)}")
+    return yaml.safe_load(text)

@@ -1,0 +1,84 @@
+"""What a run on a cluster reads: addresses that its pods can reach, names that its steps can use, and no secrets.
+
+KFP keeps parameters and shows them to everybody who may see runs. So an address with a password or a signature in it
+is refused here, and never repeated.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.format_chat.core import check_system_prompt
+from components.publish.core import registered_name
+from components.shared.problems import Checks
+from components.shared.sources import without_credentials
+from components.snapshot_model.core import HUB_NAME
+
+ADDRESS = re.compile(r"/|file:///|(https?|s3)://\S", re.IGNORECASE)
+OBJECT_STORE = re.compile(r"s3://\S")
+REVISION = re.compile(r"\S+")
+
+
+def check_inputs(values: Mapping[str, Any], checks: Checks) -> None:
+    """Add a problem for each text that the steps could make nothing of, or that KFP must not keep.
+
+    Args:
+        values: parameters by name, with their defaults; those that were found wrong already are left out.
+        checks: what they are added to.
+    """
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    for name, (holds, rule, remedy) in _RULES.items():
+        if name not in texts:
+            continue
+        if _has_secrets(texts[name]):
+            checks.add(
+                f"{name} is an address with a user, a password or a query, which is not repeated here",
+                where=f"parameter {name}",
+                rule="KFP keeps parameters and shows them: an address in one holds no secret",
+                remedy="give an s3:// address, whose keys are in a Kubernetes secret, or copy it to the workspace",
+            )
+        elif not holds(texts[name]):
+            checks.add(f"{name} is nothing that a pod could use", where=f"parameter {name}", rule=rule, remedy=remedy)
+    with checks.collecting():
+        check_system_prompt(texts.get("system_prompt", ""))
+    own_name, model = texts.get("publish_as", ""), texts.get("model", "")
+    if own_name or _is_model(model):  # without a name of its own it is published under the base model's
+        with checks.collecting():
+            registered_name(own_name, model)
+
+
+def _has_secrets(address: str) -> bool:
+    return without_credentials(address) != address or bool(re.match(r"https?://.*#", address, re.IGNORECASE))
+
+
+def _is_model(model: str) -> bool:
+    on_the_hub = HUB_NAME.fullmatch(model) and not model.startswith(("./", "../"))
+    return bool(on_the_hub) or model.startswith("/") or bool(OBJECT_STORE.match(model))
+
+
+_TABLE = (
+    lambda address: bool(ADDRESS.match(address)),
+    "an absolute path on the workspace volume, or an address: https://, s3://",
+    "for instance /mnt/osft/qa.csv, or s3://bucket/qa.csv",
+)
+_RULES: dict[str, tuple[Callable[[str], bool], str, str]] = {
+    "data": _TABLE,
+    "questions": _TABLE,
+    "retention_questions": (lambda address: not address or _TABLE[0](address), f"{_TABLE[1]}; or empty", _TABLE[2]),
+    "model": (
+        _is_model,
+        "organisation and name on a hub, one slash between; an absolute path on the workspace volume; s3://bucket/folder",
+        "for instance ibm-granite/granite-3.2-8b-instruct, or /mnt/osft/uploads/my-model",
+    ),
+    "revision": (
+        lambda revision: bool(REVISION.fullmatch(revision)),
+        "a branch, tag or commit of the model on the hub",
+        "for instance main, or leave the parameter out",
+    ),
+    "workspace": (
+        lambda folder: folder.startswith("/"),
+        "an absolute path on the workspace volume",
+        "leave the parameter out: the default is where the volume is mounted",
+    ),
+}
+"""Of each parameter: what it may be, as a check and in words, and the remedy."""
