@@ -1,4 +1,4 @@
-"""What is particular to a cluster, known when the pipeline is compiled. `cluster_files/default.toml` documents every key."""
+"""What is particular to a cluster, known when the pipeline is compiled; cluster_files/default.toml documents it."""
 
 import dataclasses
 import tomllib

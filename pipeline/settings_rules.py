@@ -12,8 +12,8 @@ from components.publish.core import REGISTRY_RULE, registry_address
 from components.run.evaluation_options import is_plain_address
 from components.shared.problems import Checks, Problems, quote, quote_address
 
-LONGEST_TIMEOUT_SECONDS = 30 * 86400  # with all its retries it still fits into Argo's durations
-MOST_RETRIES = 100
+MAX_TIMEOUT_SECONDS = 30 * 86400  # with all its retries it still fits into Argo's durations
+MAX_RETRIES = 100
 
 # Kubernetes takes more forms of quantities, fractions of a byte among them; KFP's compiler takes these.
 BYTES = re.compile(r"[1-9]\d*([KMGTPE]i|[MGTPE])?", re.ASCII)
@@ -136,9 +136,9 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "resources.*.cpu": ('processors as in "8", "0.5" or "500m", more than none', _fits(CPU)),
     "resources.*.memory": ('bytes as in "64Gi"', _fits(BYTES)),
     "timeout_seconds.*": (
-        f"a whole number from 1 to {LONGEST_TIMEOUT_SECONDS}, which is a month",
-        lambda value: 1 <= value <= LONGEST_TIMEOUT_SECONDS,
+        f"a whole number from 1 to {MAX_TIMEOUT_SECONDS}, which is a month",
+        lambda value: 1 <= value <= MAX_TIMEOUT_SECONDS,
     ),
-    "retries.*": (f"a whole number from 0 to {MOST_RETRIES}", lambda value: 0 <= value <= MOST_RETRIES),
+    "retries.*": (f"a whole number from 0 to {MAX_RETRIES}", lambda value: 0 <= value <= MAX_RETRIES),
 }
 """What a value must be, in words and as a check, by its name; a test looks that none is missing."""

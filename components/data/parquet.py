@@ -20,10 +20,10 @@ from typing import Any
 
 from components.shared.problems import problem
 
-MOST_MEMORY_BYTES = 3 << 29  # addresses, of which the libraries take a third
-MOST_PROCESSOR_SECONDS = 900
+MAX_MEMORY_BYTES = 3 << 29  # addresses, of which the libraries take a third
+MAX_PROCESSOR_SECONDS = 900
 ROWS_AT_ONCE = 512
-MOST_COLUMNS = 20_000
+MAX_COLUMNS = 20_000
 RULE = "a Parquet file whose columns for questions, answers and judgments hold texts, numbers, or true and false"
 
 
@@ -69,7 +69,7 @@ def _lines(path: Path, shown: str, longest: int, names: Sequence[str]) -> Iterat
         raise problem(
             f"the Parquet file cannot be read: {said or 'its reader died'}",
             where=shown,
-            rule=f"{RULE}; it is read with at most {MOST_MEMORY_BYTES / 2**30:g} GiB",
+            rule=f"{RULE}; it is read with at most {MAX_MEMORY_BYTES / 2**30:g} GiB",
             remedy="copy or make it again, with row groups of at most some 100 MiB",
         )
 
@@ -80,8 +80,8 @@ ARROW_ERRORS = (OSError, ValueError, NotImplementedError, TypeError, KeyError)
 
 def main() -> None:
     """The process: print what is in the file."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (MOST_PROCESSOR_SECONDS, MOST_PROCESSOR_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_PROCESSOR_SECONDS, MAX_PROCESSOR_SECONDS))
     path, longest, *names = sys.argv[1:]
     try:
         _print_file(path, int(longest), names)
@@ -102,8 +102,8 @@ def _print_file(path: str, longest: int, names: list[str]) -> None:
     pa.set_io_thread_count(1)
     with pq.ParquetFile(path) as file:
         found = file.schema_arrow.names
-        if len(found) > MOST_COLUMNS:
-            raise ValueError(f"it has {len(found)} columns, at most {MOST_COLUMNS} are read")
+        if len(found) > MAX_COLUMNS:
+            raise ValueError(f"it has {len(found)} columns, at most {MAX_COLUMNS} are read")
         stripped = [name.strip() for name in found]
         if repeated := {name for name in names if stripped.count(name) > 1}:
             raise ValueError(f"the column {sorted(repeated)[0]} is there more than once")

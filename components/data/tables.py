@@ -4,7 +4,7 @@
     What colour is a master's sash?,A master's sash is crimson.,YES
 
 What a file is, its content says and not its name. Whatever stands in it, no more than one row is held, and a row longer
-than LONGEST_ROW is an error: with a quote that is never closed the whole rest of a file is one row.
+than MAX_ROW is an error: with a quote that is never closed the whole rest of a file is one row.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from components.data import parquet
-from components.data.texts import LONGEST_ROW, Lines, check_no_nul, open_text, told
+from components.data.texts import MAX_ROW, Lines, check_no_nul, open_text, told
 from components.shared import sources
 from components.shared.problems import Checks, list_some, problem, quote
 
-MOST_COLUMNS = 20_000
+MAX_COLUMNS = 20_000
 HEAD_CHARACTERS = 1 << 20  # looked at to know the dialect; the header must be in it
-MOST_NAMED = 20  # rows that are each a problem; more are counted
+MAX_NAMED = 20  # rows that are each a problem; more are counted
 DELIMITERS = ",;\t|"
 PARQUET = b"PAR1"
 OTHER_FILES = {
@@ -78,9 +78,7 @@ class Table:
         if self.kind == "csv":
             yield from _csv_rows(self, names)
             return
-        read = (
-            _json_rows(self, names) if self.kind == "jsonl" else parquet.rows(self.path, self.shown, names, LONGEST_ROW)
-        )
+        read = _json_rows(self, names) if self.kind == "jsonl" else parquet.rows(self.path, self.shown, names, MAX_ROW)
         for line, cells in read:
             # The lines of a CSV are looked at as they are; here a NUL may be written in other ways.
             for cell in cells:
@@ -219,11 +217,11 @@ def _open_csv(path: Path, shown: str, head: str, wanted: Collection[str]) -> Tab
             best = max(best, (score, delimiter, names), key=lambda choice: choice[0])
     names = best[2]
     check_no_nul("".join(names), f"{shown}, header, line 1")
-    if not names or len(names) > MOST_COLUMNS:
+    if not names or len(names) > MAX_COLUMNS:
         raise problem(
             f"the header has {len(names)} columns" if names else "the file is no CSV: its header cannot be read",
             where=f"{shown}, header",
-            rule=f"{RULE}; at most {MOST_COLUMNS} columns",
+            rule=f"{RULE}; at most {MAX_COLUMNS} columns",
             remedy=REMEDY,
         )
     if repeated := sorted(name for name, count in Counter(names).items() if count > 1 and name):
@@ -267,7 +265,7 @@ def _csv_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
     wrong_rows = 0
     with told(table.path, table.shown), open_text(table.path, table.shown) as text:
         lines = Lines(text, table.shown)
-        csv.field_size_limit(LONGEST_ROW)  # one for the whole process, and below what csv itself allows
+        csv.field_size_limit(MAX_ROW)  # one for the whole process, and below what csv itself allows
         if table.separator_line:
             next(lines)
             lines.begin()
@@ -286,7 +284,7 @@ def _csv_rows(table: Table, names: Sequence[str]) -> Iterator[Row]:
                     yield line, [cells[place] for place in places]
                 else:
                     wrong_rows += 1
-                    wrong = [*wrong, line][:MOST_NAMED]
+                    wrong = [*wrong, line][:MAX_NAMED]
         except csv.Error as error:
             raise problem(
                 f"the file is no CSV: {error}",
@@ -345,9 +343,9 @@ def _all_columns(table: Table) -> list[str]:
     names: dict[str, None] = {}
     for _, row in _objects(table.path, table.shown, _WrongLines(table.shown)):
         names |= dict.fromkeys(row)
-        if len(names) > MOST_COLUMNS:
+        if len(names) > MAX_COLUMNS:
             raise problem(
-                f"there are more than {MOST_COLUMNS} columns",
+                f"there are more than {MAX_COLUMNS} columns",
                 where=table.shown,
                 rule="the objects of a table have the same names",
                 remedy="check what wrote it",
@@ -379,7 +377,7 @@ def _has_surrogate(text: str) -> bool:
 
 
 class _WrongLines:
-    """Collects the lines that are wrong in themselves: the first MOST_NAMED as a problem each, the others counted."""
+    """Collects the lines that are wrong in themselves: the first MAX_NAMED as a problem each, the others counted."""
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
@@ -388,15 +386,15 @@ class _WrongLines:
 
     def add(self, line: int, what: str) -> None:
         self._count += 1
-        if self._count <= MOST_NAMED:
+        if self._count <= MAX_NAMED:
             self._add(f"line {line} {what}", f"{self._shown}, line {line}")
 
     def check(self) -> None:
         """Raises:
         Problems: when there are any.
         """
-        if self._count > MOST_NAMED:
-            self._add(f"{self._count - MOST_NAMED} more lines are no objects of texts", self._shown)
+        if self._count > MAX_NAMED:
+            self._add(f"{self._count - MAX_NAMED} more lines are no objects of texts", self._shown)
         self._checks.raise_if_any()
 
     def _add(self, what: str, where: str) -> None:

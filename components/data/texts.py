@@ -11,16 +11,16 @@ from typing import Any, BinaryIO
 
 from components.shared.problems import problem
 
-LONGEST_ROW = 1 << 24  # characters; a hundred times what any model reads at once
-MOST_RATIO, RATIO_FROM_BYTES = 200, 1 << 26  # gzip unpacks texts to some 4 times their size, zeros to 1,000 times
-MOST_UNPACKED = 1 << 38
-BLANK_LINES, MOST_BLANK = ("\n", "\r\n", "\r"), 1_000_000
+MAX_ROW = 1 << 24  # characters; a hundred times what any model reads at once
+MAX_RATIO, RATIO_FROM_BYTES = 200, 1 << 26  # gzip unpacks texts to some 4 times their size, zeros to 1,000 times
+MAX_UNPACKED = 1 << 38
+BLANK_LINES, MAX_BLANK = ("\n", "\r\n", "\r"), 1_000_000
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 GZIP = b"\x1f\x8b"
 
 
 class Lines:
-    """Lines of a text with their number; those of one row together are not longer than LONGEST_ROW."""
+    """Lines of a text with their number; those of one row together are not longer than MAX_ROW."""
 
     def __init__(self, text: io.TextIOBase, shown: str) -> None:
         self.first = 1
@@ -35,22 +35,22 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline(LONGEST_ROW)
+        line = self._text.readline(MAX_ROW)
         if not line:
             raise StopIteration
         self._number += 1
         self._length += len(line)
-        if self._length >= LONGEST_ROW:
+        if self._length >= MAX_ROW:
             raise problem(
-                f"the row is longer than {LONGEST_ROW:,} characters",
+                f"the row is longer than {MAX_ROW:,} characters",
                 where=f"{self._shown}, row that begins in line {self.first}",
                 rule="a row is a question, an answer and what belongs to it",
                 remedy="close the quote in that row, if it is not closed; otherwise take the row out",
             )
         self._blank = self._blank + 1 if line in BLANK_LINES else 0
-        if self._blank > MOST_BLANK:
+        if self._blank > MAX_BLANK:
             raise problem(
-                f"there are more than {MOST_BLANK:,} empty lines one after the other",
+                f"there are more than {MAX_BLANK:,} empty lines one after the other",
                 where=f"{self._shown}, line {self._number}",
                 rule="a table holds rows",
                 remedy="check what wrote it",
@@ -82,7 +82,7 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, packed: BinaryIO, size: int, shown: str) -> None:
         self._file = gzip.GzipFile(fileobj=packed)
-        self._most = min(MOST_UNPACKED, max(RATIO_FROM_BYTES, MOST_RATIO * size))
+        self._most = min(MAX_UNPACKED, max(RATIO_FROM_BYTES, MAX_RATIO * size))
         self._unpacked = 0
         self._shown = shown
 
@@ -96,7 +96,7 @@ class _Unpacked(io.RawIOBase):
             raise problem(
                 f"the file unpacks to more than {self._most >> 20} MiB",
                 where=self._shown,
-                rule=f"a packed table is at most {MOST_RATIO} times as large as its file",
+                rule=f"a packed table is at most {MAX_RATIO} times as large as its file",
                 remedy="unpack it yourself, and look at what it holds",
             )
         buffer[: len(content)] = content

@@ -19,12 +19,10 @@ def evaluate(
     """Ask base and adapted model the same questions and write the report. True when the model is good enough."""
     from pathlib import Path
 
-    from components.evaluate import core
-    from components.shared.progress import run_step
+    from components.shared.step import run_step
 
     found = run_step(
         "evaluate",
-        core.evaluate,
         dataset=Path(dataset.path),
         snapshot=Path(snapshot.path),
         adapted=Path(adapted.path),

@@ -53,7 +53,7 @@ def evaluate(
     planned = read_json(plan)
     output = run_folder(workspace, planned["run_key"])
     if planned["evaluated"]:
-        progress.say(f"already evaluated with the same questions, nothing is asked again: {output / report.PAGE}")
+        progress.log(f"already evaluated with the same questions, nothing is asked again: {output / report.PAGE}")
         shutil.copyfile(output / report.PAGE, page)
         shutil.copyfile(output / report.MARKDOWN, summary)
         return _told(read_json(output / SUMMARY))
@@ -86,7 +86,7 @@ def evaluate(
 def _told(summary: dict[str, Any]) -> EvaluationReport:
     """Say and record what a summary.json holds."""
     found = EvaluationReport(verdict=summary["verdict"], good_enough=summary["good_enough"], metrics=summary["metrics"])
-    progress.say(found.verdict)
+    progress.log(found.verdict)
     asked = {name: found.metrics[name] for name in ("closed", "regressed", "gap_questions")}
     records.note(verdict=found.verdict, good_enough=found.good_enough, **asked)
     return found

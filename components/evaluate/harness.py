@@ -36,7 +36,7 @@ def scores(
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
-    progress.say(f"{who}: {', '.join(tasks)} of lm-evaluation-harness")
+    progress.log(f"{who}: {', '.join(tasks)} of lm-evaluation-harness")
     try:
         found = lm_eval.simple_evaluate(
             model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, enable_thinking=False),

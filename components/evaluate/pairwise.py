@@ -21,7 +21,7 @@ from components.run.evaluation_options import EvaluationOptions
 from components.shared import progress
 
 BY_REFERENCE = "the references"
-MOST_HELD_OUT = 1000  # rows whose answers are scored; evenly spread over all of them
+MAX_HELD_OUT = 1000  # rows whose answers are scored; evenly spread over all of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,7 +205,7 @@ def evaluate_models(
     asked = [*gap, *(entry for entry in retention if not entry["choices"])]
 
     questions = [entry["question"] for entry in asked]
-    scored = held_out[:: max(1, math.ceil(len(held_out) / MOST_HELD_OUT))]
+    scored = held_out[:: max(1, math.ceil(len(held_out) / MAX_HELD_OUT))]
     replies = {
         who: _ask(folder, who, system_prompt, questions, several, scored, options)
         for who, folder in (("base", base), ("adapted", adapted))
@@ -320,7 +320,7 @@ def _ask(
     folder: Path, who: str, system_prompt: str, questions: list[str], several: list[dict[str, Any]],
     held_out: list[tuple[str, str]], options: EvaluationOptions,
 ) -> _Replies:  # fmt: skip
-    progress.say(f"{who}: answering {len(questions)} questions, choosing in {len(several)}")
+    progress.log(f"{who}: answering {len(questions)} questions, choosing in {len(several)}")
     model, tokenizer = load(folder)
     statements = [(entry["question"], entry["choices"]) for entry in several]
     replies = _Replies(

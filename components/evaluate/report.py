@@ -16,7 +16,7 @@ from components.shared.workspace import METRICS, SUMMARY, TRAINING_REPORT
 PAGE, MARKDOWN = "report.html", "report.md"
 SCHEMA = 2  # of the JSON: higher when a field changes its meaning or goes
 CHANGED_IN_MARKDOWN = 10
-LONGEST_IN_MARKDOWN = 160
+MAX_IN_MARKDOWN = 160
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -283,5 +283,5 @@ def _plain(text: str) -> str:
     By backslashes: KFP's page shows numeric character references as they stand (markdown-to-jsx issue 674).
     """
     line = " ".join(progress.printable(text).split())
-    shown = line if len(line) <= LONGEST_IN_MARKDOWN else line[: LONGEST_IN_MARKDOWN - 1] + "…"
+    shown = line if len(line) <= MAX_IN_MARKDOWN else line[: MAX_IN_MARKDOWN - 1] + "…"
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>()#+!|&~:/@.$" else letter for letter in shown)

@@ -8,7 +8,7 @@ from scipy.stats import beta, binomtest
 FEW_QUESTIONS = 30  # below this a report says how little can be shown
 SIGNIFICANT = 0.05
 POWER = 0.8  # probability to find an effect of the size named in `detectable`
-LEAST_SHOWN = 0.001  # a p-value with three decimals says 0.000 of less, which none is
+MIN_SHOWN = 0.001  # a p-value with three decimals says 0.000 of less, which none is
 GRID = 500
 
 
@@ -85,7 +85,7 @@ def mcnemar_p(closed: int, regressed: int) -> float:
 
 def p_value_words(p_value: float) -> str:
     """What stands after "p": '= 0.016', '< 0.001'."""
-    return f"= {p_value:.3f}" if p_value >= LEAST_SHOWN else f"< {LEAST_SHOWN}"
+    return f"= {p_value:.3f}" if p_value >= MIN_SHOWN else f"< {MIN_SHOWN}"
 
 
 def interval(closed: int, regressed: int, questions: int) -> tuple[float, float]:

@@ -10,12 +10,10 @@ def format_chat(records: dsl.Input[dsl.Dataset], system_prompt: str, dataset: ds
     """Turn records into chat rows."""
     from pathlib import Path
 
-    from components.format_chat import core
-    from components.shared.progress import run_step
+    from components.shared.step import run_step
 
     report = run_step(
         "format_chat",
-        core.format_chat,
         records=Path(records.path),
         system_prompt=system_prompt,
         output=Path(dataset.path),

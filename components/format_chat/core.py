@@ -76,7 +76,7 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
         for name in QUESTION_FILES:
             shutil.copyfile(records / name, folder / name)
         write_json(folder / "report.json", dataclasses.asdict(report))
-    progress.say(f"{report.samples} chat rows, digest {report.data_digest[:12]}")
+    progress.log(f"{report.samples} chat rows, digest {report.data_digest[:12]}")
     return report
 
 

@@ -18,12 +18,10 @@ def ingest_sdg(
     """Read SDG output and questions; keep what can be learnt, account for every row."""
     from pathlib import Path
 
-    from components.ingest_sdg import core
-    from components.shared.progress import run_step
+    from components.shared.step import run_step
 
     report = run_step(
         "ingest_sdg",
-        core.ingest_sdg,
         data=data,
         questions=questions,
         retention_questions=retention_questions,

@@ -28,7 +28,7 @@ from components.shared import progress, sources
 from components.shared.problems import Checks, Problems, list_some, quote
 from components.shared.storage import publish_folder, sha256_of_json, write_json, write_jsonl, write_text
 
-MOST_NAMED = 100  # questions that the report repeats; all rows stand in the files
+MAX_NAMED = 100  # questions that the report repeats; all rows stand in the files
 FIRST_ROWS = 10_000  # that a check before a run looks at
 
 DROP_REASONS = {
@@ -101,10 +101,10 @@ def ingest_sdg(
         parsed = DataOptions.from_mapping(options)
     with checks.collecting():
         gap = read_gap_questions(questions)
-        progress.say(f"read {len(gap)} gap questions from {sources.without_credentials(questions)}")
+        progress.log(f"read {len(gap)} gap questions from {sources.without_credentials(questions)}")
     with checks.collecting():
         retention = read_retention_questions(retention_questions)
-        progress.say(f"read {len(retention)} retention questions")
+        progress.log(f"read {len(retention)} retention questions")
     with publish_folder(output) as folder:
         rows = Sorter(folder, parsed, [entry["question"] for entry in gap])
         try:
@@ -137,7 +137,7 @@ def ingest_sdg(
             largest_group=decision.largest_group,
             dropped={reason: counts[reason] for reason in DROP_REASONS},
             conflicts=len(conflicts),
-            conflicting_questions=sorted(rows.questions_of(conflicts[:MOST_NAMED])),
+            conflicting_questions=sorted(rows.questions_of(conflicts[:MAX_NAMED])),
             gap_questions_in_data=gap_found,
             gap_questions=len(gap),
             retention_questions=len(retention),
@@ -153,18 +153,18 @@ def ingest_sdg(
     write_text(review, page)
     told = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items() if count)
     held_out = f", {rows.held_out} held out" if rows.held_out else ""
-    progress.say(f"kept {rows.kept} of {rows.number} rows{held_out}; {told or 'none dropped'}")
+    progress.log(f"kept {rows.kept} of {rows.number} rows{held_out}; {told or 'none dropped'}")
     if report.held_out < report.held_out_asked:
-        progress.say(
+        progress.log(
             f"asked for {report.held_out_asked} rows to hold out, held out {report.held_out}: rows about the same stay "
             f"together, and the largest group has {report.largest_group} rows"
         )
     if conflicts.size:
         what = "none of them learnt" if parsed.conflicts == "drop" else "all of them learnt"
-        progress.say(f"conflicting answers, {what}: {list_some(map(quote, report.conflicting_questions), 5)}")
+        progress.log(f"conflicting answers, {what}: {list_some(map(quote, report.conflicting_questions), 5)}")
     if gap_found:
         what = "left out" if parsed.gap_questions == "drop" else "learnt all the same"
-        progress.say(f"{what}, they are gap questions: {list_some(map(quote, gap_found), 5)}")
+        progress.log(f"{what}, they are gap questions: {list_some(map(quote, gap_found), 5)}")
     return report
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from components.ingest_sdg.core import IngestReport
 
 DRAWN, OF_EACH = 20, 3  # rows drawn at random; shortest, longest and most repeated ones
-LONGEST_SHOWN = 4000  # characters of a text
+MAX_SHOWN = 4000  # characters of a text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,4 +55,4 @@ def page(report: "IngestReport", reasons: dict[str, str], sample: list[Sampled])
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} … ({len(text):,} characters)"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} … ({len(text):,} characters)"

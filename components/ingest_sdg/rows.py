@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from components.data.tables import Table, clean, open_table
-from components.run.data_options import LONGEST_JUDGMENT, DataOptions
+from components.run.data_options import MAX_JUDGMENT, DataOptions
 from components.shared.problems import Checks, list_some, quote, suggest
 
 OTHER_NAMES = {
@@ -16,8 +16,8 @@ OTHER_NAMES = {
 }
 """Under which names the same column goes elsewhere: what an error proposes when one is missing."""
 
-LONGEST_NAME = 80  # characters of a column's name that an error repeats
-MOST_UNKNOWN_JUDGMENTS = 5  # more of them, and the column holds something else
+MAX_NAME = 80  # characters of a column's name that an error repeats
+MAX_UNKNOWN_JUDGMENTS = 5  # more of them, and the column holds something else
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,11 +68,11 @@ class Judgments:
         self._rows += 1
         if row.judgment is None:
             return True
-        said = row.judgment if len(row.judgment) <= LONGEST_JUDGMENT else row.judgment[:LONGEST_JUDGMENT] + "…"
+        said = row.judgment if len(row.judgment) <= MAX_JUDGMENT else row.judgment[:MAX_JUDGMENT] + "…"
         judgment = said.casefold()
         if judgment in self._accepted:
             return True
-        if judgment not in self._rejected and (said in self._unknown or len(self._unknown) <= MOST_UNKNOWN_JUDGMENTS):
+        if judgment not in self._rejected and (said in self._unknown or len(self._unknown) <= MAX_UNKNOWN_JUDGMENTS):
             self._counts[said] += 1
             if len(lines := self._unknown.setdefault(said, [])) < 5:
                 lines.append(row.line)
@@ -82,9 +82,9 @@ class Judgments:
         """Add a problem for each unknown judgment."""
         where = f"{self._shown}, column {self._options.column_names['judgment']}"
         rule = f"kept: {', '.join(self._options.accepted)}; dropped: {', '.join(self._options.rejected)}"
-        if len(self._unknown) > MOST_UNKNOWN_JUDGMENTS:
+        if len(self._unknown) > MAX_UNKNOWN_JUDGMENTS:
             checks.add(
-                f"more than {MOST_UNKNOWN_JUDGMENTS} unknown judgments in {self._rows} rows, for instance "
+                f"more than {MAX_UNKNOWN_JUDGMENTS} unknown judgments in {self._rows} rows, for instance "
                 f"{', '.join(map(quote, list(self._unknown)[:3]))}",
                 where=where,
                 rule=rule,
@@ -96,7 +96,7 @@ class Judgments:
             remedy = "fill the cells, or take the rows out"
             if judgment:
                 remedy = "correct the rows"
-                if "," not in judgment and len(judgment) <= LONGEST_JUDGMENT:
+                if "," not in judgment and len(judgment) <= MAX_JUDGMENT:
                     remedy += f", accept it: accepted_judgments='{','.join([*self._options.accepted, judgment])}', "
                     remedy += f"or reject it: rejected_judgments='{','.join([*self._options.rejected, judgment])}'"
             checks.add(
@@ -109,7 +109,7 @@ class Judgments:
 
 def _check_columns(table: Table, columns: Mapping[str, str]) -> None:
     checks = Checks()
-    found = list_some((name[:LONGEST_NAME] for name in table.columns), 20)
+    found = list_some((name[:MAX_NAME] for name in table.columns), 20)
     for kind, column in columns.items():
         if column in table.columns:
             continue
@@ -117,7 +117,7 @@ def _check_columns(table: Table, columns: Mapping[str, str]) -> None:
         hint = (
             f" (is it {likely}?)"
             if likely
-            else suggest(column, (name for name in table.columns[:100] if len(name) < LONGEST_NAME))
+            else suggest(column, (name for name in table.columns[:100] if len(name) < MAX_NAME))
         )
         unjudged = "; data without judgments is learnt with unjudged='keep'" if kind == "judgment" else ""
         checks.add(

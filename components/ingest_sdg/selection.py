@@ -20,10 +20,12 @@ from components.run.data_options import DataOptions
 GROUP_QUESTIONS, GROUP_RESPONSES = 0.5, 0.8
 """From which similarity on questions, and answers, are about the same: what is held out must not be learnt in other
 words. Estimated from signatures."""
-LEAST_WORDS = 4  # of an answer that is compared for that; "Yes." is an answer to anything
+MIN_WORDS = 4  # of an answer that is compared for that; "Yes." is an answer to anything
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: an order without a pattern
 AT_ONCE, CHARACTERS_AT_ONCE = 4096, 1 << 22  # texts whose signatures are made together
-LONGEST_COMPARED = 1 << 16  # characters; what is longer is no near duplicate of anything, and no model reads it whole
+MAX_COMPARED_CHARACTERS = (
+    1 << 16
+)  # characters; what is longer is no near duplicate of anything, and no model reads it whole
 
 PUNCTUATION = str.maketrans(dict.fromkeys("?!.,;:\"'“”„‘’«»¿¡()…？！。、，", " "))
 """What makes no difference between questions; other signs may: 2 + 2 is not 2 - 2."""
@@ -76,15 +78,15 @@ class Candidates:
         self._pairs.append(xxhash.xxh3_64_intdigest(both.encode()))
         self._lengths.append(len(response))
         if self._near.wanted:
-            long = len(both) > LONGEST_COMPARED
+            long = len(both) > MAX_COMPARED_CHARACTERS
             self._numbers.append(
                 xxhash.xxh3_64_intdigest((both if long else similar.numbers_and_negations(both)).encode())
             )
             self._near.add("" if long else both)
         if self._asked.wanted:
-            self._asked.add(asked[:LONGEST_COMPARED])
-            self._answered.add(answered[:LONGEST_COMPARED])
-            self._short.append(answered.count(" ") + 1 < LEAST_WORDS)
+            self._asked.add(asked[:MAX_COMPARED_CHARACTERS])
+            self._answered.add(answered[:MAX_COMPARED_CHARACTERS])
+            self._short.append(answered.count(" ") + 1 < MIN_WORDS)
 
     @property
     def lengths(self) -> np.ndarray:

@@ -66,7 +66,7 @@ class Sorter:
                             self._file_numbers.append(number)
                             self._lines.append(row.line)
                             end += len(line)
-                progress.say(f"read {self.number - before} rows from {file.address}")
+                progress.log(f"read {self.number - before} rows from {file.address}")
         judgments.check(checks)
         checks.raise_if_any()
 

@@ -9,7 +9,7 @@ from typing import Any
 from components.shared.problems import Checks, quote, suggest
 
 # Weights with fewer entries (norms, biases, singular values) cost nothing: they are always trained in float32.
-SMALLEST_COMPACT = 1 << 16
+MIN_COMPACT = 1 << 16
 LOGITS_AT_ONCE = 1 << 25  # 128 MiB in float32, several times
 MATRIX_UNIT = 8  # entries: rows of another length are multiplied several times slower in bfloat16
 

@@ -19,7 +19,7 @@ FORMAT_VARIABLE = "WEBHOOK_FORMAT"
 TIMEOUT_SECONDS = 20.0  # of one attempt
 PAUSES_SECONDS = (0.0, 2.0, 10.0)  # before each attempt
 MAY_PASS = {408, 425, 429, 500, 502, 503, 504}  # statuses after which another attempt is worth while
-LONGEST_ERROR = 1500  # characters; chat services cut or refuse long messages
+MAX_ERROR = 1500  # characters; chat services cut or refuse long messages
 SUCCEEDED = {"COMPLETE", "SUCCEEDED"}  # what KFP says of a run all of whose tasks it saw end well
 FACTS = {
     "kept": "rows learnt from",
@@ -60,13 +60,13 @@ def notify(*, state: str, run: str, runs_page: str) -> Outcome:
     records = read_records(folder) if folder and folder.is_dir() else {}
     records.pop("notify", None)  # its own, begun a moment ago: it is none of the steps that it tells of
     found = outcome(records, state)
-    progress.say(found.title)
+    progress.log(found.title)
     url, style = os.environ.get(URL_VARIABLE, "").strip(), os.environ.get(FORMAT_VARIABLE, "").strip() or "slack"
     if not url:
-        progress.say("no webhook is set, nobody is told")
+        progress.log("no webhook is set, nobody is told")
     elif style not in messages.FORMATS:
-        progress.say(f"nobody is told: {FORMAT_VARIABLE} is not one of {', '.join(messages.FORMATS)}")
-        progress.say(f"correct it in the webhook's secret{suggest(style, messages.FORMATS)}")
+        progress.log(f"nobody is told: {FORMAT_VARIABLE} is not one of {', '.join(messages.FORMATS)}")
+        progress.log(f"correct it in the webhook's secret{suggest(style, messages.FORMATS)}")
     else:
         link = f"{runs_page.rstrip('/')}/{folder.name}" if runs_page and folder else ""
         _post(url, messages.FORMATS[style](found, run, link))
@@ -126,7 +126,7 @@ def _facts(records: dict[str, StepRecord]) -> dict[str, str]:
 
 def _cut(text: str) -> str:
     whole = progress.printable_lines(text)
-    return whole if len(whole) <= LONGEST_ERROR else whole[: LONGEST_ERROR - 1] + "…"
+    return whole if len(whole) <= MAX_ERROR else whole[: MAX_ERROR - 1] + "…"
 
 
 def _post(url: str, message: dict[str, Any]) -> None:
@@ -145,9 +145,9 @@ def _post(url: str, message: dict[str, Any]) -> None:
                 break
             continue
         if answer.ok and not answer.is_redirect:
-            progress.say("the webhook is told")
+            progress.log("the webhook is told")
             return
         said = f"status {answer.status_code}"
         if answer.status_code not in MAY_PASS:
             break
-    progress.say(f"the webhook could not be told: {said}; the run's result stands")
+    progress.log(f"the webhook could not be told: {said}; the run's result stands")

@@ -35,12 +35,10 @@ def plan_training(
     """Plan the run; refuse what cannot work before a GPU is asked for. True when there is anything to do."""
     from pathlib import Path
 
-    from components.plan_training import core
-    from components.shared.progress import run_step
+    from components.shared.step import run_step
 
     result = run_step(
         "plan_training",
-        core.plan_training,
         dataset=Path(dataset.path),
         snapshot=Path(snapshot.path),
         workspace=Path(workspace),

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from components.data.samples import tokenize_rows
 from components.models.shapes import Shapes, default_patterns
-from components.plan_training.lengths import SHORTEST_STOCK_SAMPLE, Lengths, length_chart
+from components.plan_training.lengths import MIN_STOCK_SAMPLE, Lengths, length_chart
 from components.publish.core import is_published, registered_name
 from components.run.evaluation_options import EvaluationOptions
 from components.run.run_key import run_key
 from components.run.training_options import TrainingOptions
 from components.shared import pages, progress, records
 from components.shared.problems import Checks, list_some
-from components.shared.storage import each_of_jsonl, read_json, sha256_of_json, write_json, write_text
+from components.shared.storage import iter_jsonl, read_json, sha256_of_json, write_json, write_text
 from components.shared.workspace import (
     GIB,
     SNAPSHOT_MANIFEST,
@@ -136,7 +136,7 @@ def plan_training(
     Shapes.of(config).check_patterns(parsed.target_patterns or (), checks)
     patterns = parsed.target_patterns or default_patterns(config["model_type"])
     parsed = dataclasses.replace(parsed, target_patterns=patterns)
-    progress.say(f"counting the tokens of {report['samples']} samples")
+    progress.log(f"counting the tokens of {report['samples']} samples")
     tokenizer = AutoTokenizer.from_pretrained(snapshot, trust_remote_code=False)
     lengths: list[int] = []
     with checks.collecting():
@@ -205,14 +205,14 @@ def plan_training(
             verdict=_verdict(plan),
             lengths=Lengths.of(lengths),
             length_chart=length_chart(lengths, parsed.max_seq_len),
-            stock=SHORTEST_STOCK_SAMPLE,
+            stock=MIN_STOCK_SAMPLE,
         ),
     )
-    progress.say(
+    progress.log(
         f"run {key}: {plan.samples} samples, {plan.tokens_per_epoch} tokens an epoch, longest {plan.longest_sample}, "
         f"{plan.steps} steps, about {memory.total_gib:.1f} GiB"
     )
-    progress.say(_verdict(plan))
+    progress.log(_verdict(plan))
     records.note(run_key=key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
     return plan
 
@@ -238,7 +238,7 @@ def what_fits(config: dict[str, Any], options: TrainingOptions, gpus: int, gpu_m
 def _lengths(rows: Path, tokenizer: "PreTrainedTokenizerBase", max_seq_len: int) -> list[int]:
     """Tokens of each sample of a file of chat rows; no more than one of them is held."""
     lengths = []
-    for sample in tokenize_rows(each_of_jsonl(rows), tokenizer, max_seq_len, f"the dataset's {rows.name}"):
+    for sample in tokenize_rows(iter_jsonl(rows), tokenizer, max_seq_len, f"the dataset's {rows.name}"):
         assert sample.loss_tokens, f"row {sample.row} has nothing to learn; format_chat does not make such rows"
         lengths.append(len(sample.tokens))
     return lengths
@@ -263,14 +263,12 @@ def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOption
     Args:
         lengths: tokens of each sample.
     """
-    dropped = [
-        n for n, length in enumerate(lengths, 1) if length < SHORTEST_STOCK_SAMPLE or length >= options.max_seq_len
-    ]
+    dropped = [n for n, length in enumerate(lengths, 1) if length < MIN_STOCK_SAMPLE or length >= options.max_seq_len]
     if dropped:
         checks.add(
             f"{len(dropped)} of {len(lengths)} samples would be dropped, the first of them in row {dropped[0]}",
             where="the dataset's train.jsonl",
-            rule=f"with several GPUs mini-trainer trains, which drops samples of fewer than {SHORTEST_STOCK_SAMPLE} "
+            rule=f"with several GPUs mini-trainer trains, which drops samples of fewer than {MIN_STOCK_SAMPLE} "
             f"tokens and of {options.max_seq_len} or more",
             remedy="set gpu.count = 1 in the cluster file, or max_seq_len above the longest sample and longer answers",
         )

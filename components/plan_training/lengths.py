@@ -7,7 +7,7 @@ import numpy as np
 
 from components.shared.pages import png
 
-SHORTEST_STOCK_SAMPLE = 20  # tokens; instructlab.training.data_process drops what is shorter
+MIN_STOCK_SAMPLE = 20  # tokens; instructlab.training.data_process drops what is shorter
 BARS = 40
 
 
@@ -19,7 +19,7 @@ class Lengths:
     median: float
     longest: int
     below_stock: int
-    """Samples below SHORTEST_STOCK_SAMPLE."""
+    """Samples below MIN_STOCK_SAMPLE."""
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> "Lengths":
@@ -27,7 +27,7 @@ class Lengths:
             shortest=min(lengths),
             median=float(np.median(lengths)),
             longest=max(lengths),
-            below_stock=sum(length < SHORTEST_STOCK_SAMPLE for length in lengths),
+            below_stock=sum(length < MIN_STOCK_SAMPLE for length in lengths),
         )
 
 
@@ -39,7 +39,7 @@ def length_chart(lengths: Sequence[int], max_seq_len: int) -> str:
     axes = figure.add_subplot()
     width = max(1, -(-max_seq_len // BARS))
     axes.hist(lengths, bins=list(range(0, max_seq_len + width + 1, width)), color="#1f5fa8")
-    for place, name in ((SHORTEST_STOCK_SAMPLE, "mini-trainer drops shorter"), (max_seq_len, "max_seq_len")):
+    for place, name in ((MIN_STOCK_SAMPLE, "mini-trainer drops shorter"), (max_seq_len, "max_seq_len")):
         axes.axvline(place, color="#b3362b", linestyle="--")
         axes.annotate(
             f" {name} ", (place, 0.97), xycoords=("data", "axes fraction"), va="top",

@@ -17,12 +17,10 @@ def publish(
     """Make a good model available, in the model registry where there is one."""
     from pathlib import Path
 
-    from components.publish import core
-    from components.shared.progress import run_step
+    from components.shared.step import run_step
 
     done = run_step(
         "publish",
-        core.publish,
         adapted=Path(adapted.path),
         plan=Path(plan.path),
         workspace=Path(workspace),

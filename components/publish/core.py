@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from components.shared import progress, records
 from components.shared.problems import problem, quote
-from components.shared.storage import read_json, record_of, write_json
+from components.shared.storage import from_dict, read_json, write_json
 from components.shared.workspace import PUBLISHED, SUMMARY, TRAINING_REPORT, run_folder
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
     key, name, registry = planned["run_key"], planned["publish"]["name"], planned["publish"]["registry"]
     note = run_folder(workspace, key) / PUBLISHED
     if is_published(workspace, key, name, registry):
-        done = record_of(Published, read_json(note))
-        progress.say(f"already published as {done.name}, version {done.version}: {done.uri}")
+        done = from_dict(Published, read_json(note))
+        progress.log(f"already published as {done.name}, version {done.version}: {done.uri}")
     else:
         uri = servable_uri(adapted, claim, mount_path)
         summary = read_json(run_folder(workspace, key) / SUMMARY)
@@ -138,7 +138,7 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
             published_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write_json(note, dataclasses.asdict(done))
-        progress.say(f"published as {name}, version {key}: {uri}" + ("" if registry else "; no model registry is set"))
+        progress.log(f"published as {name}, version {key}: {uri}" + ("" if registry else "; no model registry is set"))
     records.note(model=f"{done.name} {done.version}", uri=done.uri)
     return done
 
@@ -229,7 +229,7 @@ async def _entry(
         )
         artifacts = await api.get_model_artifacts(str(found.id))
         if artifacts:
-            progress.say(f"the registry has {name}, version {version} already")
+            progress.log(f"the registry has {name}, version {version} already")
             return str(found.id), str(artifacts[0].uri)
         artifact = ModelArtifact(name=name, uri=uri, model_format_name=FORMAT[0], model_format_version=FORMAT[1])
         await api.upsert_model_version_artifact(artifact, str(found.id))

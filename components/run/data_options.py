@@ -17,9 +17,9 @@ DESCRIPTIONS = {
 }
 """Of the options that the command line has by name."""
 
-LONGEST_JUDGMENT = 80  # characters; what is longer is a text and no judgment
-LEAST_SIMILARITY = 0.5
-MOST_HELD_OUT = 0.5
+MAX_JUDGMENT = 80  # characters; what is longer is a text and no judgment
+MIN_SIMILARITY = 0.5
+MAX_HELD_OUT = 0.5
 CHOICES = {
     "unjudged": ("refuse", "keep"),
     "conflicts": ("drop", "keep"),
@@ -54,14 +54,14 @@ class DataOptions:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 _refuse(checks, self, name, f"one of {', '.join(choices)}")
-        if not _between(LEAST_SIMILARITY, self.near_duplicates, 1):
-            _refuse(checks, self, "near_duplicates", f"a similarity from {LEAST_SIMILARITY:g} to 1; 1 turns it off")
-        if not _between(0, self.held_out_share, MOST_HELD_OUT):
-            _refuse(checks, self, "held_out_share", f"a share from 0 to {MOST_HELD_OUT:g}")
+        if not _between(MIN_SIMILARITY, self.near_duplicates, 1):
+            _refuse(checks, self, "near_duplicates", f"a similarity from {MIN_SIMILARITY:g} to 1; 1 turns it off")
+        if not _between(0, self.held_out_share, MAX_HELD_OUT):
+            _refuse(checks, self, "held_out_share", f"a share from 0 to {MAX_HELD_OUT:g}")
         for name, example in (("accepted_judgments", "YES,FAITHFUL"), ("rejected_judgments", "NO,UNFAITHFUL")):
             text = getattr(self, name)
-            if not isinstance(text, str) or not 0 < len(max(_listed(text), key=len, default="")) <= LONGEST_JUDGMENT:
-                rule = f"judgments of at most {LONGEST_JUDGMENT} characters with commas between, as in {example}"
+            if not isinstance(text, str) or not 0 < len(max(_listed(text), key=len, default="")) <= MAX_JUDGMENT:
+                rule = f"judgments of at most {MAX_JUDGMENT} characters with commas between, as in {example}"
                 _refuse(checks, self, name, rule)
         if isinstance(self.columns, str):
             _parse_columns(self.columns, checks)

@@ -42,7 +42,7 @@ def check_gpu(plan: dict[str, Any], needed_gib: float) -> None:
     for number in range(min(count, plan["gpus"])):
         name = torch.cuda.get_device_name(number)
         free, total = (size / GIB for size in torch.cuda.mem_get_info(number))
-        progress.say(f"GPU {number}: {name}, {free:.1f} of {total:.1f} GiB free")
+        progress.log(f"GPU {number}: {name}, {free:.1f} of {total:.1f} GiB free")
         if plan["gpu_product"] and _product(name) != _product(plan["gpu_product"]):
             checks.add(
                 f"GPU {number} is a {name}",

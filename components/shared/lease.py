@@ -22,7 +22,7 @@ from components.shared.storage import FILE_MODE, make_folders
 SECONDS_BETWEEN_SIGNS = 5.0
 SECONDS_BETWEEN_LOOKS = 0.5
 SETTLING_SECONDS = 0.5  # between the writing of two that take over at the same moment; the later one has the turn
-MOST_BYTES = 1000
+MAX_BYTES = 1000
 
 
 @contextlib.contextmanager
@@ -82,12 +82,12 @@ class _Holder:
             waited = time.monotonic() - since
             if _is_dead(found) or waited > patience_seconds:
                 if self._take_over(found):
-                    progress.say(f"{taken}, which is gone or has not come further for {waited:.0f} s: going on")
+                    progress.log(f"{taken}, which is gone or has not come further for {waited:.0f} s: going on")
                     return True
                 continue
             if not told:
                 told = True
-                progress.say(f"{taken}: waiting")
+                progress.log(f"{taken}: waiting")
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return False
 
@@ -121,7 +121,7 @@ class _Holder:
     def _read(self) -> str | None:
         try:
             with self.file.open("rb") as file:
-                return file.read(MOST_BYTES).decode("utf-8", "replace")
+                return file.read(MAX_BYTES).decode("utf-8", "replace")
         except FileNotFoundError:
             return None
 

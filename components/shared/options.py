@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from components.shared.problems import Checks, quote, suggest
 
-LARGEST_WHOLE = 1 << 53  # of the numbers that a float holds all of
+MAX_INTEGER = 1 << 53  # of the numbers that a float holds all of
 
 Options = TypeVar("Options")
 
@@ -49,7 +49,7 @@ def from_mapping(
             )
         elif type(defaults[name]) is int and isinstance(value, float) and value.is_integer():
             known[name] = int(value)
-        elif type(defaults[name]) is float and type(value) is int and abs(value) < LARGEST_WHOLE:
+        elif type(defaults[name]) is float and type(value) is int and abs(value) < MAX_INTEGER:
             known[name] = float(value)
         elif defaults[name] is None and isinstance(value, list):
             known[name] = tuple(value)

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator
 
-LONGEST_QUOTE = 80  # characters of a user's value that an error repeats
+MAX_QUOTE = 80  # characters of a user's value that an error repeats
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,8 @@ class Problem:
     """What would have been right."""
     remedy: str
     """What to do now."""
+    may_pass: bool = False
+    """The same thing may succeed later, without any change: a server that is away, a full disk."""
 
     def __str__(self) -> str:
         return f"{self.what}\n  where:  {self.where}\n  rule:   {self.rule}\n  remedy: {self.remedy}"
@@ -36,6 +38,7 @@ class Problems(ValueError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         assert self.problems
+        self.may_pass = all(problem.may_pass for problem in self.problems)
         count = len(self.problems)
         lines = [f"{number}. {problem}".replace("\n", "\n   ") for number, problem in enumerate(self.problems, 1)]
         super().__init__("\n".join([f"{count} problem{'s' if count > 1 else ''}", *lines]))
@@ -70,15 +73,15 @@ class Checks:
             raise Problems(self.problems)
 
 
-def problem(what: str, *, where: str, rule: str, remedy: str) -> Problems:
+def problem(what: str, *, where: str, rule: str, remedy: str, may_pass: bool = False) -> Problems:
     """A single problem, ready to be raised."""
-    return Problems([Problem(what=what, where=where, rule=rule, remedy=remedy)])
+    return Problems([Problem(what=what, where=where, rule=rule, remedy=remedy, may_pass=may_pass)])
 
 
 def quote(value: object) -> str:
     """A user's value for an error text: on one line, without control characters, not longer than needed."""
     text = str(value)
-    shown = text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 1] + "…"
+    shown = text if len(text) <= MAX_QUOTE else text[: MAX_QUOTE - 1] + "…"
     return repr(shown)
 
 

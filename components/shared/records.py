@@ -16,10 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.shared.storage import read_json, record_of, write_json
+from components.shared.storage import from_dict, read_json, write_json
 
 FOLDER_VARIABLE = "OSFT_STEP_RECORDS"  # <workspace>/pipeline-runs
 RUN_VARIABLE = "KFP_RUN_ID"
+NODE_VARIABLE = "OSFT_NODE"
 
 STARTED, FINISHED, FAILED = "started", "finished", "failed"
 
@@ -38,6 +39,12 @@ class StepRecord:
     """What the step said when it failed."""
     facts: dict[str, Any]
     """What it noted: numbers and short texts."""
+    ended_at: str = ""
+    """ISO 8601, UTC; empty while it runs, and of a step that was killed."""
+    mistake: bool = False
+    """It failed by a user's mistake, which another attempt with the same inputs would only repeat."""
+    inputs: str = ""
+    """Digest of what it was given."""
 
 
 _current: StepRecord | None = None
@@ -49,16 +56,28 @@ def records_folder() -> Path | None:
     return Path(folder) / run if folder and run else None
 
 
-def begin(step: str) -> None:
+def node() -> str:
+    """The node that this pod runs on; empty where nobody says it."""
+    return os.environ.get(NODE_VARIABLE, "")
+
+
+def last_attempt(step: str) -> StepRecord | None:
+    """What the attempt before has recorded; None where there was none."""
+    folder = records_folder()
+    path = folder / f"{step}.json" if folder else None
+    return from_dict(StepRecord, read_json(path)) if path and path.exists() else None
+
+
+def begin(step: str, inputs: str = "") -> None:
     """Record that a step starts."""
     global _current
-    folder = records_folder()
-    if folder is None:
+    if records_folder() is None:
         return
-    before = folder / f"{step}.json"
-    attempt = read_json(before)["attempt"] + 1 if before.exists() else 1
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    _current = StepRecord(step=step, state=STARTED, attempt=attempt, started_at=started, error="", facts={})
+    before = last_attempt(step)
+    attempt = before.attempt + 1 if before else 1
+    _current = StepRecord(
+        step=step, state=STARTED, attempt=attempt, started_at=_now(), error="", facts={}, inputs=inputs
+    )
     _write(_current)
 
 
@@ -69,18 +88,36 @@ def note(**facts: Any) -> None:
         _current = dataclasses.replace(_current, facts=_current.facts | facts)
 
 
-def end(state: str, error: str = "") -> None:
-    """Record how the step ended: FINISHED or FAILED."""
-    global _current
-    if _current is not None:
-        _write(dataclasses.replace(_current, state=state, error=error))
-        _current = None
+def finish() -> None:
+    """Record that the step ended well."""
+    _end(state=FINISHED)
+
+
+def fail(error: str, mistake: bool) -> None:
+    """Record that the step failed.
+
+    Args:
+        error: what it said.
+        mistake: whether the user has to change something before another attempt can succeed.
+    """
+    _end(state=FAILED, error=error, mistake=mistake)
 
 
 def read_records(folder: Path) -> dict[str, StepRecord]:
     """The records of a run, by step."""
-    records = (record_of(StepRecord, read_json(path)) for path in sorted(folder.glob("*.json")))
+    records = (from_dict(StepRecord, read_json(path)) for path in sorted(folder.glob("*.json")))
     return {record.step: record for record in records}
+
+
+def _end(**found: Any) -> None:
+    global _current
+    if _current is not None:
+        _write(dataclasses.replace(_current, ended_at=_now(), **found))
+        _current = None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _write(record: StepRecord) -> None:

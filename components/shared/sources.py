@@ -21,7 +21,7 @@ from typing import Any
 from components.shared.problems import Problem, Problems, problem, quote
 
 PIECE_BYTES = 1 << 22
-MOST_FILES = 10_000  # of a folder or glob; more of them is a wrong address, and a list that takes minutes
+MAX_FILES = 10_000  # of a folder or glob; more of them is a wrong address, and a list that takes minutes
 GLOB = re.compile(r"[*?\[]")
 S3, HTTP = ("s3",), ("http", "https")
 CONNECT_SECONDS, READ_SECONDS = 10, 60  # until an attempt counts as failed: to connect, and without a byte
@@ -264,9 +264,9 @@ def _list(filesystem: Any, path: str, shown: str) -> list[File]:
             return [_file(filesystem, base, base.rpartition("/")[2], info["size"], shown)]
         entries = _below(filesystem, base)
         none = "the folder holds no file"
-    if not entries or len(entries) > MOST_FILES:
+    if not entries or len(entries) > MAX_FILES:
         raise problem(
-            f"the folder or glob holds more than {MOST_FILES} files" if entries else none,
+            f"the folder or glob holds more than {MAX_FILES} files" if entries else none,
             where=shown,
             rule=RULE,
             remedy="correct the address",
@@ -316,7 +316,7 @@ def _matched(filesystem: Any, pattern: str, base: str) -> dict[str, dict[str, An
 
 
 def _below(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
-    """All files below a folder by path, or one more than MOST_FILES of them."""
+    """All files below a folder by path, or one more than MAX_FILES of them."""
     if not _is(filesystem, S3):
         walk = os.walk(folder, onerror=_raise)
         found = ((Path(place), folders, names) for place, folders, names in walk)
@@ -330,14 +330,14 @@ def _below(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
                 if not path.is_file():
                     raise _no_file(str(path))
                 entries[str(path)] = {"size": path.stat().st_size}
-            if len(entries) > MOST_FILES:
+            if len(entries) > MAX_FILES:
                 break
         return entries
     # By their prefix, as keys are no paths: below a/ there may be a//b and a/../b.
     bucket, key, _ = filesystem.split_path(folder)
     asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
     entries, more = {}, True
-    while more and len(entries) <= MOST_FILES:
+    while more and len(entries) <= MAX_FILES:
         answer = filesystem.call_s3("list_objects_v2", **asked)
         for found_object in answer.get("Contents", ()):
             parts = found_object["Key"].removeprefix(asked["Prefix"]).split("/")

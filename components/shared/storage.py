@@ -46,7 +46,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def record_of(kind: type[Record], values: Mapping[str, Any]) -> Record:
+def from_dict(kind: type[Record], values: Mapping[str, Any]) -> Record:
     """A dataclass from what another release may have written: it ignores fields that it does not know.
 
     A field that came later needs a default.
@@ -55,7 +55,7 @@ def record_of(kind: type[Record], values: Mapping[str, Any]) -> Record:
     return kind(**{name: value for name, value in values.items() if name in names})
 
 
-def each_of_jsonl(path: Path) -> Iterator[Any]:
+def iter_jsonl(path: Path) -> Iterator[Any]:
     """The rows, one at a time."""
     with path.open(encoding="utf-8") as file:
         for line in file:
@@ -63,7 +63,7 @@ def each_of_jsonl(path: Path) -> Iterator[Any]:
 
 
 def read_jsonl(path: Path) -> list[Any]:
-    return list(each_of_jsonl(path))
+    return list(iter_jsonl(path))
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:

@@ -31,7 +31,7 @@ from components.snapshot_model.manifest import (
     write_manifest,
     wrong_sizes,
 )
-from components.snapshot_model.model_source import Source, Stated
+from components.snapshot_model.model_source import FileInfo, Source
 
 PARTIAL, LOCK = ".partial-", ".lock-"
 OTHERS_PATIENCE_SECONDS = 120.0  # without a new byte from whose turn it is, until it counts as stuck
@@ -52,7 +52,7 @@ class Assembled:
         return max(0, self.manifest.bytes - self.fetched_bytes)
 
 
-class FalseManifest(Exception):
+class ManifestMismatch(Exception):
     """A snapshot.json that says something else than the source in the same state."""
 
 
@@ -80,7 +80,7 @@ def assemble(workspace: Path, final: Path, source: Source) -> Assembled:
                 if found:
                     try:
                         fetched_bytes += mend(final, found, wrong_sizes(final, found), source)
-                    except FalseManifest:
+                    except ManifestMismatch:
                         with writing(final):
                             (final / SNAPSHOT_MANIFEST).unlink()
                 else:
@@ -100,12 +100,12 @@ def mend(folder: Path, manifest: Manifest, broken: dict[str, str], source: Sourc
 
     Raises:
         Problems: when they cannot be had.
-        FalseManifest: when the source has no such files, or other ones; the folder is as it was.
+        ManifestMismatch: when the source has no such files, or other ones; the folder is as it was.
     """
     if broken.keys() - source.files.keys():
-        raise FalseManifest
+        raise ManifestMismatch
     for name, reason in broken.items():
-        progress.say(f"{folder / name} {reason}: fetched again")
+        progress.log(f"{folder / name} {reason}: fetched again")
     partial = folder.parent / f"{PARTIAL}{folder.name}"
     with writing(partial):
         make_folders(partial)
@@ -115,7 +115,7 @@ def mend(folder: Path, manifest: Manifest, broken: dict[str, str], source: Sourc
     fetched = fetch_files(partial, wanted, source)
     if any(fetched.files[name] != manifest.files[name] for name in broken):
         shutil.rmtree(partial, ignore_errors=True)
-        raise FalseManifest
+        raise ManifestMismatch
     with writing(folder):
         _keep_files(folder / name for name in broken)
         for name in broken:
@@ -132,7 +132,7 @@ def clear_abandoned(models: Path) -> None:
             inside = left.iterdir() if left.is_dir() and not left.is_symlink() else ()
             newest = max(path.lstat().st_mtime for path in (left, *inside))
             if time.time() - newest > ABANDONED_SECONDS:
-                progress.say(f"removing what nobody has gone on with for a week: {left}")
+                progress.log(f"removing what nobody has gone on with for a week: {left}")
                 remove(left)
 
 
@@ -186,7 +186,7 @@ def _make(workspace: Path, final: Path, partial: Path, source: Source) -> int:
     return first.fetched_bytes + second.fetched_bytes
 
 
-def _check_room(workspace: Path, partial: Path, files: dict[str, Stated]) -> None:
+def _check_room(workspace: Path, partial: Path, files: dict[str, FileInfo]) -> None:
     """Room for the model and for the adapted one, which is as large; what has arrived has its room already."""
     arrived = sum(min(size_of(partial / name), stated.size) for name, stated in files.items())
     check_workspace(workspace, 2 * total_bytes(files) - arrived)

@@ -10,10 +10,9 @@ def snapshot_model(model: str, revision: str, workspace: str, snapshot: dsl.Outp
     """Bring the base model into the workspace, verified; once."""
     from pathlib import Path
 
-    from components.shared.progress import run_step
-    from components.snapshot_model import core
+    from components.shared.step import run_step
 
-    report = run_step("snapshot_model", core.snapshot_model, model=model, revision=revision, workspace=Path(workspace))
+    report = run_step("snapshot_model", model=model, revision=revision, workspace=Path(workspace))
     snapshot.uri = str(report.path)  # stays in the workspace: a path is not uploaded to the object store
     snapshot.metadata["source"] = report.source
     snapshot.metadata["commit"] = report.commit

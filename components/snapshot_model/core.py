@@ -32,7 +32,7 @@ from components.snapshot_model.model_source import Source, Unreachable
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 S3_SCHEME = "s3://"
 LOCAL_ORG, S3_ORG = "local", "s3"  # a folder's snapshot is kept as local/<folder name>
-LONGEST_NAME = 60  # characters of that name, of up to four bytes each: a name of a file has 255
+MAX_NAME = 60  # characters of that name, of up to four bytes each: a name of a file has 255
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,11 +94,11 @@ def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotRep
     clear_abandoned(workspace / "models")
     is_current = True
     if model.startswith(S3_SCHEME):
-        name = f"{S3_ORG}/{s3.folder_name(model)[:LONGEST_NAME]}"
+        name = f"{S3_ORG}/{s3.folder_name(model)[:MAX_NAME]}"
         final, assembled = _assembled(workspace, name, s3.open_s3(model))
     elif folder := local_folder(model):
         final, assembled = _assembled(
-            workspace, f"{LOCAL_ORG}/{folder.name[:LONGEST_NAME]}", local_source.open_folder(folder)
+            workspace, f"{LOCAL_ORG}/{folder.name[:MAX_NAME]}", local_source.open_folder(folder)
         )
     else:
         final, assembled, is_current = _from_hub(workspace, model, revision)
@@ -113,7 +113,7 @@ def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotRep
         card=assembled.manifest.card,
         seconds=time.monotonic() - started,
     )
-    progress.say(_summary(report))
+    progress.log(_summary(report))
     return report
 
 
@@ -158,7 +158,7 @@ def _from_hub(workspace: Path, name: str, revision: str) -> tuple[Path, Assemble
         found = _complete(folder / commit) if commit else None
         if not commit or not found:
             raise _unreachable(name, revision, f"{_broken(folder, commit)}{error}") from None
-        progress.say(
+        progress.log(
             f"WARNING: {error}\nWARNING: going on with what {revision} was when the hub was last asked: commit {commit}"
         )
         return folder / commit, found, False

@@ -19,13 +19,11 @@ from components.shared.problems import Problems, problem
 from components.shared.storage import FILE_MODE, READ_BYTES, flush, sha256_of_file
 from components.snapshot_model import model_source
 from components.snapshot_model.meter import Meter
-from components.snapshot_model.model_source import Patience, Source, Stated, Unreachable
+from components.snapshot_model.model_source import FileInfo, Patience, Source, Unreachable
 
 FILES_AT_ONCE = 8  # as many as huggingface_hub's own client
 CHECK_BYTES = 1 << 20  # written between two looks at whether the file still stands there
-LEAST_BYTES = (
-    1 << 20
-)  # that count as progress, or a twentieth of a smaller file: a source that trickles is given up, too
+MIN_BYTES = 1 << 20  # that count as progress, or a twentieth of a smaller file: a source that trickles is given up, too
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GIT_DIGITS, MD5_DIGITS = 40, 32
 
@@ -34,7 +32,7 @@ GIT_DIGITS, MD5_DIGITS = 40, 32
 class Fetched:
     """Files that are there and right."""
 
-    files: dict[str, Stated]
+    files: dict[str, FileInfo]
     """With their sha256."""
     fetched_bytes: int
     """Received; what was there before is the rest."""
@@ -44,7 +42,7 @@ class _Stopped(Exception):
     """Another file failed; this one stays as far as it is."""
 
 
-def fetch_files(folder: Path, wanted: dict[str, Stated], source: Source) -> Fetched:
+def fetch_files(folder: Path, wanted: dict[str, FileInfo], source: Source) -> Fetched:
     """Bring files into a folder that may hold some of them, whole or in part.
 
     What was there before counts where the source states a digest that can show it to be right. Other files are written
@@ -59,10 +57,10 @@ def fetch_files(folder: Path, wanted: dict[str, Stated], source: Source) -> Fetc
     first: list[BaseException] = []
     with Meter("fetching", missing) as arrived, Meter("verifying", total_bytes(wanted)) as verified:
 
-        def fetch(name: str) -> Stated | None:
+        def fetch(name: str) -> FileInfo | None:
             file = _File(folder / name, wanted[name], source, stopped, arrived, verified)
             try:
-                return Stated(size=wanted[name].size, digest=file.fetch())
+                return FileInfo(size=wanted[name].size, digest=file.fetch())
             except _Stopped:
                 return None
             except BaseException as error:
@@ -88,7 +86,7 @@ def size_of(path: Path) -> int:
     return 0
 
 
-def total_bytes(files: dict[str, Stated]) -> int:
+def total_bytes(files: dict[str, FileInfo]) -> int:
     return sum(stated.size for stated in files.values())
 
 
@@ -121,7 +119,7 @@ class _File:
     """One file on its way."""
 
     def __init__(
-        self, path: Path, stated: Stated, source: Source, stopped: threading.Event, arrived: Meter, verified: Meter
+        self, path: Path, stated: FileInfo, source: Source, stopped: threading.Event, arrived: Meter, verified: Meter
     ) -> None:
         self.path, self.stated, self.source = path, stated, source
         self.stopped, self.arrived, self.verified = stopped, arrived, verified
@@ -146,7 +144,7 @@ class _File:
                     rule=f"the source says {self.stated.size} bytes and digest {self.stated.digest}",
                     remedy=self.source.if_damaged,
                 )
-            progress.say(f"{self.path.name} is damaged, it is fetched once more from its beginning")
+            progress.log(f"{self.path.name} is damaged, it is fetched once more from its beginning")
             self._complete()
             in_parts = False
 
@@ -196,7 +194,7 @@ class _File:
         with writing(self.path):
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
         marked = checked = offset
-        least = min(LEAST_BYTES, self.stated.size // 20)
+        least = min(MIN_BYTES, self.stated.size // 20)
         with os.fdopen(descriptor), contextlib.closing(self.source.read(self.path.name, offset)) as pieces:
             with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
                 os.fchmod(descriptor, FILE_MODE)
@@ -228,7 +226,7 @@ class _File:
         )
 
 
-def _usable(path: Path, stated: Stated) -> int:
+def _usable(path: Path, stated: FileInfo) -> int:
     """Bytes of what an earlier attempt left that need not come again."""
     return size_of(path) if stated.digest else 0
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from components.shared.problems import Problems, problem, quote
 from components.shared.workspace import COMMIT
-from components.snapshot_model.model_source import Patience, Source, Stated, Unreachable, card_fields
+from components.snapshot_model.model_source import FileInfo, Patience, Source, Unreachable, card_fields
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -108,7 +108,7 @@ def _no_hub(where: str) -> Problems:
     )
 
 
-def _stated(name: str, info: "ModelInfo", sibling: Any, where: str) -> Stated:
+def _stated(name: str, info: "ModelInfo", sibling: Any, where: str) -> FileInfo:
     """Size and digest of a file; some mirrors say neither when they describe a model, but with the file itself."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -123,7 +123,7 @@ def _stated(name: str, info: "ModelInfo", sibling: Any, where: str) -> Stated:
     if type(size) is not int or size < 0 or not isinstance(digest, str):
         raise _no_hub(where)
     digest = digest.lower()
-    return Stated(size=size, digest=digest if DIGEST.fullmatch(digest) else "")
+    return FileInfo(size=size, digest=digest if DIGEST.fullmatch(digest) else "")
 
 
 def _read(name: str, commit: str, file: str, offset: int, size: int, where: str) -> Iterator[bytes]:

@@ -9,11 +9,11 @@ from components.models.folder import check_model_folder
 from components.shared.problems import Problems, problem
 from components.shared.storage import READ_BYTES, sha256_of_json
 from components.snapshot_model.meter import hash_files
-from components.snapshot_model.model_source import Source, Stated, card_fields
+from components.snapshot_model.model_source import FileInfo, Source, card_fields
 
 CARD = "README.md"
 FRONT_MATTER = re.compile(r"---\r?\n(.*?)\n---", re.DOTALL)
-LARGEST_FRONT_MATTER = 1 << 16  # bytes
+MAX_FRONT_MATTER = 1 << 16  # bytes
 
 
 def open_folder(folder: Path) -> Source:
@@ -28,7 +28,7 @@ def open_folder(folder: Path) -> Source:
     except OSError as error:
         raise _unreadable(folder, error) from None
     files = {
-        name: Stated(size=(folder / name).stat().st_size, digest=digest)
+        name: FileInfo(size=(folder / name).stat().st_size, digest=digest)
         for name, digest in zip(names, digests, strict=True)
     }
     described = [{"name": name, "size": stated.size, "sha256": stated.digest} for name, stated in files.items()]
@@ -66,7 +66,7 @@ def read_card(content: bytes) -> dict[str, Any]:
     """The fields of a model card that are kept, out of its text; none where it does not begin with them."""
     import yaml
 
-    found = FRONT_MATTER.match(content[:LARGEST_FRONT_MATTER].decode(errors="replace"))
+    found = FRONT_MATTER.match(content[:MAX_FRONT_MATTER].decode(errors="replace"))
     try:
         return card_fields(yaml.safe_load(found[1]) if found else {})
     except (yaml.YAMLError, RecursionError, ValueError):  # somebody's text, which the training can do without
@@ -77,7 +77,7 @@ def _card(folder: Path) -> dict[str, Any]:
     if not (folder / CARD).is_file():
         return {}
     with (folder / CARD).open("rb") as file:
-        return read_card(file.read(LARGEST_FRONT_MATTER))
+        return read_card(file.read(MAX_FRONT_MATTER))
 
 
 def _unreadable(folder: Path, error: OSError) -> Problems:

@@ -14,7 +14,7 @@ from typing import Any
 from components.models.folder import is_plain_name
 from components.shared.storage import read_json, write_json
 from components.shared.workspace import COMMIT, SNAPSHOT_MANIFEST
-from components.snapshot_model.model_source import Stated
+from components.snapshot_model.model_source import FileInfo
 
 REVISIONS = "revisions.json"
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -29,7 +29,7 @@ class Manifest:
     commit: str
     bytes: int
     card: dict[str, Any]
-    files: dict[str, Stated]
+    files: dict[str, FileInfo]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -62,7 +62,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         or commit != folder.name
     ):
         return None
-    files = {name: Stated(size=size, digest=digest) for name, size, digest in described}
+    files = {name: FileInfo(size=size, digest=digest) for name, size, digest in described}
     return Manifest(
         source=source,
         revision=revision,

@@ -44,7 +44,7 @@ class Meter:
         while not self._stop.wait(SECONDS_BETWEEN_LINES):
             if self.bytes != said:
                 said = self.bytes
-                progress.say(self.line())
+                progress.log(self.line())
 
     def __enter__(self) -> "Meter":
         self._thread.start()

@@ -9,7 +9,7 @@ from typing import Any
 from components.shared import progress
 
 PATIENCE_SECONDS = 300.0  # without progress, until a download is given up; whoever retries the step goes on from there
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0  # between two tries, doubled each time
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 30.0  # between two tries, doubled each time
 
 # What a model card says about where the model comes from and what it may be used for.
 CARD_FIELDS = (
@@ -28,7 +28,7 @@ class Unreachable(Exception):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stated:
+class FileInfo:
     """What a source says about a file."""
 
     size: int
@@ -50,7 +50,7 @@ class Source:
     """For errors."""
     if_damaged: str
     """What to do when a file's content is not what the source says."""
-    files: dict[str, Stated]
+    files: dict[str, FileInfo]
     """Everything at the top of the source that may belong to the model."""
     card: dict[str, Any]
     """`CARD_FIELDS` of the model card."""
@@ -83,8 +83,8 @@ class Patience:
         seconds = max(self._wait, error.retry_after_seconds)
         if self.is_over(seconds):
             raise error
-        progress.say(f"{what}: {error}; again in {progress.duration(seconds)}")
-        self._wait = min(2 * self._wait, LONGEST_WAIT_SECONDS)
+        progress.log(f"{what}: {error}; again in {progress.duration(seconds)}")
+        self._wait = min(2 * self._wait, MAX_WAIT_SECONDS)
         self._stopped.wait(seconds)
 
 

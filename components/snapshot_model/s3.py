@@ -15,8 +15,8 @@ from components.shared import sources
 from components.shared.problems import problem
 from components.shared.sources import File
 from components.shared.storage import sha256_of_json
-from components.snapshot_model.local_source import CARD, LARGEST_FRONT_MATTER, read_card
-from components.snapshot_model.model_source import Source, Stated, Unreachable
+from components.snapshot_model.local_source import CARD, MAX_FRONT_MATTER, read_card
+from components.snapshot_model.model_source import FileInfo, Source, Unreachable
 
 MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -60,14 +60,14 @@ def open_s3(address: str) -> Source:
         commit=sha256_of_json(described)[:40],
         where=sources.without_credentials(address),
         if_damaged="run again; if it stays, a proxy in between changes files",
-        files={name: Stated(size=found[name].size or 0, digest=_md5(heads[name])) for name in names},
+        files={name: FileInfo(size=found[name].size or 0, digest=_md5(heads[name])) for name in names},
         card=read_card(_beginning(found[CARD])) if CARD in found else {},
         read=read,
     )
 
 
 def _beginning(file: File) -> bytes:
-    return next(file.pieces(), b"")[:LARGEST_FRONT_MATTER]
+    return next(file.pieces(), b"")[:MAX_FRONT_MATTER]
 
 
 def _head(file: File) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from components.shared.problems import Checks, Problems, problem, quote
 from components.shared.storage import remove, sha256_of_file
 from components.shared.workspace import SNAPSHOT_MANIFEST
-from components.snapshot_model.assembly import FalseManifest, mend
+from components.snapshot_model.assembly import ManifestMismatch, mend
 from components.snapshot_model.core import open_source
 from components.snapshot_model.fetching import writing
 from components.snapshot_model.manifest import Manifest, foreign_entries, read_manifest, wrong_sizes
@@ -112,7 +112,7 @@ def _verified(folder: Path, repair: bool) -> Verification:
 def _mend(folder: Path, manifest: Manifest, broken: dict[str, str]) -> None:
     try:
         mend(folder, manifest, broken, open_source(manifest))
-    except FalseManifest:
+    except ManifestMismatch:
         raise _damaged(folder, f"says something else of {', '.join(broken)} than the source") from None
 
 

@@ -17,12 +17,10 @@ def train_osft(
     """Train the base model with OSFT as planned."""
     from pathlib import Path
 
-    from components.shared.progress import run_step
-    from components.train_osft import core
+    from components.shared.step import run_step
 
     report = run_step(
         "train_osft",
-        core.train_osft,
         dataset=Path(dataset.path),
         snapshot=Path(snapshot.path),
         plan=Path(plan.path),

@@ -15,7 +15,7 @@ from components.run.run_key import trainer
 from components.shared import progress, records
 from components.shared.gpu import check_gpu
 from components.shared.lease import turn
-from components.shared.storage import publish_whole, read_json, record_of, write_json
+from components.shared.storage import from_dict, publish_whole, read_json, write_json
 from components.shared.workspace import METRICS, TRAINING_REPORT, adapted_folder, run_folder
 from components.training.memory import MemoryPlan
 
@@ -87,19 +87,19 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
     ):
         if not done.exists():
             return _noted(_make(dataset, snapshot, planned, final, output))
-    progress.say(f"already trained, nothing is trained again: {final}")
-    return _noted(record_of(TrainingReport, read_json(done)))
+    progress.log(f"already trained, nothing is trained again: {final}")
+    return _noted(from_dict(TrainingReport, read_json(done)))
 
 
 def _end() -> None:
     """As a pod is ended that is not wanted any more: its retry waits for who has taken over."""
-    progress.say("this training was taken for dead, and another run goes on with it: ending")
+    progress.log("this training was taken for dead, and another run goes on with it: ending")
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _make(dataset: Path, snapshot: Path, planned: dict[str, Any], final: Path, output: Path) -> TrainingReport:
     started = time.monotonic()
-    check_gpu(planned, needed_gib=record_of(MemoryPlan, planned["memory"]).needed_gib)
+    check_gpu(planned, needed_gib=from_dict(MemoryPlan, planned["memory"]).needed_gib)
     result = _train(snapshot, dataset / "train.jsonl", output, planned)
     report = TrainingReport(
         run_key=planned["run_key"],
@@ -125,7 +125,7 @@ def _make(dataset: Path, snapshot: Path, planned: dict[str, Any], final: Path, o
     shutil.copyfile(output / METRICS, result.model_path / METRICS)
     write_json(result.model_path / TRAINING_REPORT, dataclasses.asdict(report))
     publish_whole(result.model_path, final)
-    progress.say(f"loss {report.loss_first:.3f} → {report.loss_last:.3f}; adapted model in {final}")
+    progress.log(f"loss {report.loss_first:.3f} → {report.loss_last:.3f}; adapted model in {final}")
     return report
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
 NAME = "packed_samples"
-LARGEST_HEAD = 256  # of flash attention
+MAX_HEAD = 256  # of flash attention
 # torch 2.11 takes keys of fewer heads than queries as they come, later ones when asked.
 _ASKS_FOR_GROUPED_QUERIES = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
@@ -30,7 +30,7 @@ def attention_for(config: Any, device: torch.device, dtype: torch.dtype, longest
     heads = config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
     window = getattr(config, "sliding_window", None)
-    fits = head_size <= LARGEST_HEAD and head_size % 8 == 0 and (window is None or longest_sample <= window)
+    fits = head_size <= MAX_HEAD and head_size % 8 == 0 and (window is None or longest_sample <= window)
     if device.type != "cuda" or dtype == torch.float32 or not fits:
         return "sdpa"
     from transformers import AttentionInterface

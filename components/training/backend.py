@@ -31,7 +31,7 @@ from components.run.run_key import TRAINER_VERSION
 from components.run.training_options import TrainingOptions
 from components.shared import progress
 from components.shared.problems import Checks, problem, quote, suggest
-from components.shared.storage import read_json, record_of, sha256_of_file, sha256_of_json
+from components.shared.storage import from_dict, read_json, sha256_of_file, sha256_of_json
 from components.shared.workspace import METRICS, SNAPSHOT_MANIFEST
 from components.training import loop
 from components.training.attention import attention_for
@@ -193,7 +193,7 @@ def run(
 
     started = time.monotonic()
     torch.manual_seed(options.seed)
-    progress.say(f"loading {model_path} on {device_name(device)} in {options.train_dtype}")
+    progress.log(f"loading {model_path} on {device_name(device)} in {options.train_dtype}")
     config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
     longest = max(len(sample.tokens) for sample in samples)
     model = load(model_path, options, device, dtype, attention_for(config, device, dtype, longest))
@@ -208,17 +208,17 @@ def run(
     pack_loss = PackLoss(model)
     gc.freeze()  # what is there by now stays: collections during the training need not walk it
     loading_seconds = time.monotonic() - started
-    progress.say(f"read the model and decomposed {len(layers)} matrices in {progress.duration(loading_seconds)}")
+    progress.log(f"read the model and decomposed {len(layers)} matrices in {progress.duration(loading_seconds)}")
 
     history: list[loop.StepMetrics] = []
     if checkpoint is not None:
         optimizer.load(checkpoint.state)
-        history = [record_of(loop.StepMetrics, line) for line in checkpoint.history]
-        progress.say(f"going on after step {checkpoint.step}, from its checkpoint")
+        history = [from_dict(loop.StepMetrics, line) for line in checkpoint.history]
+        progress.log(f"going on after step {checkpoint.step}, from its checkpoint")
         checkpoint = None  # as large as the next one's copy
     resumed_at = len(history)
     batches = (batch for _, batch in loop.batches(samples, options))
-    progress.say(packing_line(packing(batches, options.max_tokens_per_gpu)))
+    progress.log(packing_line(packing(batches, options.max_tokens_per_gpu)))
     output.mkdir(parents=True, exist_ok=True)
     hooks = CallbackCaller(callbacks, output)
     hooks.begin(history[-1] if history else None)
@@ -230,7 +230,7 @@ def run(
             log.write(metrics_line(metrics))
             log.flush()
             pace = (time.monotonic() - started) / (metrics.step - resumed_at)
-            progress.say(step_line(metrics, pace * (metrics.steps - metrics.step)))
+            progress.log(step_line(metrics, pace * (metrics.steps - metrics.step)))
             hooks.step(metrics)
             if metrics.step < metrics.steps and (checkpoints.due() or hooks.control.should_save or terminated.is_set()):
                 hooks.control.should_save = False
@@ -240,11 +240,11 @@ def run(
         loop.train(pack_loss, optimizer, samples, options, history, hooks.step_begins, on_step)
         checkpoints.close()
         if terminated.is_set() and len(history) < history[-1].steps:
-            progress.say(f"terminated after step {history[-1].step}; the same training goes on from there")
+            progress.log(f"terminated after step {history[-1].step}; the same training goes on from there")
             raise SystemExit(TERMINATED)
     training_seconds = time.monotonic() - started
     started = time.monotonic()
-    progress.say(f"saving the adapted model to {final}")
+    progress.log(f"saving the adapted model to {final}")
     result = TrainingResult(
         model_path=final,
         steps=history,
@@ -301,9 +301,9 @@ def _saved_result(final: Path, identity: dict[str, Any]) -> TrainingResult:
             rule="a finished training is neither repeated nor overwritten",
             remedy="name another ckpt_output_dir, or remove that folder",
         )
-    progress.say(f"already trained: {final}")
-    steps = [record_of(loop.StepMetrics, line) for line in saved["steps"]]
-    return record_of(TrainingResult, {**saved, "model_path": final, "steps": steps})
+    progress.log(f"already trained: {final}")
+    steps = [from_dict(loop.StepMetrics, line) for line in saved["steps"]]
+    return from_dict(TrainingResult, {**saved, "model_path": final, "steps": steps})
 
 
 @contextlib.contextmanager

@@ -62,6 +62,6 @@ class CallbackCaller:
             try:
                 getattr(callback, hook)(context)
             except Exception:
-                progress.say(
+                progress.log(
                     f"callback {type(callback).__name__}.{hook} failed, training goes on\n{traceback.format_exc()}"
                 )

@@ -27,7 +27,7 @@ from components.shared.problems import list_some, problem
 from components.shared.storage import publish_folder, read_json, sha256_of_file, sha256_of_json, write_json
 
 MANIFEST = "checkpoint.json"
-LARGEST_FILE = 256 << 20  # bytes: a file's write holds Python's lock, training must not notice
+MAX_FILE = 256 << 20  # bytes: a file's write holds Python's lock, training must not notice
 READERS = 4
 
 
@@ -91,7 +91,7 @@ class Checkpoints:
             self.writer.join()
             self.writer = None
         if self.error is not None:
-            progress.say(f"no checkpoint was written, the one before stays and training goes on: {self.error}")
+            progress.log(f"no checkpoint was written, the one before stays and training goes on: {self.error}")
             self.error = None
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Checkpoints:
         for old in self.folder.glob("step-*"):
             if old != final:
                 shutil.rmtree(old, ignore_errors=True)
-        progress.say(f"checkpoint of step {step} written in {progress.duration(time.monotonic() - started)}")
+        progress.log(f"checkpoint of step {step} written in {progress.duration(time.monotonic() - started)}")
 
     def latest(self) -> Checkpoint | None:
         """The newest whole checkpoint; damaged ones are named and left alone until the next one is written.
@@ -129,7 +129,7 @@ class Checkpoints:
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
             damage = _damage(folder)
             if damage:
-                progress.say(f"checkpoint {folder} is damaged and not used: {damage}")
+                progress.log(f"checkpoint {folder} is damaged and not used: {damage}")
                 continue
             manifest = read_json(folder / MANIFEST)
             self._check_identity(folder, manifest["identity"])
@@ -160,7 +160,7 @@ def _groups(state: Mapping[str, Tensor]) -> list[list[str]]:
     groups: list[list[str]] = [[]]
     size = 0
     for name, tensor in state.items():
-        if groups[-1] and size + tensor.nbytes > LARGEST_FILE:
+        if groups[-1] and size + tensor.nbytes > MAX_FILE:
             groups.append([])
             size = 0
         groups[-1].append(name)

@@ -11,11 +11,11 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, SMALLEST_COMPACT, Shapes, frozen_rank
+from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, MIN_COMPACT, Shapes, frozen_rank
 from components.run.training_options import TrainingOptions
 from components.shared.workspace import GIB
 
-MOST_TOKENS = 1 << 16
+MAX_TOKENS = 1 << 16
 # Fitted to the measurements. Bytes per token in a layer that is computed again, for each entry of the hidden size, of
 # the intermediate size and of the trained directions, in bfloat16; per logit of a piece; per entry of a matrix that is
 # decomposed; per entry of an embedding that is taken over.
@@ -68,7 +68,7 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
 
     def train(entries: int, copies: int) -> None:
         nonlocal trained, gradients
-        compact = wide == 2 and entries >= SMALLEST_COMPACT
+        compact = wide == 2 and entries >= MIN_COMPACT
         # Codes with their share of three scales for 256 entries, or value and moments in float32.
         trained += copies * entries * (4 + 12 / 256 if compact else 12)
         gradients += copies * entries * wide
@@ -126,7 +126,7 @@ def _plan_stock(shapes: Shapes, options: TrainingOptions, gpus: int) -> MemoryPl
 
 def largest_tokens(config: Mapping[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float) -> int | None:
     """The largest max_tokens_per_gpu, in steps of 256 or max_seq_len itself, that fits; None when none does."""
-    candidates = [options.max_seq_len, *range(256 * (options.max_seq_len // 256 + 1), MOST_TOKENS + 1, 256)]
+    candidates = [options.max_seq_len, *range(256 * (options.max_seq_len // 256 + 1), MAX_TOKENS + 1, 256)]
 
     def fits(tokens: int) -> bool:
         tried = dataclasses.replace(options, max_tokens_per_gpu=tokens)

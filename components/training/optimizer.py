@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from components.models.shapes import SMALLEST_COMPACT
+from components.models.shapes import MIN_COMPACT
 from components.run.training_options import TrainingOptions
 from components.training.factors import factored_layers
 from components.training.weights import Float32Weight, TrainedWeight, Update, trained_weight
@@ -42,7 +42,7 @@ class Optimizer:
         self.large: dict[str, nn.Parameter] = {}
         self.small_parameters: dict[str, nn.Parameter] = {}
         for name, parameter in model.named_parameters():
-            group = self.large if parameter.numel() >= SMALLEST_COMPACT else self.small_parameters
+            group = self.large if parameter.numel() >= MIN_COMPACT else self.small_parameters
             group[name] = parameter
         for name, parameter in self.large.items():
             self.weights[name] = trained_weight(name, parameter.detach().float(), dtype)

@@ -27,7 +27,7 @@ from components.training.loading import weight_files
 from components.training.optimizer import Optimizer
 from components.training.weights import trained_weight
 
-LARGEST_FILE = 2 << 30  # bytes of one file of weights; as many again wait to be written
+MAX_FILE = 2 << 30  # bytes of one file of weights; as many again wait to be written
 WRITERS = 2
 COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # what a model folder has besides its weights
 
@@ -85,7 +85,7 @@ def _files(base: Path, tied: set[str]) -> Iterator[tuple[str, list[str]]]:
             for name in _names(file, tied):
                 view = file.get_slice(name)
                 length = torch.Size(view.get_shape()).numel() * _bytes(view.get_dtype())
-                if groups[-1] and size + length > LARGEST_FILE:
+                if groups[-1] and size + length > MAX_FILE:
                     groups.append([])
                     size = 0
                 groups[-1].append(name)

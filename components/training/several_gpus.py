@@ -14,7 +14,7 @@ import training_hub
 from components.run.run_key import STOCK
 from components.run.training_options import TrainingOptions
 from components.shared import progress
-from components.shared.storage import each_of_jsonl, read_jsonl
+from components.shared.storage import iter_jsonl, read_jsonl
 from components.shared.workspace import METRICS
 from components.training.backend import TrainingResult, metrics_line
 from components.training.loop import StepMetrics
@@ -50,11 +50,11 @@ def train(model_path: Path, data_path: Path, output: Path, options: TrainingOpti
     (output / METRICS).write_text("".join(map(metrics_line, steps)), encoding="utf-8")
     final = max((output / "hf_format").iterdir(), key=lambda folder: int(folder.name.rpartition("_")[2].split(".")[0]))
     seconds = sum(step.seconds for step in steps)
-    progress.say(f"mini-trainer trained {len(steps)} steps on {gpus} GPUs")
+    progress.log(f"mini-trainer trained {len(steps)} steps on {gpus} GPUs")
     return TrainingResult(
         model_path=final,
         steps=steps,
-        samples=sum(1 for _ in each_of_jsonl(data_path)),
+        samples=sum(1 for _ in iter_jsonl(data_path)),
         loss_tokens_per_epoch=sum(step.loss_tokens for step in steps) // options.num_epochs,
         factored_matrices=0,
         trainable_parameters=0,

@@ -25,10 +25,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from components.models.shapes import SMALLEST_COMPACT
+from components.models.shapes import MIN_COMPACT
 
 BLOCK = 256  # entries that share a scale
-LARGEST_CODE = 32767
+MAX_CODE = 32767
 # A float's bits without the last 20 are its exponent and 3 bits of fraction; 1.0 is 1016. Codes count from these down.
 FIRST_MOMENT_OFFSET, SECOND_MOMENT_OFFSET = 1016 - 127, 1016 - 255
 KERNELS = ("values", "scaled_values", "scale_gradients", "direction", "step")
@@ -155,7 +155,7 @@ class CompactWeight(TrainedWeight):
         padded[: self.entries] = value.detach().reshape(-1)
         padded = padded.view(blocks, BLOCK)
         self.scales = padded.abs().amax(1)
-        self.codes = torch.round(padded * _inverse(self.scales)[:, None] * LARGEST_CODE).to(torch.int16)
+        self.codes = torch.round(padded * _inverse(self.scales)[:, None] * MAX_CODE).to(torch.int16)
         self.first = torch.zeros_like(self.codes, dtype=torch.uint8)
         self.second = torch.zeros_like(self.codes, dtype=torch.uint8)
         self.first_scales, self.second_scales = torch.zeros_like(self.scales), torch.zeros_like(self.scales)
@@ -165,7 +165,7 @@ class CompactWeight(TrainedWeight):
             values = torch.empty(self.shape, dtype=dtype, device=self.codes.device)
             launch("values", _blocks(self.entries), self.codes, self.scales, values, self.entries)
             return values
-        values = self.codes * (self.scales / LARGEST_CODE)[:, None]
+        values = self.codes * (self.scales / MAX_CODE)[:, None]
         return values.view(-1)[: self.entries].view(self.shape).to(dtype)
 
     def scaled_values(self, dtype: torch.dtype, scale: Tensor, first: int) -> tuple[Tensor, Tensor]:
@@ -211,13 +211,13 @@ class CompactWeight(TrainedWeight):
         padded = direction.new_zeros(self.codes.numel(), dtype=torch.float32)
         padded[: self.entries] = direction.reshape(-1)
         padded = padded.view_as(self.codes)
-        value = self.codes * (self.scales / LARGEST_CODE)[:, None]
+        value = self.codes * (self.scales / MAX_CODE)[:, None]
         moved = value - update.learning_rate * (padded + update.weight_decay * value)
         touched = (moved != value).any(1)  # a block that did not move keeps its bits
         scales = torch.where(touched, moved.abs().amax(1), self.scales)
         noise = random_bits(seed, self.codes.numel(), self.codes.device).view_as(self.codes)
-        codes = torch.floor(moved * _inverse(scales)[:, None] * LARGEST_CODE + (noise >> 9) * 2.0**-23)
-        codes = codes.clamp_(-LARGEST_CODE, LARGEST_CODE).to(torch.int16)
+        codes = torch.floor(moved * _inverse(scales)[:, None] * MAX_CODE + (noise >> 9) * 2.0**-23)
+        codes = codes.clamp_(-MAX_CODE, MAX_CODE).to(torch.int16)
         self.codes = torch.where(touched[:, None], codes, self.codes)
         self.scales = scales
 
@@ -238,7 +238,7 @@ def trained_weight(name: str, value: Tensor, dtype: torch.dtype) -> TrainedWeigh
     Args:
         value: float32; a float32 training changes it in place.
     """
-    if dtype == torch.float32 or value.numel() < SMALLEST_COMPACT:
+    if dtype == torch.float32 or value.numel() < MIN_COMPACT:
         return Float32Weight(name, value)
     return CompactWeight(name, value)
 

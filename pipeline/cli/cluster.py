@@ -256,7 +256,7 @@ def _connect(pipeline: "CompiledPipeline", host: str, token: str, ca: str, dashb
 def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> bool:
     """Show a run's changes until it ends; whether it succeeded."""
     from pipeline.cluster import runs
-    from pipeline.cluster.connection import Refused
+    from pipeline.cluster.connection import ApiError
 
     state = ""
     try:
@@ -264,7 +264,7 @@ def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> bo
             said = f": {change.message}" if change.message else ""
             typer.echo(f"{datetime.now(UTC):%H:%M:%S} {change.name:>14} | {change.state}{said}")
             state = change.state if change.name == "run" else state
-    except Refused:
+    except ApiError:
         typer.echo("The run is not followed any more; it goes on by itself.")
         raise
     return state == "SUCCEEDED"

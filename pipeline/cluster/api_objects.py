@@ -83,7 +83,7 @@ def run_of(run: Any, connection: Connection) -> Run:
         name=printable(str(run.display_name)),
         state=printable(str(run.state or "PENDING")),
         created_at=run.created_at,
-        finished_at=moment_of(run.finished_at),
+        finished_at=parse_time(run.finished_at),
         link=connection.access.run_link(printable(str(run.run_id))),
     )
 
@@ -110,6 +110,6 @@ def pipeline_of(item: Any) -> str:
     return str(reference.pipeline_id or "") if reference else ""
 
 
-def moment_of(value: Any) -> datetime | None:
+def parse_time(value: Any) -> datetime | None:
     """KFP sends the year 1970 for what has not happened yet."""
     return value if isinstance(value, datetime) and value.year > 1970 else None

@@ -28,7 +28,7 @@ from components.shared.progress import printable
 from pipeline.cluster.access import Access
 
 Answer = TypeVar("Answer")
-LONGEST_MESSAGE = 400  # characters of a server's text that an error repeats
+MAX_MESSAGE = 400  # characters of a server's text that an error repeats
 GIVE_TOKEN = "give a fresh token by OSFT_KFP_TOKEN (oc whoami --show-token prints one), or log in with oc login"  # noqa: S105
 
 
@@ -44,7 +44,7 @@ class Patience:
     """Of those that the server asks for."""
 
 
-class Refused(Problems):
+class ApiError(Problems):
     """The API did not do what was asked."""
 
     def __init__(self, error: Problems, status: int, passing: bool) -> None:
@@ -76,7 +76,7 @@ class Connection:
         """Make a call that may be repeated; what kfp prints about it is dropped.
 
         Raises:
-            Refused: when the API refuses, or still fails after several attempts.
+            ApiError: when the API refuses, or still fails after several attempts.
         """
         return _attempt(call, self.access, self.patience)
 
@@ -84,7 +84,7 @@ class Connection:
         """Make a call that must succeed once only: after a fault, which may have come after the deed, look first.
 
         Raises:
-            Refused: as `ask`.
+            ApiError: as `ask`.
         """
         tried = False
 
@@ -101,7 +101,7 @@ def connect(access: Access, patience: Patience | None = None) -> Connection:
     """Connect, and make sure that a KFP API answers.
 
     Raises:
-        Refused: when it does not.
+        ApiError: when it does not.
     """
     return _attempt(lambda: Connection(access, patience or Patience()), access, patience or Patience(), first=True)
 
@@ -171,7 +171,7 @@ def _attempt(call: Callable[[], Answer], access: Access, patience: Patience, fir
     raise AssertionError("the loop returns or raises")
 
 
-def _refused(error: Any, access: Access, attempts: int, first: bool) -> Refused:
+def _refused(error: Any, access: Access, attempts: int, first: bool) -> ApiError:
     """What a status means for the user."""
     status = int(error.status or 0)
     said = _hide(_message(error), access)
@@ -210,26 +210,26 @@ def _refused(error: Any, access: Access, attempts: int, first: bool) -> Refused:
             rule="what the API says",
             remedy="correct what it names",
         )
-    return Refused(found, status, passing)
+    return ApiError(found, status, passing)
 
 
-def _unanswered(error: Exception, access: Access, attempts: int) -> Refused:
+def _unanswered(error: Exception, access: Access, attempts: int) -> ApiError:
     """What it means that there is no answer, or none of a KFP API."""
     reason = getattr(error, "reason", None) or error
     if isinstance(error, _NoKfpAnswer):
-        return Refused(_no_kfp(access, f"it answers with {error}"), 0, passing=False)
+        return ApiError(_no_kfp(access, f"it answers with {error}"), 0, passing=False)
     if isinstance(reason, urllib3.exceptions.SSLError | ssl.SSLError):
         found = problem(
-            f"the host's certificate is not trusted: {printable(str(reason))[:LONGEST_MESSAGE]}",
+            f"the host's certificate is not trusted: {printable(str(reason))[:MAX_MESSAGE]}",
             where=access.host,
             rule="a certificate of a known authority" if not access.ca else f"a certificate of those in {access.ca}",
             remedy="give the cluster's certificate authority: --ca FILE.pem or OSFT_KFP_CA",
         )
-        return Refused(found, 0, passing=False)
+        return ApiError(found, 0, passing=False)
     remedy = "check the address, the network and the proxy (HTTPS_PROXY does not apply)"
     rule = "a host that can be reached"
     if isinstance(reason, urllib3.exceptions.NameResolutionError):
-        return Refused(problem("the host is not known", where=access.host, rule=rule, remedy=remedy), 0, passing=False)
+        return ApiError(problem("the host is not known", where=access.host, rule=rule, remedy=remedy), 0, passing=False)
     if isinstance(reason, urllib3.exceptions.NewConnectionError):  # to urllib3 this is a time-out, too
         what = "the host cannot be reached"
     elif isinstance(reason, urllib3.exceptions.TimeoutError):
@@ -237,7 +237,7 @@ def _unanswered(error: Exception, access: Access, attempts: int) -> Refused:
     else:
         what = "the connection broke"
     attempted = f"{what} ({attempts} attempt{'s' if attempts > 1 else ''})"
-    return Refused(problem(attempted, where=access.host, rule=rule, remedy=remedy), 0, passing=True)
+    return ApiError(problem(attempted, where=access.host, rule=rule, remedy=remedy), 0, passing=True)
 
 
 def _no_kfp(access: Access, what: str) -> Problems:
@@ -257,7 +257,7 @@ def _message(error: Any) -> str:
         texts = [answer.get(key) for key in ("message", "error_message", "error")] if isinstance(answer, dict) else []
         for text in texts:
             if isinstance(text, str) and text:
-                return f": {printable(text)[:LONGEST_MESSAGE]}"
+                return f": {printable(text)[:MAX_MESSAGE]}"
     return ""
 
 

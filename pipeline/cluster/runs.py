@@ -18,17 +18,17 @@ from pipeline.cluster.api_objects import (
     Run,
     Schedule,
     equals,
-    moment_of,
     pages_of,
+    parse_time,
     pipeline_of,
     recurring_runs,
     run_of,
     schedule_of,
 )
 from pipeline.cluster.compiled_file import CompiledPipeline
-from pipeline.cluster.connection import Connection, Refused
+from pipeline.cluster.connection import ApiError, Connection
 
-MOST_PAGES = 20  # of runs that are looked through for the pipeline's newest ones
+MAX_PAGES = 20  # of runs that are looked through for the pipeline's newest ones
 POLL_SECONDS = 5.0  # between two looks at a run that is followed
 PATIENCE_SECONDS = 900.0  # with a connection that is lost meanwhile
 
@@ -141,14 +141,14 @@ def follow(
     Faults of the connection are yielded, too, and borne for `patience_seconds`.
 
     Raises:
-        Refused: when the API refuses, or stays away for longer.
+        ApiError: when the API refuses, or stays away for longer.
     """
     known: dict[str, str] = {}
     lost_at: float | None = None
     while True:
         try:
             run = connection.ask(lambda: connection.client.get_run(run_id))
-        except Refused as error:
+        except ApiError as error:
             lost_at = lost_at or time.monotonic()
             if not error.passing or time.monotonic() - lost_at > patience_seconds:
                 raise
@@ -189,7 +189,7 @@ def status(connection: Connection, pipeline_name: str, most_runs: int) -> Status
         connection,
         lambda token: client.list_runs(page_token=token, page_size=PAGE, sort_by="created_at desc"),
         "runs",
-        MOST_PAGES,
+        MAX_PAGES,
     )
     own = (run for run in runs if pipeline_of(run) == pipeline_id)
     schedules = [schedule_of(item, connection) for item in recurring_runs(connection, "")]
@@ -207,7 +207,7 @@ def find_pipeline(connection: Connection, name: str) -> str:
     """
     try:
         return connection.ask(lambda: connection.client.get_pipeline_id(name)) or ""
-    except Refused:
+    except ApiError:
         raise
     except ValueError:  # kfp's word for several of the name
         raise problem(
@@ -233,7 +233,7 @@ def experiment_of(connection: Connection, pipeline: CompiledPipeline) -> str:
 
 
 def _started(task: Any) -> tuple[datetime, str]:
-    return moment_of(task.start_time) or datetime.max.replace(tzinfo=UTC), str(task.task_id)
+    return parse_time(task.start_time) or datetime.max.replace(tzinfo=UTC), str(task.task_id)
 
 
 def _error_text(error: Any) -> str:

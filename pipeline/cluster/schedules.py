@@ -24,7 +24,7 @@ from pipeline.cluster.api_objects import (
     schedule_of,
 )
 from pipeline.cluster.compiled_file import CompiledPipeline
-from pipeline.cluster.connection import Connection, Refused
+from pipeline.cluster.connection import ApiError, Connection
 from pipeline.cluster.cron import Cron
 from pipeline.cluster.runs import Version, experiment_of, find_pipeline, upload
 
@@ -107,7 +107,7 @@ def schedule(
         _disable(connection, old)
         if not created.enabled:
             connection.ask(lambda: connection.client.enable_recurring_run(created.schedule_id))
-    except Refused as error:
+    except ApiError as error:
         unfinished = Problem(
             what=f"the schedule {quote(name)} is replaced in part",
             where=created.link or f"schedule {created.schedule_id}",
@@ -238,7 +238,7 @@ def _running(connection: Connection, schedule: Schedule) -> tuple[Run, ...]:
 def _delete(connection: Connection, schedule: Schedule) -> None:
     try:
         connection.ask(lambda: connection.client.delete_recurring_run(schedule.schedule_id))
-    except Refused as error:
+    except ApiError as error:
         if error.status != 404:  # somebody else deleted it, or the answer to our first attempt was lost
             raise
 

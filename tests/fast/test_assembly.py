@@ -10,14 +10,14 @@ from components.shared import lease
 from components.shared.workspace import snapshot_folder
 from components.snapshot_model import assembly, model_source
 from components.snapshot_model.assembly import assemble
-from components.snapshot_model.model_source import Source, Stated, Unreachable
+from components.snapshot_model.model_source import FileInfo, Source, Unreachable
 from tests.hub_server import sha256
 from tests.model_files import SMALL, shards
 
 COMMIT = "0" * 40
 PODS, ROUNDS = 3, 40
 CONTENTS = {**SMALL, **shards(random.Random(1).randbytes(300_001))}
-FILES = {name: Stated(size=len(content), digest=sha256(content)) for name, content in CONTENTS.items()}
+FILES = {name: FileInfo(size=len(content), digest=sha256(content)) for name, content in CONTENTS.items()}
 
 
 def unsteady_source(choice: random.Random) -> Source:

@@ -15,7 +15,7 @@ from pipeline.settings import load_settings
 from tests.kfp_fields import unknown_fields
 
 GPU_STEPS = {"train_osft", "evaluate"}
-MOST_PARAMETERS = 24
+MAX_PARAMETERS = 24
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +270,7 @@ def test_pods_have_the_labels_of_the_cluster_file_and_gpu_steps_the_queue(tmp_pa
 def test_parameters_are_few_plain_and_described(documents: list[dict[str, Any]]) -> None:
     parameters = documents[0]["root"]["inputDefinitions"]["parameters"]
 
-    assert len(parameters) <= MOST_PARAMETERS
+    assert len(parameters) <= MAX_PARAMETERS
     for name, parameter in parameters.items():
         assert name.islower(), name
         assert len(parameter.get("description", "")) > 20, name

@@ -9,14 +9,14 @@ import pytest
 from components.shared.storage import sha256_of_file
 from components.snapshot_model import model_source
 from components.snapshot_model.fetching import CHECK_BYTES, fetch_files
-from components.snapshot_model.model_source import Source, Stated, Unreachable
+from components.snapshot_model.model_source import FileInfo, Source, Unreachable
 from tests.fast.conftest import only_problem_of
 from tests.hub_server import git_blob_id, sha256
 
 CONTENT = bytes(range(256)) * 40_000
 PIECE = 1 << 16
 NAME = "model.safetensors"
-FILES = {NAME: Stated(size=len(CONTENT), digest=sha256(CONTENT))}
+FILES = {NAME: FileInfo(size=len(CONTENT), digest=sha256(CONTENT))}
 
 
 def source_of(read: Callable[[str, int], Iterator[bytes]]) -> Source:
@@ -122,7 +122,7 @@ def test_wish_to_be_left_alone_is_heard_within_the_patience(tmp_path, seconds, i
 
 
 def test_first_failure_ends_the_others(tmp_path):
-    files = {**FILES, "config.json": Stated(size=10, digest="")}
+    files = {**FILES, "config.json": FileInfo(size=10, digest="")}
 
     def read(name, offset):
         if name == "config.json":
@@ -139,7 +139,7 @@ def test_first_failure_ends_the_others(tmp_path):
 
 @pytest.mark.parametrize("there", [1, PIECE, len(CONTENT)])
 def test_what_was_there_is_written_once_more_where_no_digest_can_show_it_to_be_right(tmp_path, there):
-    files = {NAME: Stated(size=len(CONTENT), digest="")}
+    files = {NAME: FileInfo(size=len(CONTENT), digest="")}
     (tmp_path / NAME).write_bytes(bytes(there))
     asked = []
 
@@ -158,7 +158,7 @@ def test_what_was_there_is_written_once_more_where_no_digest_can_show_it_to_be_r
 
 @pytest.mark.parametrize("digest", [sha256(CONTENT), git_blob_id(CONTENT), hashlib.md5(CONTENT).hexdigest()])
 def test_every_kind_of_digest_is_compared(tmp_path, digest):
-    files = {NAME: Stated(size=len(CONTENT), digest=digest)}
+    files = {NAME: FileInfo(size=len(CONTENT), digest=digest)}
     (tmp_path / NAME).write_bytes(CONTENT)
     assert fetch_files(tmp_path, files, source_of(lambda name, offset: iter(()))).fetched_bytes == 0
     (tmp_path / NAME).write_bytes(bytes(len(CONTENT)))

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from components.grading.judge import (
     ASKED,
     KEY_VARIABLE,
-    LONGEST_REASON,
-    LONGEST_REPLY,
+    MAX_REASON,
+    MAX_REPLY,
     RETRIES,
     RUBRIC,
     SCHEMA,
@@ -49,7 +49,7 @@ from tests.judge_server import (
     says,
 )
 
-LONGEST_TEST_SECONDS = 20
+MAX_TEST_SECONDS = 20
 TIMEOUT_SECONDS, SLOW_TIMEOUT_SECONDS = 5.0, 0.2  # the second for replies that do not come in time
 KEY = "sk-Zq8vB1nXw5Tt0LrYc3Ue7Ja9"
 SASH = Case("What colour is a master's sash?", "crimson", "A master's sash is crimson.")
@@ -72,10 +72,10 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
 
     def end(signum: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"not done after {LONGEST_TEST_SECONDS} s")
+        raise TimeoutError(f"not done after {MAX_TEST_SECONDS} s")
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_TEST_SECONDS, 1)  # and again: the judge waits for its threads
+    signal.setitimer(signal.ITIMER_REAL, MAX_TEST_SECONDS, 1)  # and again: the judge waits for its threads
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
@@ -119,7 +119,7 @@ VERDICTS = {
     "right-to-left marks": (True, " esrever   marks"),
     "formula": (True, '=HYPERLINK("http://127.0.0.1/", "here")'),
     "half a surrogate pair": (False, "half  , then more"),
-    "long reason": (True, ("long " * 2000)[:LONGEST_REASON]),
+    "long reason": (True, ("long " * 2000)[:MAX_REASON]),
     "the key in the reason": (False, "I was sent [key] and [key]."),
     "the key where the reason is cut": (False, "x" * 490 + "[key]"),
 }
@@ -502,10 +502,10 @@ PARSED = [
     ("NaN", None),
     ("", None),
     ("```json\n```", None),
-    ("[" * LONGEST_REPLY, None),
-    ("9" * LONGEST_REPLY, None),
-    ('{"verdict": "right"}'.ljust(LONGEST_REPLY), Verdict(True, "")),
-    ('{"verdict": "right"}'.ljust(LONGEST_REPLY + 1), None),
+    ("[" * MAX_REPLY, None),
+    ("9" * MAX_REPLY, None),
+    ('{"verdict": "right"}'.ljust(MAX_REPLY), Verdict(True, "")),
+    ('{"verdict": "right"}'.ljust(MAX_REPLY + 1), None),
     ('{"verdict": "right", "reason": "' + "long " * 2000 + '"}', Verdict(True, "long " * 2000)),
     ('{"verdict": "right", "reason": "a\\nb\\u0000c\\ud83dd\\u202ee"}', Verdict(True, "a b c d e")),
 ]

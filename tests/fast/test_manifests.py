@@ -41,7 +41,7 @@ SECRETS = ["osft-artifacts", "osft-hub", "osft-judge", "osft-s3", "osft-webhook"
 CLAIM = "osft-workspace"
 QUEUE = "osft"
 PODS = {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}  # KFP's, on all pods of a run
-LARGEST_OBJECT = 262144  # bytes of the annotation in which kubectl apply keeps an object
+MAX_OBJECT = 262144  # bytes of the annotation in which kubectl apply keeps an object
 
 # The kinds that may be here, with the fields that are in use; for Kubernetes' own the client's model knows all fields.
 CORE = {
@@ -660,7 +660,7 @@ def test_objects_have_the_form_that_kfp_gives_them(tmp_path: Path) -> None:
 
 
 def test_an_object_is_small_enough_for_kubectl_apply(objects: list[Object]) -> None:
-    assert all(len(json.dumps(item)) < LARGEST_OBJECT for item in objects)
+    assert all(len(json.dumps(item)) < MAX_OBJECT for item in objects)
 
 
 def test_a_release_of_something_else_is_an_error_without_a_traceback(compiled: Path, tmp_path: Path) -> None:

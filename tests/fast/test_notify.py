@@ -11,10 +11,10 @@ import pytest
 
 from components.notify import core, messages
 from components.notify.core import Outcome, notify, outcome
-from components.shared import records
+from components.shared import records, step
 from components.shared.problems import problem
-from components.shared.progress import run_step
 from components.shared.records import StepRecord
+from components.shared.step import run_as_step, run_step
 from components.shared.storage import write_json
 from tests.compiled_step import run_compiled
 from tests.webhook_server import SECRET, WebhookServer
@@ -101,7 +101,7 @@ def test_facts_are_told_in_words_and_short_numbers() -> None:
 def test_long_error_is_cut_and_has_no_control_characters() -> None:
     told = outcome(by_step(record("evaluate", "failed", error="\x1b[31m" + "x" * 9999)), "FAILED")
 
-    assert len(told.error) == core.LONGEST_ERROR
+    assert len(told.error) == core.MAX_ERROR
     assert "\x1b" not in told.error
 
 
@@ -124,7 +124,7 @@ def notes() -> None:
 
 
 def test_step_that_ends_well_is_recorded_with_its_facts(kept: Path) -> None:
-    run_step("ingest_sdg", notes)
+    run_as_step("ingest_sdg", lambda: notes, {})
 
     found = records.read_records(kept)["ingest_sdg"]
     assert (found.state, found.attempt, found.facts, found.error) == ("finished", 1, {"kept": 3}, "")
@@ -141,19 +141,64 @@ def test_step_that_ends_well_is_recorded_with_its_facts(kept: Path) -> None:
 def test_step_that_fails_is_recorded_and_its_next_attempt_counted(kept: Path, core_of_step: Any, error: str) -> None:
     for attempt in (1, 2):
         with pytest.raises(SystemExit):
-            run_step("ingest_sdg", core_of_step)
+            run_as_step("ingest_sdg", lambda: core_of_step, {})
         found = records.read_records(kept)["ingest_sdg"]
         assert (found.state, found.attempt) == ("failed", attempt)
         assert error in found.error
         assert "hf_planted" not in found.error  # what a library says may hold anything
 
-    run_step("ingest_sdg", notes)
+    run_as_step("ingest_sdg", lambda: lambda data: notes(), {"data": "another"})
     assert records.read_records(kept)["ingest_sdg"].state == "finished"
 
 
+def test_an_attempt_after_a_mistake_repeats_it_before_anything_is_loaded(
+    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = []
+
+    def core(data: str) -> None:
+        raise problem("the file is empty", where=data, rule="a header", remedy="look")
+
+    def attempt() -> str:
+        with pytest.raises(SystemExit, match="1"):
+            run_as_step("ingest_sdg", lambda: loaded.append(1) or core, {"data": str(tmp_path / "qa.csv")})
+        return capsys.readouterr().out
+
+    (tmp_path / "qa.csv").write_text("", encoding="utf-8")
+    first, second = attempt(), attempt()
+    assert "the file is empty" in first
+    assert "the file is empty" in second
+    assert "not tried again" in second
+    assert loaded == [1]
+    assert records.read_records(kept)["ingest_sdg"].attempt == 2
+
+    (tmp_path / "qa.csv").write_text("question,response\n", encoding="utf-8")  # mended in its place
+    assert "not tried again" not in attempt()
+    assert loaded == [1, 1]
+
+
+@pytest.mark.parametrize("change", ["it may pass", "another node", "a program's fault", "long ago"])
+def test_an_attempt_that_may_end_otherwise_is_made(kept: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    loaded = []
+
+    def core() -> None:
+        if change == "a program's fault":
+            raise RuntimeError("?")
+        raise problem("no answer", where="hub", rule="one", remedy="wait", may_pass=change == "it may pass")
+
+    for number in (1, 2):
+        if change == "another node":
+            monkeypatch.setenv(records.NODE_VARIABLE, f"node-{number}")
+        if change == "long ago":
+            monkeypatch.setattr(step, "REPEAT_SECONDS", -1.0)
+        with pytest.raises(SystemExit):
+            run_as_step("snapshot_model", lambda: loaded.append(1) or core, {})
+    assert loaded == [1, 1]
+
+
 def test_step_that_is_killed_stays_started(kept: Path) -> None:
-    program = "import os\nfrom components.shared.progress import run_step\n"
-    program += "run_step('train_osft', lambda: os.kill(os.getpid(), 9))"
+    program = "import os\nfrom components.shared.step import run_as_step\n"
+    program += "run_as_step('train_osft', lambda: lambda: os.kill(os.getpid(), 9), {})"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
 
     assert outcome(records.read_records(kept), "FAILED").title.startswith("train_osft was ended from outside")
@@ -163,7 +208,7 @@ def test_nothing_is_recorded_outside_of_a_cluster(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("OSFT_STEP_RECORDS", raising=False)
     monkeypatch.chdir(tmp_path)
 
-    run_step("ingest_sdg", notes)
+    run_as_step("ingest_sdg", lambda: notes, {})
 
     assert list(tmp_path.iterdir()) == []
 
@@ -175,7 +220,7 @@ def test_workspace_that_cannot_be_written_does_not_stop_the_step(
     monkeypatch.setenv("OSFT_STEP_RECORDS", str(tmp_path / "file" / "below"))
     monkeypatch.setenv("KFP_RUN_ID", RUN)
 
-    run_step("ingest_sdg", notes)
+    run_as_step("ingest_sdg", lambda: notes, {})
 
     assert "not recorded" in capsys.readouterr().out
 
@@ -317,7 +362,7 @@ def test_step_in_its_pod_tells_of_the_others_and_not_of_itself(
     with WebhookServer() as webhook:
         monkeypatch.setenv("WEBHOOK_URL", webhook.url)
         for _ in range(2):
-            run_step("notify", notify, state=state, run="osft-x7k2p", runs_page=PAGE)
+            run_step("notify", state=state, run="osft-x7k2p", runs_page=PAGE)
 
     assert [message["text"] for message in webhook.messages] == [said, said]
 

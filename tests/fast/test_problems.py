@@ -1,6 +1,6 @@
 import pytest
 
-from components.shared.problems import LONGEST_QUOTE, Checks, Problems, list_some, problem, quote, suggest
+from components.shared.problems import MAX_QUOTE, Checks, Problems, list_some, problem, quote, suggest
 
 PARTS = {"where": "qa.csv, header", "rule": "columns needed: question", "remedy": "rename it"}
 
@@ -76,12 +76,12 @@ def test_quoted_value_is_printable_and_on_one_line(value, shown):
 
 @pytest.mark.parametrize(
     ("length", "shown_length"),
-    [(1, 1), (LONGEST_QUOTE, LONGEST_QUOTE), (LONGEST_QUOTE + 1, LONGEST_QUOTE), (10_000, LONGEST_QUOTE)],
+    [(1, 1), (MAX_QUOTE, MAX_QUOTE), (MAX_QUOTE + 1, MAX_QUOTE), (10_000, MAX_QUOTE)],
 )
 def test_long_value_is_cut_and_says_so(length, shown_length):
     shown = quote("x" * length).strip("'")
     assert len(shown) == shown_length
-    assert shown.endswith("…") == (length > LONGEST_QUOTE)
+    assert shown.endswith("…") == (length > MAX_QUOTE)
 
 
 @pytest.mark.parametrize(

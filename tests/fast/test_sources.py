@@ -295,7 +295,7 @@ def test_device_is_no_file() -> None:
 
 
 def test_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MOST_FILES", 3)
+    monkeypatch.setattr(sources, "MAX_FILES", 3)
     for number in range(4):
         (tmp_path / f"{number}.csv").write_bytes(TABLE)
 

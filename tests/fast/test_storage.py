@@ -176,9 +176,9 @@ class Kept:
     ],
 )
 def test_record_of_another_release_is_read(values, expected):
-    assert storage.record_of(Kept, values) == expected
+    assert storage.from_dict(Kept, values) == expected
 
 
 def test_record_without_a_field_that_was_always_there_is_not_guessed():
     with pytest.raises(TypeError, match="name"):
-        storage.record_of(Kept, {"came_later": 1})
+        storage.from_dict(Kept, {"came_later": 1})

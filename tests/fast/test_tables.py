@@ -498,8 +498,8 @@ def test_many_broken_lines_are_counted(tmp_path: Path) -> None:
     with pytest.raises(Problems) as caught:
         check_data(str(tmp_path / "data"), DataOptions())
 
-    assert len(caught.value.problems) == tables.MOST_NAMED + 1
-    assert caught.value.problems[-1].what == f"{1000 - tables.MOST_NAMED} more lines are no objects of texts"
+    assert len(caught.value.problems) == tables.MAX_NAMED + 1
+    assert caught.value.problems[-1].what == f"{1000 - tables.MAX_NAMED} more lines are no objects of texts"
 
 
 @settings(max_examples=150, deadline=None)

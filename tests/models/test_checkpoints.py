@@ -305,7 +305,7 @@ def test_a_checkpoint_holds_the_state_of_its_moment(tmp_path: Path) -> None:
 
 
 def test_a_large_state_is_spread_over_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LARGEST_FILE", 100)
+    monkeypatch.setattr(module, "MAX_FILE", 100)
     checkpoints = writer(tmp_path / "checkpoints")
     wanted = {f"w{n}/value": torch.full((20,), float(n)) for n in range(5)}
 

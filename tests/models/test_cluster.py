@@ -17,7 +17,7 @@ from pipeline.cli import main as cli
 from pipeline.cluster import runs, schedules
 from pipeline.cluster.access import Access, find_access
 from pipeline.cluster.compiled_file import PIPELINE, CompiledPipeline, read_pipeline
-from pipeline.cluster.connection import Connection, Patience, Refused, connect
+from pipeline.cluster.connection import ApiError, Connection, Patience, connect
 from pipeline.cluster.parameters import read_parameters
 from tests.certificates import write_certificate
 from tests.cluster_file import compiled_for_a_cluster
@@ -572,7 +572,7 @@ def test_wait_survives_a_connection_that_goes_and_comes(
 def test_wait_gives_up_a_connection_that_stays_away(server: KfpServer, connection: Connection) -> None:
     server.faults = [Fault(path="/runs", breaks_off=True)]
 
-    with pytest.raises(Refused, match="the connection broke"):
+    with pytest.raises(ApiError, match="the connection broke"):
         list(runs.follow(connection, "run-1", (), 0.01, 0.2))
 
 
@@ -834,7 +834,7 @@ def test_status_of_a_cluster_that_has_nothing(osft: Osft) -> None:
 def test_a_fault_is_one_clear_error(server: KfpServer, fault: Fault, said: str, attempts: int) -> None:
     server.faults.append(fault)
 
-    with pytest.raises(Refused) as error:
+    with pytest.raises(ApiError) as error:
         connect(Access(host=server.url, token=TOKEN), IMPATIENT)
 
     assert said in str(error.value)
@@ -862,7 +862,7 @@ def test_a_fault_that_passes_is_not_noticed(server: KfpServer, osft: Osft, statu
     [("http://127.0.0.1:1", "the host cannot be reached"), ("http://no-such-host.invalid", "the host is not known")],
 )
 def test_a_host_that_is_not_there(host: str, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(ApiError, match=said):
         connect(Access(host=host), IMPATIENT)
 
 
@@ -918,7 +918,7 @@ def test_a_pods_token_is_read_again_when_it_is_renewed(
     file.write_text("renewed", encoding="utf-8")
     runs.status(connection, "osft", 1)
     server.token = TOKEN
-    with pytest.raises(Refused, match="does not accept the token"):
+    with pytest.raises(ApiError, match="does not accept the token"):
         runs.status(connection, "osft", 1)
 
     assert {request.authorization for request in server.requests} == {f"Bearer {TOKEN}", "Bearer renewed"}

@@ -323,7 +323,7 @@ def test_held_out_answers_are_likelier_to_the_model_that_would_give_them(pair: t
 def test_of_many_held_out_answers_an_even_sample_is_scored(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairwise, "MOST_HELD_OUT", 2)
+    monkeypatch.setattr(pairwise, "MAX_HELD_OUT", 2)
     base_only, both = [(q, b) for q, _, b, _ in PLANTED], [(q, a) for q, _, _, a in PLANTED]
     mixed = [both[0], base_only[1], both[2], base_only[3]]  # the first and the third are scored
     found = evaluated(*pair, held_out=mixed).held_out

@@ -159,7 +159,7 @@ def test_a_large_model_is_spread_over_files_with_an_index(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained.saved(tmp_path / "whole")
-    monkeypatch.setattr(saving, "LARGEST_FILE", 40_000)
+    monkeypatch.setattr(saving, "MAX_FILE", 40_000)
 
     folder = trained.save(tmp_path / "spread")
 

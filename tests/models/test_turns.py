@@ -13,7 +13,7 @@ import pytest
 from components.data import chat
 from components.run.training_options import TrainingOptions
 from components.shared import lease
-from components.shared.storage import each_of_jsonl, read_json, write_json, write_jsonl
+from components.shared.storage import iter_jsonl, read_json, write_json, write_jsonl
 from components.shared.workspace import adapted_folder, run_folder
 from components.train_osft import core
 from tests.tiny_model import write_tiny_model
@@ -82,7 +82,7 @@ def planned(tmp_path: Path) -> Path:
 
 def assert_trained_once(folder: Path) -> None:
     workspace = folder / "workspace"
-    assert [line["step"] for line in each_of_jsonl(run_folder(workspace, KEY) / "metrics.jsonl")] == [*range(1, 61)]
+    assert [line["step"] for line in iter_jsonl(run_folder(workspace, KEY) / "metrics.jsonl")] == [*range(1, 61)]
     assert read_json(adapted_folder(workspace, KEY) / "training_report.json")["steps"] == 60
     assert sorted(path.name for path in run_folder(workspace, KEY).iterdir()) == ["hf_format", "metrics.jsonl"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from components.training.weights import (
     BLOCK,
-    LARGEST_CODE,
+    MAX_CODE,
     CompactWeight,
     Float32Weight,
     TrainedWeight,
@@ -59,7 +59,7 @@ def random_value(shape: tuple[int, ...]) -> Tensor:
 
 def spacing_of(weight: CompactWeight) -> Tensor:
     """The distance between two values of each entry's block."""
-    return (weight.scales / LARGEST_CODE).repeat_interleave(BLOCK)[: weight.entries].view(weight.shape)
+    return (weight.scales / MAX_CODE).repeat_interleave(BLOCK)[: weight.entries].view(weight.shape)
 
 
 @pytest.mark.parametrize("learning_rate", [5e-6, 1e-4])

@@ -26,7 +26,7 @@ from tests.tiny_model import write_tiny_model
 PRELOADED = ["components.training.backend", "transformers.models.llama.modeling_llama", "mini_trainer.osft_utils"]
 STEPS = 60
 KILLS = 10
-MOST_ATTEMPTS = 40
+MAX_ATTEMPTS = 40
 PATIENCE_SECONDS = 60.0
 SIZES = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3}
 OPTIONS = {"train_dtype": "bfloat16", "checkpoint_minutes": 0.0, "num_epochs": 20, "learning_rate": 1e-4}
@@ -132,7 +132,7 @@ def test_a_training_killed_at_ten_moments_ends_with_the_bits_of_an_undisturbed_o
     hits: Counter[str] = Counter()
     resumed = []
 
-    for _ in range(MOST_ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         attempt = Attempt(base, output)
         if plan:
             aim(attempt, plan[0], rng)
