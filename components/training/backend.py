@@ -31,7 +31,7 @@ from components.run.run_key import TRAINER_VERSION
 from components.run.training_options import TrainingOptions
 from components.shared import progress
 from components.shared.problems import Checks, problem, quote, suggest
-from components.shared.storage import from_dict, read_json, sha256_of_file, sha256_of_json
+from components.shared.storage import from_dict, read_json, sha256_of_file, sha256_of_json, write_text
 from components.shared.workspace import METRICS, SNAPSHOT_MANIFEST
 from components.training import loop
 from components.training.attention import attention_for
@@ -223,8 +223,9 @@ def run(
     hooks = CallbackCaller(callbacks, output)
     hooks.begin(history[-1] if history else None)
     started = time.monotonic()
-    with (output / METRICS).open("w", encoding="utf-8") as log, _termination() as terminated:
-        log.writelines(metrics_line(metrics) for metrics in history)
+    # A new file in the old one's place: another process that trains the same and was taken for dead writes to its own.
+    write_text(output / METRICS, "".join(map(metrics_line, history)))
+    with (output / METRICS).open("a", encoding="utf-8") as log, _termination() as terminated:
 
         def on_step(metrics: loop.StepMetrics) -> bool:
             log.write(metrics_line(metrics))
