@@ -64,8 +64,8 @@ class TrainingOptions:
     """Parts of parameter names to decompose; None: all of a layer's, as mini_trainer has it."""
     train_dtype: str = "auto"
     """What is computed in: bfloat16 (trained weights keep what it would lose), float32, or auto: bfloat16 on a GPU."""
-    checkpoint_minutes: float = 10.0
-    """Time between two checkpoints; does not change the result."""
+    checkpoint_minutes: float | None = None
+    """Time between two checkpoints; None: as often as costs little. Does not change the result."""
 
     def __post_init__(self) -> None:
         checks = Checks()
@@ -166,7 +166,10 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "eps": ("a number above 0", lambda v: _number(v, lambda x: x > 0)),
     "weight_decay": ("a number from 0", lambda v: _number(v, lambda x: x >= 0)),
     "train_dtype": ("auto, bfloat16 or float32", lambda v: v in ("auto", "bfloat16", "float32")),
-    "checkpoint_minutes": ("a number from 0", lambda v: _number(v, lambda x: x >= 0)),
+    "checkpoint_minutes": (
+        "a number from 0, or nothing for as often as costs little",
+        lambda v: v is None or _number(v, lambda x: x >= 0),
+    ),
     "target_patterns": (
         "a list of parts of parameter names, or nothing",
         lambda v: v is None or (isinstance(v, tuple) and len(v) > 0 and all(isinstance(part, str) for part in v)),

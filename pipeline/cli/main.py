@@ -105,17 +105,20 @@ def run(
     """Run the whole pipeline on this machine."""
     from rich.console import Console
 
-    from pipeline import graph, local
+    from pipeline import graph
     from pipeline.cli import terminal
+    from pipeline.local import run as local
+    from pipeline.local.checks import absolute, check_before
+    from pipeline.local.processes import step_processes
     from pipeline.settings import load_settings
 
     settings = load_settings()
     workspace = workspace.expanduser().resolve()
     parameters: dict[str, Any] = {
-        "data": local.absolute(data),
-        "questions": local.absolute(questions),
-        "retention_questions": local.absolute(retention_questions),
-        "model": local.absolute(model) if Path(model).is_dir() else model,
+        "data": absolute(data),
+        "questions": absolute(questions),
+        "retention_questions": absolute(retention_questions),
+        "model": absolute(model) if Path(model).is_dir() else model,
         "revision": revision,
         "system_prompt": graph.SYSTEM_PROMPT if system_prompt is None else system_prompt,
         "data_options": {
@@ -141,12 +144,13 @@ def run(
         "publish_as": publish_as,
         "workspace": str(workspace),
     }
-    local.check_before(parameters, workspace)
-    console = Console(file=sys.stdout)  # the stream of now: local.run redirects it for the steps' output
-    result = local.run(settings, parameters, workspace, console)
-    terminal.show(result["summary"], console, result["publication"])
-    if result["trained"] and result["evaluated"]:
-        console.print(f"Nothing was trained: run {result['run_key']} was complete.", style="bold", highlight=False)
+    console = Console()
+    with step_processes() as processes:  # they import while the parameters are checked
+        check_before(parameters, workspace)
+        result = local.run(settings, parameters, workspace, processes, console)
+    terminal.show(result.summary, console, result.published)
+    if result.plan.trained and result.plan.evaluated:
+        console.print(f"Nothing was trained: run {result.plan.run_key} was complete.", style="bold", highlight=False)
 
 
 @app.command()
@@ -177,7 +181,6 @@ def evaluate(
     lm_eval_tasks: LmEvalTasks = EVALUATION.lm_eval_tasks,
 ) -> None:
     """Compare any base model with a model adapted from it, without the pipeline."""
-    import dataclasses
 
     from rich.console import Console
 
@@ -207,7 +210,7 @@ def evaluate(
         options=options,
         output=output.expanduser().resolve(),
     )
-    terminal.show(dataclasses.asdict(summary), Console(file=sys.stdout))
+    terminal.show(summary, Console(file=sys.stdout))
 
 
 @app.command(name="compile")

@@ -34,7 +34,7 @@ BAD = {
         "auto, bfloat16 or float32",
         ["", "BFloat16", "bf16", "float16", "torch.bfloat16", None, 16, True, ["auto"]],
     ),
-    "checkpoint_minutes": ("a number from 0", [-1, -0.1, "10", *NO_NUMBERS]),
+    "checkpoint_minutes": ("a number from 0, or nothing for as often as costs little", [-1, -0.1, "10", True, [1.0]]),
     "target_patterns": ("a list of parts of parameter names", [[], (), "q_proj", [1], ["q_proj", None], {}, 5, True]),
 }
 
@@ -70,7 +70,7 @@ def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name, value
         ("eps", [1e-12, 1.0]),
         ("weight_decay", [0.0, 0.1, 2.0]),
         ("train_dtype", ["auto", "bfloat16", "float32"]),
-        ("checkpoint_minutes", [0.0, 0.5, 1e6]),
+        ("checkpoint_minutes", [0.0, 0.5, 1e6, None]),
         ("target_patterns", [None, ("q_proj",), ("q_proj", "k_proj")]),
     ],
 )
@@ -88,7 +88,7 @@ def test_defaults_are_those_that_the_project_promises():
     assert options.max_tokens_per_gpu == 2048
     assert options.learning_rate == 5e-6
     assert options.train_dtype == "auto"
-    assert options.checkpoint_minutes == 10
+    assert options.checkpoint_minutes is None
     assert TrainingOptions.from_mapping({}) == options
 
 
@@ -101,7 +101,7 @@ def test_defaults_are_those_that_the_project_promises():
         ("warmup_steps", 3.0, 3),
         ("unfreeze_rank_ratio", 1, 1.0),
         ("weight_decay", 0, 0.0),
-        ("checkpoint_minutes", 5, 5.0),
+        ("checkpoint_minutes", 5, 5),
         ("target_patterns", ["q_proj"], ("q_proj",)),
     ],
 )
