@@ -28,6 +28,7 @@ class StepProcesses:
 
     def __init__(self) -> None:
         self.token = secrets.token_hex(16)
+        self.working = False
         self.server = subprocess.Popen(  # noqa: S603 - this file
             [sys.executable, "-m", "pipeline.local.processes", self.token],
             stdin=subprocess.PIPE,
@@ -70,6 +71,7 @@ class StepProcesses:
             "root": str(root),
             "environment": environment,
         }
+        self.working = True
         self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
         with log.open("w", encoding="utf-8") as file:
@@ -79,12 +81,15 @@ class StepProcesses:
                     file.write(before)
                     show(before)
                 if token:
+                    self.working = False
                     return int(code)
         raise RuntimeError("the process that runs the steps has ended")
 
     def close(self) -> None:
-        """End the process; a step that works is left to its end."""
+        """End the process, whatever it imports; a step that works is left to its end."""
         assert self.server.stdin
+        if not self.working:
+            self.server.kill()
         with contextlib.suppress(OSError):
             self.server.stdin.close()
         self.server.wait()

@@ -20,6 +20,7 @@ from components.shared.workspace import run_folder
 from pipeline.local.backend import LocalRun
 from pipeline.local.driver import BackendError
 from pipeline.local.launcher import StepExited
+from pipeline.local.parameters import write_parameters
 from pipeline.local.processes import StepProcesses
 from pipeline.placement import PLACES, SECRET_VARIABLES
 from pipeline.settings import ClusterSettings
@@ -64,6 +65,7 @@ def run(
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder, log = workspace / "kfp" / stamp, workspace / "kfp" / f"{stamp}.log"
     folder.mkdir(parents=True)
+    write_parameters(folder, parameters)
     pipeline = compile_documents(on_this_machine(settings, workspace))[0]
     with log.open("w", encoding="utf-8") as file, _display(console, file) as display:
         local = LocalRun(pipeline=pipeline, folder=folder, processes=processes, show=display.show)
@@ -72,7 +74,9 @@ def run(
         except (StepExited, BackendError) as error:
             display.explain(error)
             raise StepFailed(f"the step {display.step} failed; all it printed is in {log}") from None
-    plan = TrainingPlan.read(local.store.path_of(local.made["plan-training"].artifacts["plan"]["uri"]))
+    made = local.made["plan-training"].artifacts["plan"]
+    plan = TrainingPlan.read(local.store.path_of(made["uri"]))
+    write_parameters(run_folder(workspace, plan.run_key), parameters)
     return Result(
         plan=plan,
         summary=Summary.read(run_folder(workspace, plan.run_key)),

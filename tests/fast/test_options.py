@@ -9,9 +9,9 @@ from components.run.training_options import SCHEDULERS, TrainingOptions
 from components.shared.problems import Problems
 from tests.fast.conftest import only_problem_of, problems_of
 
-FROM_ONE = "a whole number from 1"
-FROM_16 = "a whole number from 16"
-FROM_ZERO = "a whole number from 0"
+FROM_ONE = "an integer from 1"
+FROM_16 = "an integer from 16"
+FROM_ZERO = "an integer from 0"
 BETA = "a number from 0 and below 1"
 NO_NUMBERS = [None, "1", "", True, False, math.nan, math.inf, -math.inf, [1], {}]
 
@@ -31,11 +31,11 @@ BAD = {
     "eps": ("a number above 0", [0, -1e-8, *NO_NUMBERS]),
     "weight_decay": ("a number from 0", [-0.1, *NO_NUMBERS]),
     "train_dtype": (
-        "auto, bfloat16 or float32",
+        "one of auto, bfloat16, float32",
         ["", "BFloat16", "bf16", "float16", "torch.bfloat16", None, 16, True, ["auto"]],
     ),
-    "checkpoint_minutes": ("a number from 0, or nothing for as often as costs little", [-1, -0.1, "10", True, [1.0]]),
-    "target_patterns": ("a list of parts of parameter names", [[], (), "q_proj", [1], ["q_proj", None], {}, 5, True]),
+    "checkpoint_minutes": ("a number from 0; null for as often as they cost little", [-1, -0.1, "10", True, [1.0]]),
+    "target_patterns": ("a list of strings, not empty", [[], (), "q_proj", [1], ["q_proj", None], {}, 5, True]),
 }
 
 
@@ -188,7 +188,7 @@ def test_schedulers_are_known_to_transformers():
         ("linear", {"last_epoch": 3}, "the scheduler linear knows no arguments"),
         ("cosine", {"num_cycles": "2"}, "num_cycles is '2'"),
         ("cosine", {"num_cycles": 0}, "num_cycles is '0'"),
-        ("polynomial", {"lr_end": 0.1}, "below learning_rate"),
+        ("polynomial", {"lr_end": 0.1}, "the learning rate"),
         ("polynomial", {"lr_end": -1e-7}, "from 0"),
         ("inverse_sqrt", {"timescale": None}, "timescale is 'None'"),
     ],

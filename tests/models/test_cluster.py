@@ -18,7 +18,7 @@ from pipeline.cluster import runs, schedules
 from pipeline.cluster.access import Access, find_access
 from pipeline.cluster.compiled_file import PIPELINE, CompiledPipeline, read_pipeline
 from pipeline.cluster.connection import ApiError, Connection, Patience, connect
-from pipeline.cluster.parameters import read_parameters
+from pipeline.parameters import read_parameters
 from tests.certificates import write_certificate
 from tests.cluster_file import compiled_for_a_cluster
 from tests.fast.conftest import only_problem_of
