@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from components.data.questions import VERDICTS, read_gap_questions, read_retention_questions
 from components.data.tables import clean
 from components.grading.reference_rules import is_right, words
-from components.ingest_sdg.core import DROP_REASONS, check_data, ingest_sdg
-from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, Candidates, same
+from components.ingest_sdg.core import check_data, ingest_sdg
+from components.ingest_sdg.report import DROP_REASONS
+from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, RowIndex, same
 from components.ingest_sdg.similar import similarity
 from components.run.data_options import COLUMNS, DataOptions
 from components.shared.problems import Problems
@@ -271,7 +272,7 @@ DATA_HEADER = "question,response,faithfulness_judgment\n"
             "column 'response' is missing (did you mean respons?)",
             "data.csv, header",
             "columns found: question, respons, faithfulness_judgment",
-            "columns='response=",
+            "--data-option columns=response=answer (on a cluster: data_options={",
         ),
         (
             "question:response:faithfulness_judgment\nq:r:YES\n",
@@ -285,7 +286,7 @@ DATA_HEADER = "question,response,faithfulness_judgment\n"
             "unknown judgment 'maybe' in 2 of 3 rows",
             "column faithfulness_judgment, lines 3, 4",
             "kept: YES; dropped: NO",
-            "accepted_judgments='YES,maybe'",
+            "--data-option accepted_judgments=YES,maybe (on",
         ),
         (
             DATA_HEADER + "q,r,\na,b,YES\n",
@@ -297,7 +298,7 @@ DATA_HEADER = "question,response,faithfulness_judgment\n"
         (DATA_HEADER, "none of the 0 rows", "data.csv", "judged faithful", "the data has no rows"),
         (
             DATA_HEADER + "a,b,NO\nc,d,NO\n,r,YES\n",
-            "none of the 3 rows can be learnt",
+            "none of the 3 rows can be trained on",
             "data.csv",
             "judged faithful",
             "2 dropped: judged unfaithful",
@@ -440,21 +441,21 @@ def test_csv_and_json_lines_of_the_same_content_are_read_the_same(tmp_path, read
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ('{"question": ["a"], "reference": "b"}', "is no object whose values are texts, numbers, true or false"),
-        ('{"question": "a", "reference": {"text": "b"}}', "is no object whose values are texts"),
-        ('["a", "b"]', "is no object whose values are texts"),
+        ('{"question": ["a"], "reference": "b"}', "is no object whose values are strings, numbers, true or false"),
+        ('{"question": "a", "reference": {"text": "b"}}', "is no object whose values are strings"),
+        ('["a", "b"]', "is no object whose values are strings"),
         ('"a"', "is no object"),
         ("null", "is no object"),
         ('{"question": "a", "reference": "b"', "is no JSON: "),
         ("{'question': 'a', 'reference': 'b'}", "is no JSON: "),
         ('{"question": "a", "reference": "b"} {"question": "c", "reference": "d"}', "is no JSON: Extra data"),
         ("question,reference", "is no JSON: "),
-        ('{"question": "a", "reference": NaN}', "is no object whose values are texts, numbers, true or false: 'ref"),
-        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no object whose values are texts"),
+        ('{"question": "a", "reference": NaN}', "is no object whose values are strings, numbers, true or false: 'ref"),
+        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no object whose values are strings"),
         ('{"question": ' + "[" * 100_000, "is no JSON: "),
     ],
 )
-def test_line_that_is_no_object_of_texts_is_named(tmp_path, line, what):
+def test_line_that_is_no_object_of_strings_is_named(tmp_path, line, what):
     good = {"question": "good?", "reference": "yes"}
     path = write_lines(tmp_path / "q.jsonl", good, "", line, good)
     found = only_problem_of(read_gap_questions, path)
@@ -723,19 +724,19 @@ def test_what_is_learnt_does_not_depend_on_the_order_of_rows(pairs, random, near
 
     def decide(pairs):
         rows = [(clean(question), clean(response)) for question, response in pairs]
-        candidates = Candidates(options, ["b"])
+        index = RowIndex(options, ["b"])
         for row in rows:
-            candidates.add(*row)
-        decision = candidates.decide(lambda number: rows[number])
-        fates = decision.fates.tolist()
-        assert len(fates) == len(rows)
-        for number, (fate, other) in enumerate(zip(fates, decision.instead.tolist(), strict=True)):
-            assert (fate in (DUPLICATE, NEAR_DUPLICATE)) == (other != number)
-            assert fates[other] not in (DUPLICATE, NEAR_DUPLICATE)
-            if fate == NEAR_DUPLICATE:
+            index.add(*row)
+        decision = index.decide(lambda number: rows[number])
+        outcomes, stays = decision.rows["outcome"].tolist(), decision.rows["duplicate_of"].tolist()
+        assert len(outcomes) == len(rows)
+        for number, (outcome, other) in enumerate(zip(outcomes, stays, strict=True)):
+            assert (outcome in (DUPLICATE, NEAR_DUPLICATE)) == (other != number)
+            assert outcomes[other] not in (DUPLICATE, NEAR_DUPLICATE)
+            if outcome == NEAR_DUPLICATE:
                 assert similarity(*("\n".join(map(same, rows[one])) for one in (number, other))) >= near
-        learnt = {row for row, fate in zip(rows, fates, strict=True) if fate == KEPT}
-        held_out = {row for row, fate in zip(rows, fates, strict=True) if fate == HELD_OUT}
+        learnt = {row for row, outcome in zip(rows, outcomes, strict=True) if outcome == KEPT}
+        held_out = {row for row, outcome in zip(rows, outcomes, strict=True) if outcome == HELD_OUT}
         assert not {same(question) for question, _ in learnt} & {same(question) for question, _ in held_out}
         assert len(held_out) <= share * (len(learnt) + len(held_out))
         if conflicts == "drop":
@@ -769,4 +770,4 @@ def test_missing_column_that_goes_by_another_name_is_proposed_by_that_name(tmp_p
         " (is it Answer?)",
         " (is it verdict?)",
     ]
-    assert "columns='response=Answer'" in found[1].remedy
+    assert "--data-option columns=response=Answer " in found[1].remedy
