@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from components.run.run_key import trainer
 from components.shared import progress, records
 from components.shared.gpu import check_gpu
-from components.shared.lease import turn
+from components.shared.lease import hold_lease
 from components.shared.storage import from_dict, publish_whole, read_json, write_json
 from components.shared.workspace import METRICS, TRAINING_REPORT, adapted_folder, run_folder
 from components.training.memory import MemoryPlan
@@ -22,8 +22,8 @@ from components.training.memory import MemoryPlan
 if TYPE_CHECKING:
     from components.training.backend import TrainingResult
 
-TURN = ".turn"  # in the run's folder
-OTHERS_PATIENCE_SECONDS = 120.0  # without a sign of who trains the same, until it counts as dead
+LEASE = ".lease"  # in the run's folder
+LEASE_TIMEOUT_SECONDS = 120.0  # without a heartbeat of the pod that trains the same, until it counts as dead
 VERSIONS_OF = ("torch", "transformers", "training-hub")
 
 
@@ -77,13 +77,13 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
     run_key = planned["run_key"]
     final, output = adapted_folder(workspace, run_key), run_folder(workspace, run_key)
     done = final / TRAINING_REPORT
-    with turn(
-        output / TURN,
-        taken=f"run {run_key} is being trained by another run",
+    with hold_lease(
+        output / LEASE,
+        busy_message=f"run {run_key} is being trained by another run",
         is_done=done.exists,
-        sign=itertools.count().__next__,
-        patience_seconds=OTHERS_PATIENCE_SECONDS,
-        on_loss=_end,
+        heartbeat=itertools.count().__next__,
+        timeout_seconds=LEASE_TIMEOUT_SECONDS,
+        on_lost=_end,
     ):
         if not done.exists():
             return _noted(_make(dataset, snapshot, planned, final, output))
