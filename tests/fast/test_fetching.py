@@ -32,7 +32,7 @@ def pieces(offset: int) -> Iterator[bytes]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(model_source, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(model_source, "DOWNLOAD_TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr(model_source, "FIRST_WAIT_SECONDS", 0.01)
 
 

@@ -210,7 +210,7 @@ def test_twenty_kills_cost_no_bytes_and_never_show_half_a_snapshot(hub, tmp_path
 @pytest.mark.parametrize(("patience", "most"), [("120", 1.1), ("0", 2.1)])
 def test_two_pods_at_once_end_with_one_good_snapshot(hub, tmp_path, patience, most):
     model = f"org/two-{patience}"
-    changes = f"from components.snapshot_model import assembly; assembly.OTHERS_PATIENCE_SECONDS = {patience}"
+    changes = f"from components.snapshot_model import assembly; assembly.LEASE_TIMEOUT_SECONDS = {patience}"
     with (
         Client(hub.url, tmp_path / "home1", changes=changes) as one,
         Client(hub.url, tmp_path / "home2", changes=changes) as other,
@@ -236,7 +236,7 @@ def test_pod_goes_on_with_what_a_killed_one_left_while_it_waited(hub, client, tm
 
 
 def test_pod_goes_past_one_that_has_the_turn_and_does_nothing(hub, tmp_path):
-    impatient = "from components.snapshot_model import assembly; assembly.OTHERS_PATIENCE_SECONDS = 0.5"
+    impatient = "from components.snapshot_model import assembly; assembly.LEASE_TIMEOUT_SECONDS = 0.5"
     with (
         Client(hub.url, tmp_path / "home1") as stuck,
         Client(hub.url, tmp_path / "home2", changes=impatient) as other,
