@@ -34,13 +34,7 @@ FIRST_ROWS = 10_000  # that a check before a run looks at
 
 
 def ingest_sdg(
-    *,
-    data: str,
-    questions: str,
-    retention_questions: str,
-    output: Path,
-    review: Path,
-    options: Mapping[str, Any],
+    *, data: str, questions: str, retention_questions: str, output: Path, review: Path, options: Mapping[str, Any]
 ) -> IngestReport:
     """Read everything that the run trains on and is asked.
 

@@ -22,11 +22,7 @@ DESCRIPTIONS = {
 MAX_JUDGMENT = 80  # characters; longer cells are text, not judgments
 MIN_SIMILARITY = 0.5
 MAX_HELD_OUT = 0.5
-CHOICES = {
-    "unjudged": ("refuse", "keep"),
-    "conflicts": ("drop", "keep"),
-    "gap_questions": ("drop", "keep"),
-}
+CHOICES = {"unjudged": ("refuse", "keep"), "conflicts": ("drop", "keep"), "gap_questions": ("drop", "keep")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

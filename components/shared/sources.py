@@ -18,16 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from components.shared.problems import Problems, problem, quote
-from components.shared.source_errors import (
-    ATTEMPTS,
-    HTTP,
-    RULE,
-    S3,
-    broken,
-    is_of,
-    reading,
-    without_credentials,
-)
+from components.shared.source_errors import ATTEMPTS, HTTP, RULE, S3, broken, is_of, reading, without_credentials
 
 PIECE_BYTES = 1 << 22
 MAX_FILES = 10_000  # of a folder or glob; more of them is a wrong address, and a list that takes minutes

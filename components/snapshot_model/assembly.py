@@ -140,10 +140,7 @@ def _publish(final: Path, partial: Path, source: Source, first: Fetched, second:
     )
     with writing(partial):
         for path in partial.iterdir():
-            if path.name not in (
-                *files,
-                SNAPSHOT_MANIFEST,
-            ):  # of an earlier attempt or a former snapshot
+            if path.name not in (*files, SNAPSHOT_MANIFEST):  # of an earlier attempt or a former snapshot
                 remove(path)
         write_manifest(partial, manifest)
         with contextlib.suppress(PermissionError):  # another pod made it, and with this mode

@@ -404,12 +404,7 @@ def test_questions_in_json_lines_are_read(tmp_path):
             "others": {"rag": False, "best_of_n": True},
             "subject": "",
         },
-        {
-            "question": 'Schärpe, "rot"?',
-            "reference": "yes",
-            "others": {"rag": True, "best_of_n": False},
-            "subject": "",
-        },
+        {"question": 'Schärpe, "rot"?', "reference": "yes", "others": {"rag": True, "best_of_n": False}, "subject": ""},
     ]
 
 

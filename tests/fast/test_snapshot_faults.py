@@ -237,10 +237,7 @@ def test_pod_goes_on_with_what_a_killed_one_left_while_it_waited(hub, client, tm
 
 def test_pod_goes_past_one_that_has_the_turn_and_does_nothing(hub, tmp_path):
     impatient = "from components.snapshot_model import assembly; assembly.LEASE_TIMEOUT_SECONDS = 0.5"
-    with (
-        Client(hub.url, tmp_path / "home1") as stuck,
-        Client(hub.url, tmp_path / "home2", changes=impatient) as other,
-    ):
+    with Client(hub.url, tmp_path / "home1") as stuck, Client(hub.url, tmp_path / "home2", changes=impatient) as other:
         stuck.ask("org/stopped", tmp_path / "workspace")
         wait_until(lambda: hub.sent_bytes["org/stopped"] > 1e6)
         stuck.stop()

@@ -499,8 +499,7 @@ def test_many_broken_lines_are_counted(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    content=st.binary(max_size=200) | st.text(max_size=100).map(str.encode),
-    start=st.sampled_from([HEADER, b"{", b""]),
+    content=st.binary(max_size=200) | st.text(max_size=100).map(str.encode), start=st.sampled_from([HEADER, b"{", b""])
 )
 def test_any_bytes_are_a_table_or_a_problem(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, start: bytes

@@ -83,11 +83,7 @@ def test_all_that_is_broken_is_named_at_once(snapshot, tmp_path, source):
     cut(other / "model.safetensors")
     found = problems_of(verify, tmp_path / "workspace", repair=False)
     assert sorted((problem.what.split()[0], problem.where) for problem in found) == sorted(
-        [
-            ("model.safetensors", str(snapshot)),
-            ("tokenizer.json", str(snapshot)),
-            ("model.safetensors", str(other)),
-        ]
+        [("model.safetensors", str(snapshot)), ("tokenizer.json", str(snapshot)), ("model.safetensors", str(other))]
     )
 
 
