@@ -311,8 +311,3 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def test_every_fault_is_in_a_table_once():
-    assert len(PASSING) == 18
-    assert len(LASTING) == 13
