@@ -108,7 +108,7 @@ def try_parquet(seed: int) -> int:
         pq.write_table(table, whole, compression=choice.choice(["none", "snappy", "zstd", "gzip"]))
         content = bytearray(whole.getvalue())
         if number % 3 == 0:
-            del content[choice.randrange(len(content)) :]
+            del content[choice.randrange(4, len(content)) :]
         for _ in range(choice.choice([1, 1, 2, 8, 64])):
             if len(content) > 8:
                 content[choice.randrange(4, len(content))] = choice.randrange(256)

@@ -34,7 +34,7 @@ S3_CODES = {
 
 HTTP_STATUS = {
     404: ("no such file", "correct the address"),
-    401: ("the server wants to know who asks", "give an address that needs no login, or copy the file"),
+    401: ("the server asks for a login", "give an address that needs no login, or copy the file"),
     403: ("the server refuses to give it", "give an address that needs no login, or copy the file"),
     410: ("no such file any more", "correct the address"),
 }

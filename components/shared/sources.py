@@ -82,7 +82,7 @@ class File:
 def find_files(address: str) -> list[File]:
     """The files behind an address, sorted by name: one file, all below a folder, or those that a glob matches.
 
-    Names that begin with a dot or an underscore are passed over, markers and half-written files, unless a part of the
+    Names that begin with a dot or an underscore are skipped, markers and half-written files, unless a part of the
     glob begins with it, too.
 
     Raises:
@@ -258,20 +258,20 @@ def _matched(filesystem: Any, pattern: str, base: str) -> dict[str, dict[str, An
     """The files that a glob matches by path; `base` is the part of it that is none."""
     named = {part[0] for part in pattern[len(base) :].split("/") if _is_hidden(part)}
 
-    def is_passed_over(name: str) -> bool:
+    def is_skipped(name: str) -> bool:
         return any(_is_hidden(part) and part[0] not in named for part in name[len(base) :].split("/"))
 
     if is_of(filesystem, S3):
         found = filesystem.glob(pattern, detail=True).items()
-        return {name: entry for name, entry in found if entry["type"] == "file" and not is_passed_over(name)}
+        return {name: entry for name, entry in found if entry["type"] == "file" and not is_skipped(name)}
     if "**" in pattern:  # a link may lead round in a circle
         for place, folders, _ in os.walk(base):
             for folder in (os.path.join(place, name) for name in folders):
-                if os.path.islink(folder) and not is_passed_over(folder):
+                if os.path.islink(folder) and not is_skipped(folder):
                     raise _no_file(folder)
     entries = {}
     for name in glob.iglob(pattern, recursive=True, include_hidden=True):
-        if is_passed_over(name) or os.path.isdir(name):
+        if is_skipped(name) or os.path.isdir(name):
             continue
         if not os.path.isfile(name):
             raise _no_file(name)
@@ -321,8 +321,8 @@ def _no_file(path: str) -> Problems:
     return problem(
         f"{quote(os.path.basename(path).encode(errors='replace').decode())} {what or 'is no file but a device'}",
         where=path.encode(errors="replace").decode(),
-        rule="what lies below a folder, or is matched by a glob, is read and not passed over; links are to files",
-        remedy="remove the link or mend it; a folder's own address may be a link",
+        rule="what lies below a folder, or is matched by a glob, is read and never skipped; links are to files",
+        remedy="remove the link or correct it; a folder's own address may be a link",
     )
 
 

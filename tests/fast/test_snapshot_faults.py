@@ -97,6 +97,9 @@ LASTING = {
 }  # fmt: skip
 
 
+USERS_MISTAKES = ("not-a-hub", "gated", "token-without-the-right", "missing-shard")
+
+
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     repositories = {f"org/passing-{name}": repository for name, (repository, _) in PASSING.items()}
@@ -157,6 +160,7 @@ def test_fault_that_stays_is_one_clear_error_with_nothing_published_and_the_next
     found = client.problem(model, tmp_path)
     assert what in found.what
     assert remedy in found.remedy
+    assert found.may_pass == (name not in USERS_MISTAKES)
     assert model in found.where
     assert hub.url in found.where
     assert published(tmp_path) == []
@@ -251,7 +255,7 @@ def test_disk_that_fills_up_is_one_clear_error_and_the_rest_comes_when_there_is_
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))"
     with Client(hub.url, tmp_path / "home", changes=limited) as small:
         found = small.problem("org/full", tmp_path / "workspace")
-    assert found.what == "the volume is full"
+    assert (found.what, found.may_pass) == ("the volume is full", True)
     assert "make room" in found.remedy
     assert published(tmp_path / "workspace") == []
     assert_good(tmp_path / "workspace", client.snapshot("org/full", tmp_path / "workspace"), SPLIT)

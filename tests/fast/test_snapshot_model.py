@@ -358,7 +358,9 @@ def test_endpoint_that_is_no_address_is_named_at_once(tmp_path, address):
 
 def test_empty_endpoint_means_the_hub_itself(tmp_path):
     with Client("", tmp_path / "home", offline=True) as client:
-        assert "hub https://" in client.problem("org/model", tmp_path).where
+        found = client.problem("org/model", tmp_path)
+        assert "hub https://" in found.where
+        assert not found.may_pass  # the user has switched the hub off
 
 
 def test_password_of_an_endpoint_is_never_shown(tmp_path):
@@ -464,6 +466,7 @@ def test_hub_that_is_down_is_one_clear_error(tmp_path):
     found = client.problem("org/whole", tmp_path / "workspace")
     client.close()
     assert "cannot be reached" in found.what
+    assert found.may_pass
     assert gone.url in found.where
     assert "HF_ENDPOINT" in found.remedy
     assert not (tmp_path / "workspace").exists() or files_below(tmp_path / "workspace") == []
