@@ -166,7 +166,7 @@ def test_fault_that_stays_is_one_clear_error_with_nothing_published_and_the_next
     assert published(tmp_path) == []
     if not repository.faults:
         return
-    hub.mend(model)
+    hub.clear_faults(model)
     assert_good(tmp_path, client.snapshot(model, tmp_path), FILES)
     if name in ("stall", "down"):  # after half of the file
         assert hub.sent_bytes[model] <= 1.1 * size(FILES)
@@ -204,7 +204,7 @@ def test_twenty_kills_cost_no_bytes_and_never_show_half_a_snapshot(hub, tmp_path
             assert not folder.exists() or (folder / "snapshot.json").exists()
         sent = hub.sent_bytes["org/killed"]
         assert 0 < sent < size(SPLIT)
-        hub.mend("org/killed")
+        hub.clear_faults("org/killed")
         report = client.snapshot("org/killed", tmp_path)
     assert_good(tmp_path, report, SPLIT)
     assert hub.sent_bytes["org/killed"] <= 1.1 * size(SPLIT)
@@ -239,7 +239,7 @@ def test_pod_goes_on_with_what_a_killed_one_left_while_it_waited(hub, client, tm
     assert hub.sent_bytes["org/left"] <= 1.1 * size(SPLIT)
 
 
-def test_pod_goes_past_one_that_has_the_turn_and_does_nothing(hub, tmp_path):
+def test_pod_goes_past_one_that_holds_the_lease_and_does_nothing(hub, tmp_path):
     impatient = "from components.snapshot_model import assembly; assembly.LEASE_TIMEOUT_SECONDS = 0.5"
     with Client(hub.url, tmp_path / "home1") as stuck, Client(hub.url, tmp_path / "home2", changes=impatient) as other:
         stuck.ask("org/stopped", tmp_path / "workspace")

@@ -69,7 +69,7 @@ def hub():
             ),
             "org/cut": Repository(files={**REPOSITORY, "model.safetensors": WEIGHTS[:-1]}),
             "org/card": Repository(files=REPOSITORY, card=CARD),
-            "org/mended": Repository(files=REPOSITORY),
+            "org/repaired": Repository(files=REPOSITORY),
             "org/pickles": Repository(
                 files={name: content for name, content in REPOSITORY.items() if name != "model.safetensors"}
             ),
@@ -145,14 +145,14 @@ def test_licence_and_base_model_are_in_the_snapshot_and_in_the_report_and_bounde
 )
 @pytest.mark.parametrize("revision", ["main", COMMIT])
 def test_file_that_a_snapshot_lost_is_fetched_again_alone(hub, client, tmp_path, name, content, revision):
-    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    path = Path(client.snapshot("org/repaired", tmp_path)["path"])
     (path / name).unlink()
     if content is not None:
         (path / name).write_bytes(content)
-    before = hub.sent_bytes["org/mended"]
-    report = client.snapshot("org/mended", tmp_path, revision)
+    before = hub.sent_bytes["org/repaired"]
+    report = client.snapshot("org/repaired", tmp_path, revision)
     assert (path / name).read_bytes() == FILES[name]
-    assert hub.sent_bytes["org/mended"] - before == len(FILES[name]) == report["bytes"] - report["reused_bytes"]
+    assert hub.sent_bytes["org/repaired"] - before == len(FILES[name]) == report["bytes"] - report["reused_bytes"]
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
 
 
@@ -176,7 +176,7 @@ FALSE_MANIFESTS = {
     "other-commit": lambda text: text.replace(COMMIT, "f" * 40),
     "no-commit": lambda text: text.replace("commit", "comit"),
     "card": lambda text: text.replace('"card": {}', '"card": 7'),
-    "source": lambda text: text.replace('"org/mended"', "7"),
+    "source": lambda text: text.replace('"org/repaired"', "7"),
     "nested": lambda text: "[" * 200_000,
     "file-that-nobody-has": lambda text: text.replace("config.json", "extra.safetensors", 1),
 }
@@ -184,42 +184,42 @@ FALSE_MANIFESTS = {
 
 @pytest.mark.parametrize("change", FALSE_MANIFESTS)
 def test_manifest_that_says_what_cannot_be_is_made_anew(hub, client, tmp_path, change):
-    path = Path(client.snapshot("org/mended", tmp_path)["path"])
-    before, manifest = hub.sent_bytes["org/mended"], (path / "snapshot.json").read_text()
+    path = Path(client.snapshot("org/repaired", tmp_path)["path"])
+    before, manifest = hub.sent_bytes["org/repaired"], (path / "snapshot.json").read_text()
     changed = FALSE_MANIFESTS[change](manifest)
     assert changed != manifest
     (path / "snapshot.json").write_text(changed)
     (path / "something").mkdir()
     for revision in (COMMIT, "main"):
-        assert client.snapshot("org/mended", tmp_path, revision)["commit"] == COMMIT
+        assert client.snapshot("org/repaired", tmp_path, revision)["commit"] == COMMIT
     assert {**read_json(path / "snapshot.json"), "revision": "main"} == json.loads(manifest)
     assert {entry.name for entry in path.iterdir()} == {*FILES, "snapshot.json"}
-    assert hub.sent_bytes["org/mended"] == before
+    assert hub.sent_bytes["org/repaired"] == before
 
 
 @pytest.mark.parametrize("entry", ["folder", "link"])
 def test_what_stands_in_the_manifests_place_is_removed(client, tmp_path, entry):
-    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    path = Path(client.snapshot("org/repaired", tmp_path)["path"])
     (path / "snapshot.json").rename(tmp_path / "elsewhere.json")
     if entry == "folder":
         (path / "snapshot.json").mkdir()
     else:
         (path / "snapshot.json").symlink_to(tmp_path / "elsewhere.json")
     before = (tmp_path / "elsewhere.json").read_bytes()
-    assert client.snapshot("org/mended", tmp_path)["reused"]
+    assert client.snapshot("org/repaired", tmp_path)["reused"]
     assert (path / "snapshot.json").is_file()
     assert not (path / "snapshot.json").is_symlink()
     assert (tmp_path / "elsewhere.json").read_bytes() == before
 
 
 def test_file_whose_digest_in_the_manifest_is_false_does_not_block_the_snapshot(client, tmp_path):
-    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    path = Path(client.snapshot("org/repaired", tmp_path)["path"])
     manifest = read_json(path / "snapshot.json")
     for file in manifest["files"]:
         file["sha256"] = "0" * 64
         (path / "snapshot.json").write_text(json.dumps(manifest))
         (path / file["name"]).write_bytes(b"cut")
-        client.snapshot("org/mended", tmp_path)
+        client.snapshot("org/repaired", tmp_path)
         assert (path / file["name"]).read_bytes() == FILES[file["name"]]
         manifest = read_json(path / "snapshot.json")
         assert "0" * 64 not in str(manifest)
@@ -229,14 +229,14 @@ def test_file_whose_digest_in_the_manifest_is_false_does_not_block_the_snapshot(
 @pytest.mark.parametrize("is_there", ["in the snapshot", "in what has arrived"])
 def test_nothing_is_read_or_written_through_a_link(client, tmp_path, place, is_there):
     workspace, outside = tmp_path / "workspace", tmp_path / "outside"
-    path = Path(client.snapshot("org/mended", workspace)["path"])
+    path = Path(client.snapshot("org/repaired", workspace)["path"])
     outside.write_bytes(FILES[place][:-1] + b" ")
     if is_there == "in what has arrived":
         path = path.rename(path.with_name(f".partial-{COMMIT}"))
         (path / "snapshot.json").unlink()
     (path / place).unlink()
     (path / place).symlink_to(outside)
-    final = Path(client.snapshot("org/mended", workspace)["path"])
+    final = Path(client.snapshot("org/repaired", workspace)["path"])
     assert not (final / place).is_symlink()
     assert (final / place).read_bytes() == FILES[place]
     assert outside.read_bytes() == FILES[place][:-1] + b" "
