@@ -88,7 +88,7 @@ class Judgments:
                 f"{', '.join(map(quote, list(self._unknown)[:3]))}",
                 where=where,
                 rule=rule,
-                remedy=f"name the column that holds the judgment, as in {set_data_option('columns', 'judgment=verdict')}",
+                remedy=f"name the judgment's column, as in {set_data_option('columns', 'judgment=verdict')}",
             )
             return
         for judgment, lines in self._unknown.items():
@@ -98,7 +98,8 @@ class Judgments:
                 remedy = "correct the rows"
                 if "," not in judgment and len(judgment) <= MAX_JUDGMENT:
                     for verb, known in (("accept", self._options.accepted), ("reject", self._options.rejected)):
-                        remedy += f"; to {verb} it, add {set_data_option(f'{verb}ed_judgments', ','.join([*known, judgment]))}"
+                        longer = set_data_option(f"{verb}ed_judgments", ",".join([*known, judgment]))
+                        remedy += f"; to {verb} it, add {longer}"
             checks.add(
                 f"unknown judgment {quote(judgment)} in {count} of {self._rows} rows",
                 where=f"{where}, lines {list_some(lines, 5)}" + (f" and {count - 5} more" if count > 5 else ""),
