@@ -599,7 +599,7 @@ def test_schedule_says_what_it_means(server: KfpServer, osft: Osft) -> None:
 
     (made,) = server.schedules.values()
     assert code == 0
-    assert "at 02:00, Sunday; times are UTC" in out
+    assert "at 02:00 on Sunday; times are UTC" in out
     assert len(re.findall(r"\d{4}-\d\d-\d\d 02:00:00 UTC", out)) == 3
     assert made["trigger"] == {"cron_schedule": {"cron": "0 0 2 * * 0"}}
     assert (made["mode"], made["no_catchup"], made["max_concurrency"]) == ("ENABLE", True, "1")
@@ -753,7 +753,7 @@ def test_wrong_times_and_wrong_parameters_are_said_together(server: KfpServer, o
     code, _, err = osft("schedule", "nightly", "--cron", "0 2 * * *", "--param", "num_epochs=0")
 
     assert code == 1
-    assert "use --cron '0 0 2 * * *', which is at 02:00, every day" in err
+    assert "use --cron '0 0 2 * * *', which is at 02:00 every day" in err
     assert "num_epochs is '0'" in err
     assert not server.requests
 
@@ -801,7 +801,7 @@ def test_status_shows_the_newest_runs_and_every_schedule(server: KfpServer, osft
     assert re.findall(r"^ +(run-\d+)$", out, re.MULTILINE) == [ids[-1], *reversed(ids[2:5])]
     assert "to 2026-11-22 13:05:00 UTC" in out
     assert out.count("DISABLED") == 110
-    assert re.search(r"ENABLED +nightly, 0 0 2 \* \* 0 \(at 02:00, Sunday\), next \d{4}-\d\d-\d\d 02:00:00 UTC", out)
+    assert re.search(r"ENABLED +nightly, 0 0 2 \* \* 0 \(at 02:00 on Sunday\), next \d{4}-\d\d-\d\d 02:00:00 UTC", out)
 
 
 def test_status_of_a_cluster_that_has_nothing(osft: Osft) -> None:
