@@ -17,7 +17,7 @@ from pipeline.cli import main as cli
 from pipeline.cluster import runs, schedules
 from pipeline.cluster.access import Access, find_access
 from pipeline.cluster.compiled_file import PIPELINE, CompiledPipeline, read_pipeline
-from pipeline.cluster.connection import ApiError, Connection, Patience, connect
+from pipeline.cluster.connection import ApiError, Connection, RetryPolicy, connect
 from pipeline.cluster.parameters import read_parameters
 from tests.certificates import write_certificate
 from tests.cluster_file import compiled_for_a_cluster
@@ -29,7 +29,7 @@ PARAMETERS = ["--param", "data=/mnt/osft/qa.csv", "--param", "questions=/mnt/osf
 SUNDAYS = ["--cron", "0 0 2 * * 0"]
 MONDAYS = ["--cron", "0 0 2 * * 1"]
 LOGIN_PAGE = b"<!DOCTYPE html><html><title>Log in</title></html>"
-IMPATIENT = Patience(connect_seconds=0.5, read_seconds=0.5, pauses_seconds=(0.01, 0.02))
+IMPATIENT = RetryPolicy(connect_seconds=0.5, read_seconds=0.5, pauses_seconds=(0.01, 0.02))
 
 Osft = Callable[..., tuple[int, str, str]]
 
