@@ -245,8 +245,8 @@ def _refused(error: Any, access: Access, attempts: int, first: bool) -> ApiError
         found = problem(
             f"the KFP API refuses ({status}){message}",
             where=where,
-            rule="a server that knows all fields of the pipeline: OpenShift AI 3.0, upstream KFP 2.15 or later; where the "
-            "cluster file sets security.run_as_non_root, OpenShift AI 3.4, upstream KFP 2.16 or later",
+            rule="a server that knows all fields of the pipeline: OpenShift AI 3.0 or upstream KFP 2.15, or newer "
+            "(with security.run_as_non_root in the cluster file OpenShift AI 3.4 or upstream KFP 2.16)",
             remedy="upgrade the pipelines server",
         )
     elif first:

@@ -636,7 +636,7 @@ def test_a_schedule_with_other_content_takes_the_place_of_the_old_one(
     assert new["recurring_run_id"] != old
     assert new["mode"] == "ENABLE"
     assert f"{old} is removed" in out
-    assert server.most_enabled == {"nightly": 1}
+    assert server.max_enabled == {"nightly": 1}
 
 
 def test_a_running_training_survives_and_its_schedule_goes_when_it_has_ended(server: KfpServer, osft: Osft) -> None:
@@ -660,7 +660,7 @@ def test_a_running_training_survives_and_its_schedule_goes_when_it_has_ended(ser
 
     assert old not in server.schedules
     assert len(server.named("nightly")) == 1
-    assert server.most_enabled == {"nightly": 1}
+    assert server.max_enabled == {"nightly": 1}
     assert not server.killed
 
 
@@ -697,7 +697,7 @@ def test_a_replacement_that_breaks_off_is_mended_by_the_next(
     (left,) = server.named("nightly")
     assert left["mode"] == "ENABLE"
     assert left["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * 1"
-    assert server.most_enabled == {"nightly": 1}
+    assert server.max_enabled == {"nightly": 1}
 
 
 def test_several_schedules_of_one_name_become_one(server: KfpServer, osft: Osft) -> None:
