@@ -161,8 +161,9 @@ def follow(
             yield Change(name="connection", state="back")
         lost_at = None
         details = (run.run_details.task_details if run.run_details else None) or []
-        for task in sorted((task for task in details if task.display_name in steps), key=_started):
-            state = str(task.state or "PENDING")
+        # A task without a state is left out: what it waited for failed, or its condition did not hold.
+        for task in sorted((task for task in details if task.state and task.display_name in steps), key=_started):
+            state = str(task.state)
             if known.get(task.task_id) != state:
                 known[task.task_id] = state
                 yield Change(name=task.display_name, state=printable(state), message=_error_text(task.error))
