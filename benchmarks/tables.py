@@ -1,4 +1,4 @@
-"""The tables of the documents, out of benchmarks/results, and a picture of docs/training.md, out of the plan.
+"""The tables of the documents, out of benchmarks/results and the options' declarations, and a picture of the plan.
 
     python -m benchmarks.tables [--check]
 
@@ -10,18 +10,21 @@ import io
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks import common
+from components.run.evaluation_options import EvaluationOptions
+from components.run.parameters import REQUIRED, all_parameters
 from components.run.training_options import TrainingOptions
+from components.shared.options import Declared, declared
 from components.shared.storage import read_json
 from components.training.memory import plan_memory
 from pipeline.settings import load_settings
 
-DOCS = Path(__file__).parent.parent / "docs"
-PICTURE = "memory.svg"
+ROOT = Path(__file__).parent.parent
+PICTURE = "docs/memory.svg"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -231,6 +234,28 @@ def ingest() -> str:
     return table([machine, "seconds", "of pandas'", "peak GiB", f"{small['rows']} rows, seconds"], rows)
 
 
+def options_table(options: Mapping[str, Declared], required: Collection[str] = ()) -> str:
+    """Options as their dataclasses declare them."""
+    rows = []
+    for name, found in options.items():
+        value = "null" if found.default is None else str(found.default)
+        default = "required" if name in required else f"`{value}`" if value else "empty"
+        rows.append(f"| `{name}` | {default} | {found.text} |")
+    return "\n".join(["| name | default | what it is |", "|---|---|---|", *rows])
+
+
+def parameters() -> str:
+    return options_table(all_parameters(), REQUIRED)
+
+
+def training_options() -> str:
+    return options_table({name: one for name, one in declared(TrainingOptions).items() if not one.parameter})
+
+
+def evaluation_options() -> str:
+    return options_table({name: one for name, one in declared(EvaluationOptions).items() if not one.parameter})
+
+
 def picture() -> str:
     """Where an 8B model's memory goes, for several ratios, as SVG."""
     import matplotlib
@@ -271,10 +296,11 @@ def picture() -> str:
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "training.md": {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory},
-    "data.md": {"ingest": ingest},
-    "evaluation.md": {"answering": answering, "verdicts": verdicts, "kinds": kinds},
-    "snapshots.md": {"verifying": verifying, "faults": faults, "downloading": downloading},
+    "README.md": {"parameters": parameters},
+    "docs/training.md": {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory},
+    "docs/data.md": {"ingest": ingest},
+    "docs/evaluation.md": {"answering": answering, "verdicts": verdicts, "kinds": kinds},
+    "docs/snapshots.md": {"verifying": verifying, "faults": faults, "downloading": downloading},
 }
 
 
@@ -289,13 +315,13 @@ def filled(text: str, tables: dict[str, Callable[[], str]]) -> str:
 
 
 def main() -> None:
-    before = {name: (DOCS / name).read_text(encoding="utf-8") for name in (*TABLES, PICTURE)}
+    before = {name: (ROOT / name).read_text(encoding="utf-8") for name in (*TABLES, PICTURE)}
     after = {name: filled(before[name], tables) for name, tables in TABLES.items()} | {PICTURE: picture()}
     if "--check" in sys.argv:
         differ = [name for name in before if before[name] != after[name]]
         sys.exit(f"{', '.join(differ)}: not what results and plan say, run `make fix`" if differ else 0)
     for name, text in after.items():
-        (DOCS / name).write_text(text, encoding="utf-8")
+        (ROOT / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

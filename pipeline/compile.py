@@ -18,13 +18,19 @@ UPDATE_COMMAND = "osft-pipeline compile"
 WAITING_SECONDS = 7 * 24 * 3600
 
 
-def compiled_yaml(settings: ClusterSettings) -> str:
-    """The pipeline's IR and its platform settings: two YAML documents."""
+def compile_documents(settings: ClusterSettings) -> list[Any]:
+    """The pipeline's IR and its platform settings."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(build(settings), str(path))
         documents: list[Any] = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     _mend_retries(documents[0], documents[1])
+    return documents
+
+
+def compiled_yaml(settings: ClusterSettings) -> str:
+    """The pipeline's IR and its platform settings: two YAML documents."""
+    documents = compile_documents(settings)
     header = f"# Compiled by `{UPDATE_COMMAND}`; not to be edited.\n"
     return header + yaml.safe_dump_all(documents, sort_keys=True, width=120, allow_unicode=True)
 

@@ -12,6 +12,7 @@ from components.notify.component import notify
 from components.plan_training.component import plan_training
 from components.publish.component import publish
 from components.run.evaluation_options import EvaluationOptions
+from components.run.parameters import RunInputs, with_help
 from components.run.training_options import TrainingOptions
 from components.snapshot_model.component import snapshot_model
 from components.train_osft.component import train_osft
@@ -19,9 +20,7 @@ from pipeline.placement import place
 from pipeline.settings import ClusterSettings
 
 PRODUCT_LABEL = "nvidia.com/gpu.product"
-MODEL = "ibm-granite/granite-3.2-8b-instruct"
-REVISION = "main"
-SYSTEM_PROMPT = "You are an expert on our documents. Answer precisely and briefly."
+INPUTS = RunInputs()
 TRAINING = TrainingOptions()
 EVALUATION = EvaluationOptions()
 
@@ -34,13 +33,14 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         display_name="Teach a model new knowledge with OSFT",
         description="Synthetic question/answer pairs in; an adapted model and the evidence of what it learnt out.",
     )
+    @with_help
     def osft(
         data: str,
         questions: str,
-        retention_questions: str = "",
-        model: str = MODEL,
-        revision: str = REVISION,
-        system_prompt: str = SYSTEM_PROMPT,
+        retention_questions: str = INPUTS.retention_questions,
+        model: str = INPUTS.model,
+        revision: str = INPUTS.revision,
+        system_prompt: str = INPUTS.system_prompt,
         data_options: dict = {},  # noqa: B006 - KFP compiles it, nobody changes it
         unfreeze_rank_ratio: float = TRAINING.unfreeze_rank_ratio,
         num_epochs: int = TRAINING.num_epochs,
@@ -56,38 +56,12 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         regressed_max: int = EVALUATION.regressed_max,
         retention_drop_max: float = EVALUATION.retention_drop_max,
         evaluation_options: dict = {},  # noqa: B006
-        publish_as: str = "",
+        publish_as: str = INPUTS.publish_as,
         workspace: str = settings.workspace.mount_path,
     ) -> None:
-        """Teach a language model new domain knowledge with OSFT and evaluate what it achieved.
-
-        Args:
-            data: SDG output as CSV, JSONL or Parquet: a file, folder or glob; a path, file://, https:// or s3://
-            questions: gap questions, a table with question, reference, other approaches' verdicts (right/wrong)
-            retention_questions: general questions, a table with question, reference; empty for the project's own
-            model: base model, org/name on the hub, a folder in the workspace, or s3://
-            revision: branch, tag or commit of the model on the hub
-            system_prompt: said first in every conversation, in training and in evaluation
-            data_options: how the data is read, for instance {"columns": "response=answer", "held_out_share": 0.1}
-            unfreeze_rank_ratio: share of each matrix' directions that may change, above 0 and up to 1
-            num_epochs: passes over the data, from 1
-            effective_batch_size: samples in one optimizer step, from 1
-            learning_rate: peak learning rate, above 0 and below 1
-            max_seq_len: longest sample in tokens, from 16; a longer one is an error and never dropped
-            max_tokens_per_gpu: tokens computed at once, at least max_seq_len; bounds the memory of activations
-            seed: decides the order of the samples
-            training_options: further options of training_hub.osft by name, for instance {"warmup_steps": 10}
-            judge_url: OpenAI-compatible endpoint of a judge model, key from its secret; empty: by the references
-            judge_model: name of the judge model there
-            closed_min: good enough when at least so many gap questions are closed, from 0
-            regressed_max: good enough when at most so many gap questions are lost, from 0
-            retention_drop_max: good enough when general knowledge drops by at most so many percentage points, 0 to 100
-            evaluation_options: further options, for instance {"max_answer_tokens": 128, "lm_eval_tasks": "arc_easy"}
-            publish_as: a good model's name in the registry; empty: the base model's with -osft behind it
-            workspace: folder for models and results, on the workspace volume
-        """
-        told = notify(runs_page=settings.notify.runs_page) if settings.notify.enabled else None
-        with dsl.ExitHandler(told, name="osft") if told else contextlib.nullcontext():
+        """Teach a language model new domain knowledge with OSFT and evaluate what it achieved."""
+        notified = notify(runs_page=settings.notify.runs_page) if settings.notify.enabled else None
+        with dsl.ExitHandler(notified, name="osft") if notified else contextlib.nullcontext():
             ingested = ingest_sdg(
                 data=data,
                 questions=questions,
@@ -151,7 +125,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
             "evaluate": evaluated,
             "publish": published,
         }
-        for step, task in (tasks | ({"notify": told} if told else {})).items():
+        for step, task in (tasks | ({"notify": notified} if notified else {})).items():
             place(task, step, settings)
 
     return osft

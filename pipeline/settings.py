@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from components.publish.core import registry_address
+from components.run.publication import registry_address
 from components.shared.problems import Checks, problem, suggest
 from pipeline.settings_rules import check_values
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from components.publish.core import REGISTRY_RULE, registry_address
 from components.run.evaluation_options import is_plain_address
+from components.run.publication import REGISTRY_RULE, registry_address
 from components.shared.problems import Checks, Problems, quote, quote_address
 
 MAX_TIMEOUT_SECONDS = 30 * 86400  # with all its retries it still fits into Argo's durations

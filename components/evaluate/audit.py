@@ -6,7 +6,6 @@ protected part. Its share is ||protected part|| / ||D||. Rounding to the files' 
 and in bfloat16 most of it: so it is said what rounding alone would put there.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,27 +16,12 @@ from torch import Tensor
 
 from components.models import shapes
 from components.models.folder import check_model_folder
+from components.run.evaluation import MatrixAudit
 from components.shared import progress
 from components.shared.problems import Checks, list_some
 from components.shared.storage import read_json
 from components.training.factors import decompose
 from components.training.loading import weight_files
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MatrixAudit:
-    """One tensor of the model."""
-
-    name: str
-    protected: bool
-    """OSFT protects directions of it; embeddings and norms are trained freely."""
-    relative_change: float
-    """||D|| / ||W_base||; 1 for a tensor of zeros that changed"""
-    protected_change_ratio: float
-    """Share of the change's norm in the protected directions; 0 for a tensor that has none or did not change."""
-    rounding_ratio: float
-    """The same share, if the change were none but for the saved numbers' rounding; estimated, see `rounding_norm`."""
-    change_norm: float
 
 
 class Weights:

@@ -12,15 +12,19 @@ from components.data.questions import read_gap_questions, read_retention_questio
 from components.data.tables import clean, read_table
 from components.evaluate import audit, report
 from components.evaluate.pairwise import evaluate_models
+from components.models.reference import find_model
 from components.run.data_options import COLUMNS
+from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
+from components.run.plan import TrainingPlan
 from components.run.training_options import TrainingOptions
+from components.run.training_report import TrainingReport
 from components.shared import progress, records
 from components.shared.gpu import check_gpu
 from components.shared.problems import Checks, list_some, problem
 from components.shared.sources import read_bytes, without_credentials
-from components.shared.storage import read_json, read_jsonl
-from components.shared.workspace import GIB, SUMMARY, TRAINING_REPORT, run_folder
+from components.shared.storage import read_jsonl
+from components.shared.workspace import GIB, TRAINING_REPORT, run_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,8 +43,8 @@ def evaluate(
 
     Args:
         dataset: what format_chat made: the questions, the system prompt, the training data and what was held out.
-        snapshot: the base model.
-        adapted: the adapted model.
+        snapshot: what snapshot_model handed on about the base model.
+        adapted: what train_osft handed on about the adapted model.
         plan: what plan_training made.
         workspace: the run's workspace; the summary and the report go to the run's folder.
         page: HTML page to make: the report once more, for the dashboard.
@@ -50,42 +54,43 @@ def evaluate(
         Problems: as `evaluate_models`.
     """
     started = time.monotonic()
-    planned = read_json(plan)
-    output = run_folder(workspace, planned["run_key"])
-    if planned["evaluated"]:
+    planned = TrainingPlan.read(plan)
+    base, trained = find_model(snapshot, workspace), find_model(adapted, workspace)
+    output = run_folder(workspace, planned.run_key)
+    if planned.evaluated:
         progress.log(f"already evaluated with the same questions, nothing is asked again: {output / report.PAGE}")
         shutil.copyfile(output / report.PAGE, page)
         shutil.copyfile(output / report.MARKDOWN, summary)
-        return _told(read_json(output / SUMMARY))
-    check_gpu(planned, needed_gib=planned["model"]["bytes"] / GIB)
+        return _report(Summary.read(output))
+    check_gpu(planned.gpus, planned.gpu_memory_gib, planned.gpu_product, planned.model_bytes / GIB)
     rows = read_jsonl(dataset / "train.jsonl")
     evaluation = evaluate_models(
-        base=snapshot,
-        adapted=adapted,
+        base=base,
+        adapted=trained,
         system_prompt=(dataset / "system_prompt.txt").read_text(encoding="utf-8"),
         gap=read_jsonl(dataset / "gap_questions.jsonl"),
         retention=read_jsonl(dataset / "retention_questions.jsonl"),
         trained=report.questions_and_answers(rows),
         held_out=report.questions_and_answers(read_jsonl(dataset / "held_out.jsonl")),
-        unfreeze_rank_ratio=planned["options"]["unfreeze_rank_ratio"],
-        target_patterns=tuple(planned["options"]["target_patterns"] or ()) or None,
-        options=EvaluationOptions.from_mapping(planned["evaluation"]),
+        unfreeze_rank_ratio=planned.training_options.unfreeze_rank_ratio,
+        target_patterns=planned.training_options.target_patterns,
+        options=planned.evaluation_options,
     )
     written = report.write(
         evaluation,
-        base=snapshot,
-        adapted=adapted,
-        evaluation_key=planned["evaluation_key"],
+        base=base,
+        adapted=trained,
+        evaluation_key=planned.evaluation_key,
         seconds=time.monotonic() - started,
         output=output,
         copies={"html": page, "markdown": summary},
     )
-    return _told(dataclasses.asdict(written))
+    return _report(written)
 
 
-def _told(summary: dict[str, Any]) -> EvaluationReport:
-    """Say and record what a summary.json holds."""
-    found = EvaluationReport(verdict=summary["verdict"], good_enough=summary["good_enough"], metrics=summary["metrics"])
+def _report(summary: Summary) -> EvaluationReport:
+    """Log and record what was found."""
+    found = EvaluationReport(verdict=summary.verdict, good_enough=summary.good_enough, metrics=summary.metrics)
     progress.log(found.verdict)
     asked = {name: found.metrics[name] for name in ("closed", "regressed", "gap_questions")}
     records.note(verdict=found.verdict, good_enough=found.good_enough, **asked)
@@ -105,7 +110,7 @@ def evaluate_alone(
     unfreeze_rank_ratio: float | None,
     options: EvaluationOptions,
     output: Path,
-) -> report.Summary:
+) -> Summary:
     """Evaluate any two models outside of a run.
 
     Args:
@@ -136,20 +141,19 @@ def evaluate_alone(
     with checks.collecting():
         audit.check_pair(base, adapted)
     checks.raise_if_any()
-    lineage = adapted / TRAINING_REPORT
-    plan = read_json(lineage)["plan"] if lineage.exists() else {"options": {}, "data": {}}
-    prompt = plan["data"].get("system_prompt", default_system_prompt) if system_prompt is None else system_prompt
-    default_ratio = plan["options"].get("unfreeze_rank_ratio", TrainingOptions().unfreeze_rank_ratio)
+    plan = TrainingReport.read(adapted).plan if (adapted / TRAINING_REPORT).exists() else None
+    training = plan.training_options if plan else TrainingOptions()
+    default_prompt = plan.system_prompt if plan else default_system_prompt
     evaluation = evaluate_models(
         base=base,
         adapted=adapted,
-        system_prompt=prompt,
+        system_prompt=default_prompt if system_prompt is None else system_prompt,
         gap=gap,
         retention=retention,
         trained=trained,
         held_out=set_aside,
-        unfreeze_rank_ratio=default_ratio if unfreeze_rank_ratio is None else unfreeze_rank_ratio,
-        target_patterns=tuple(plan["options"].get("target_patterns") or ()) or None,
+        unfreeze_rank_ratio=training.unfreeze_rank_ratio if unfreeze_rank_ratio is None else unfreeze_rank_ratio,
+        target_patterns=training.target_patterns,
         options=options,
     )
     return report.write(

@@ -6,29 +6,18 @@ and both name the same numbers: "level 7" and "level 6" are other questions. It 
 gap questions' pieces; estimating it (MinHash) pays where both sides are large.
 """
 
-import dataclasses
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+
+from components.run.evaluation import Match
 
 PIECE = 4  # letters
 NEAR = 0.6
 PHRASE = 3  # words
 NUMBER = re.compile(r"\d+")
 WORD = re.compile(r"\w+")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Match:
-    """A gap question that stands in the training data."""
-
-    question: str
-    row: int
-    """Of the training data, from 1: the most similar one."""
-    trained_question: str
-    similarity: float
-    """1 for the same words."""
 
 
 def contaminated(questions: list[str], trained: Iterable[str]) -> list[Match]:

@@ -13,148 +13,16 @@ from typing import Any
 from components.evaluate import audit, harness
 from components.evaluate.answering import Answer, answer, load
 from components.evaluate.likelihood import answer_perplexity, choose, perplexity
-from components.evaluate.overlap import Match, Phrases, contaminated
-from components.evaluate.statistics import Comparison, compare
+from components.evaluate.overlap import Phrases, contaminated
+from components.evaluate.statistics import compare
 from components.grading.judge import Case, Judge, Verdict
 from components.grading.reference_rules import is_right
+from components.run.evaluation import Answered, Chosen, Comparison, Evaluation, Gate, HeldOut, Said, Score
 from components.run.evaluation_options import EvaluationOptions
 from components.shared import progress
 
 BY_REFERENCE = "the references"
 MAX_HELD_OUT = 1000  # rows whose answers are scored; evenly spread over all of them
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Said:
-    """A model's answer to a question, judged."""
-
-    answer: str
-    right: bool
-    reason: str
-    """The judge's; empty when judged by reference."""
-    cut: bool
-    """The answer had not ended after `max_answer_tokens`."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Answered:
-    """A question that both models answered in full."""
-
-    question: str
-    reference: str
-    subject: str
-    others: dict[str, bool]
-    """Verdicts of other approaches by their name; only gap questions have them."""
-    base: Said
-    adapted: Said
-    base_phrases: float = 0.0
-    """Share of the answer's three-word phrases that stand in the training's answers."""
-    adapted_phrases: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """A multiple-choice question: the statement that each model finds most likely."""
-
-    question: str
-    subject: str
-    right: str
-    base: str
-    adapted: str
-    base_unprompted: str
-    """Asked without the training's system prompt."""
-    adapted_unprompted: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Score:
-    """A number of lm-evaluation-harness for both models."""
-
-    task: str
-    metric: str
-    base: float
-    adapted: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """How likely each model finds the answers of the rows that were set aside."""
-
-    answers: int
-    """That were scored."""
-    base_perplexity: float
-    adapted_perplexity: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Gate:
-    """Is the adapted model good enough, by the bar that the user set?"""
-
-    good_enough: bool
-    reasons: list[str]
-    """A sentence for each condition that does not hold."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What was found."""
-
-    judged_by: str
-    gap: Comparison
-    gap_answers: list[Answered]
-    contamination: list[Match]
-    """Gap questions found in the training data."""
-    clean_gap: Comparison | None
-    """The gap questions without those; None when none was found, or nothing is left."""
-    choices: Comparison | None
-    """General multiple-choice questions, asked with the training's system prompt; None when there are none."""
-    choices_unprompted: Comparison | None
-    """The same, asked without it."""
-    choice_answers: list[Chosen]
-    open: Comparison | None
-    """General questions answered in full; None when there are none."""
-    open_answers: list[Answered]
-    base_phrases: float | None
-    """Mean share of the training's phrases in the open answers; None without training data or open questions."""
-    adapted_phrases: float | None
-    base_perplexity: float
-    adapted_perplexity: float
-    held_out: HeldOut | None
-    """None when nothing was set aside."""
-    scores: list[Score]
-    protected_change_ratio: float
-    """Share of the change's norm in the directions that OSFT protects, over all its matrices."""
-    rounding_ratio: float
-    """The same share, if the change were none but for the rounding of the saved numbers; an estimate."""
-    audit: list[audit.MatrixAudit]
-    gate: Gate
-
-    def metrics(self) -> dict[str, float]:
-        """The numbers for KFP's metrics."""
-        numbers: dict[str, float] = {
-            "gap_questions": self.gap.questions,
-            "base_correct": self.gap.base_right,
-            "adapted_correct": self.gap.adapted_right,
-            "closed": self.gap.closed,
-            "regressed": self.gap.regressed,
-            "mcnemar_p": self.gap.p_value,
-            "base_perplexity": self.base_perplexity,
-            "adapted_perplexity": self.adapted_perplexity,
-            "protected_change_ratio": self.protected_change_ratio,
-            "good_enough": float(self.gate.good_enough),
-        }
-        for name, found in (("choices", self.choices), ("unprompted", self.choices_unprompted), ("open", self.open)):
-            if found:
-                numbers |= {
-                    f"{name}_base_percent": found.base_percent,
-                    f"{name}_adapted_percent": found.adapted_percent,
-                }
-        if self.held_out:
-            numbers |= {
-                "held_out_base_perplexity": self.held_out.base_perplexity,
-                "held_out_adapted_perplexity": self.held_out.adapted_perplexity,
-            }
-        return numbers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

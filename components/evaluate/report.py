@@ -7,43 +7,17 @@ from typing import Any
 
 from components.data import chat
 from components.evaluate import charts
-from components.evaluate.pairwise import Answered, Evaluation, HeldOut
-from components.evaluate.statistics import Comparison, p_value_words
+from components.evaluate.statistics import p_value_words
+from components.run.evaluation import Answered, Comparison, Evaluation, HeldOut, Summary
+from components.run.training_report import TrainingReport
 from components.shared import pages, progress
-from components.shared.storage import read_json, read_jsonl, write_json, write_text
+from components.shared.storage import read_jsonl, write_json, write_text
 from components.shared.workspace import METRICS, SUMMARY, TRAINING_REPORT
 
 PAGE, MARKDOWN = "report.html", "report.md"
-SCHEMA = 2  # of the JSON: higher when a field changes its meaning or goes
+SCHEMA = 3  # of the JSON: higher when a field changes its meaning or goes
 CHANGED_IN_MARKDOWN = 10
 MAX_IN_MARKDOWN = 160
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Summary:
-    """`summary.json`."""
-
-    schema: int
-    verdict: str
-    """The result in a sentence."""
-    base: str
-    """Folder of the base model."""
-    adapted: str
-    report_path: str
-    evaluation_key: str
-    """Hash of what was asked; empty outside of a run."""
-    training: dict[str, Any]
-    """The adapted model's training_report.json; empty when it has none."""
-    seconds: float
-    good_enough: bool
-    metrics: dict[str, float]
-    """The numbers that the dashboard shows."""
-    evaluation: Evaluation
-
-    @property
-    def plan(self) -> dict[str, Any]:
-        found = self.training.get("plan", {})
-        return dict(found)
 
 
 def write(
@@ -70,7 +44,7 @@ def write(
         adapted=str(adapted),
         report_path=str(output / PAGE),
         evaluation_key=evaluation_key,
-        training=read_json(lineage) if lineage.exists() else {},
+        training=TrainingReport.read(adapted) if lineage.exists() else None,
         seconds=seconds,
         good_enough=evaluation.gate.good_enough,
         metrics=evaluation.metrics(),
@@ -160,8 +134,8 @@ def approach_totals(answers: list[Answered]) -> dict[str, int]:
 
 def subject(summary: Summary) -> str:
     """Which model of which run this is about."""
-    plan = summary.plan
-    return f"{plan['model']['source']}, run {plan['run_key']}" if plan else summary.adapted
+    training = summary.training
+    return f"{training.plan.model_source}, run {training.plan.run_key}" if training else summary.adapted
 
 
 def closed_by(answered: Answered) -> str:
@@ -174,18 +148,18 @@ def closed_by(answered: Answered) -> str:
 
 def lineage_rows(summary: Summary) -> list[tuple[str, str]]:
     """What the result came from, as far as the adapted model says."""
-    training, plan = summary.training, summary.plan
+    training = summary.training
     rows = [("Base model", summary.base), ("Adapted model", summary.adapted)]
-    if plan:
-        model, data = plan["model"], plan["data"]
+    if training:
+        plan = training.plan
         rows += [
-            ("Run", f"{plan['run_key']}, evaluation {summary.evaluation_key or 'of its own'}"),
-            ("Base model's origin", f"{model['source']} at {model['commit']}"),
-            ("Data", f"{data['ingest']['data']}: {plan['samples']} samples, digest {data['data_digest']}"),
-            ("Gap questions that stood in the data", "; ".join(data["ingest"]["gap_questions_in_data"]) or "none"),
-            ("Options", ", ".join(f"{name} = {value}" for name, value in plan["options"].items())),
-            ("Trainer", ", ".join([training["trainer"], *(f"{n} {v}" for n, v in training["versions"].items())])),
-            ("Trained on", f"{training['device']}, {progress.duration(training['seconds'])}"),
+            ("Run", f"{plan.run_key}, evaluation {summary.evaluation_key or 'of its own'}"),
+            ("Base model's origin", f"{plan.model_source} at {plan.model_commit}"),
+            ("Data", f"{plan.data_source}: {plan.samples} samples, digest {plan.data_digest}"),
+            ("Gap questions that stood in the data", "; ".join(plan.gap_questions_in_data) or "none"),
+            ("Options", ", ".join(f"{name} = {value}" for name, value in plan.options.items())),
+            ("Trainer", ", ".join([training.trainer, *(f"{n} {v}" for n, v in training.versions.items())])),
+            ("Trained on", f"{training.device}, {progress.duration(training.seconds)}"),
         ]
     return [*rows, ("Answers judged by", summary.evaluation.judged_by)]
 

@@ -1,54 +1,13 @@
 """Paired statistics of right and wrong answers: the same questions, asked before and after."""
 
-import dataclasses
-
 import numpy as np
 from scipy.stats import beta, binomtest
 
-FEW_QUESTIONS = 30  # below this a report says how little can be shown
-SIGNIFICANT = 0.05
+from components.run.evaluation import SIGNIFICANT, Comparison
+
 POWER = 0.8  # probability to find an effect of the size named in `detectable`
 MIN_SHOWN = 0.001  # a p-value with three decimals says 0.000 of less, which none is
 GRID = 500
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What changed between base and adapted model; differences are adapted minus base, in percentage points."""
-
-    questions: int
-    base_right: int
-    adapted_right: int
-    closed: int
-    """Wrong before, right after."""
-    regressed: int
-    """Right before, wrong after."""
-    unchanged: int
-    p_value: float
-    """Exact two-sided McNemar test: that closed and regressed questions differ by chance only."""
-    difference: float
-    low: float
-    """Lower end of the 95 % interval of the difference."""
-    high: float
-    detectable: float | None
-    """The smallest true difference that this many questions would show with 80 % probability, if nothing regressed."""
-
-    @property
-    def base_percent(self) -> float:
-        return 100 * self.base_right / self.questions
-
-    @property
-    def adapted_percent(self) -> float:
-        return 100 * self.adapted_right / self.questions
-
-    @property
-    def few(self) -> bool:
-        """Too few questions to tell anything but a large effect."""
-        return self.questions < FEW_QUESTIONS
-
-    @property
-    def significant(self) -> bool:
-        return self.p_value < SIGNIFICANT
 
 
 def compare(base: list[bool], adapted: list[bool]) -> Comparison:

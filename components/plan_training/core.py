@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.samples import tokenize_rows
+from components.models.reference import find_model
 from components.models.shapes import Shapes, default_patterns
 from components.plan_training.lengths import MIN_STOCK_SAMPLE, Lengths, length_chart
-from components.publish.core import is_published, registered_name
+from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
-from components.run.run_key import run_key
+from components.run.plan import MemoryPlan, TrainingPlan
+from components.run.publication import is_published, registered_name
+from components.run.run_key import evaluation_key, run_key
 from components.run.training_options import TrainingOptions
 from components.shared import pages, progress, records
 from components.shared.problems import Checks, list_some
-from components.shared.storage import iter_jsonl, read_json, sha256_of_json, write_json, write_text
+from components.shared.storage import iter_jsonl, read_json, write_json, write_text
 from components.shared.workspace import (
     GIB,
     SNAPSHOT_MANIFEST,
@@ -26,53 +29,10 @@ from components.shared.workspace import (
     mark_used,
     run_folder,
 )
-from components.training.memory import MemoryPlan, largest_ratio, largest_tokens, plan_memory
+from components.training.memory import expected_checkpoint_seconds, largest_ratio, largest_tokens, plan_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-EVALUATOR_VERSION = 4  # higher when the same questions would be judged or counted in another way
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
-    """What a run will do."""
-
-    run_key: str
-    evaluation_key: str
-    """Hash of what the evaluation asks, and by which bar: a trained model is evaluated again when that changes."""
-    trained: bool
-    """The adapted model of this key is complete."""
-    evaluated: bool
-    """And so is its evaluation."""
-    published: bool
-    """And the model is published, or not good enough for it."""
-    options: dict[str, Any]
-    """Of the training."""
-    evaluation: dict[str, Any]
-    """Options of the evaluation."""
-    samples: int
-    tokens_per_epoch: int
-    longest_sample: int
-    steps: int
-    memory: MemoryPlan
-    gpus: int
-    gpu_memory_gib: float
-    """Of each GPU; 0 on the CPU."""
-    gpu_product: str
-    """The GPU that the training is placed on, as its node's label names it; empty for any."""
-    publish: dict[str, str]
-    """Name and registry under which a good model is published."""
-    data: dict[str, Any]
-    """The report of format_chat."""
-    model: dict[str, Any]
-    """The manifest of the snapshot, without its files."""
-    snapshot_seconds: float
-    seconds: float
-
-    @property
-    def anything_to_do(self) -> bool:
-        return not (self.trained and self.evaluated and self.published)
 
 
 def plan_training(
@@ -97,7 +57,7 @@ def plan_training(
 
     Args:
         dataset: what format_chat made.
-        snapshot: what snapshot_model made.
+        snapshot: what snapshot_model handed on about the base model.
         workspace: the run's workspace.
         options: training options that are parameters, by name.
         further_options: the other ones.
@@ -118,26 +78,30 @@ def plan_training(
     from transformers import AutoTokenizer
 
     started = time.monotonic()
-    gpu_memory_gib = gpu_memory_gib or _own_gpu_memory_gib()
+    base = find_model(snapshot, workspace)
+    if gpus == 0:
+        gpus, gpu_memory_gib, gpu_product = 1, 0.0, ""
+    else:
+        gpu_memory_gib = gpu_memory_gib or _own_gpu_memory_gib()
     checks = Checks()
     parsed, asked = TrainingOptions(), EvaluationOptions()
     with checks.collecting():
         parsed = TrainingOptions.from_mapping(options, further_options)
     with checks.collecting():
         asked = EvaluationOptions.from_mapping(evaluation, further_evaluation)
-    manifest = read_json(snapshot / SNAPSHOT_MANIFEST)
+    manifest = read_json(base / SNAPSHOT_MANIFEST)
     name = ""
     with checks.collecting():
         name = registered_name(publish_as, manifest["source"])
     checks.raise_if_any()
     if gpus <= 1:
         parsed = parsed.on("cuda" if gpu_memory_gib else "cpu")
-    config, report = read_json(snapshot / "config.json"), read_json(dataset / "report.json")
+    config, report = read_json(base / "config.json"), read_json(dataset / "report.json")
     Shapes.of(config).check_patterns(parsed.target_patterns or (), checks)
     patterns = parsed.target_patterns or default_patterns(config["model_type"])
     parsed = dataclasses.replace(parsed, target_patterns=patterns)
     progress.log(f"counting the tokens of {report['samples']} samples")
-    tokenizer = AutoTokenizer.from_pretrained(snapshot, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     lengths: list[int] = []
     with checks.collecting():
         lengths = _lengths(dataset / "train.jsonl", tokenizer, parsed.max_seq_len)
@@ -158,7 +122,7 @@ def plan_training(
         )
     key = run_key(report["data_digest"], manifest["commit"], parsed, gpus)
     trained = (adapted_folder(workspace, key) / TRAINING_REPORT).exists()
-    mark_used(snapshot / SNAPSHOT_MANIFEST)
+    mark_used(base / SNAPSHOT_MANIFEST)
     if trained:
         mark_used(adapted_folder(workspace, key) / TRAINING_REPORT)
     with checks.collecting():
@@ -168,16 +132,17 @@ def plan_training(
 
     system_prompt = (dataset / "system_prompt.txt").read_text(encoding="utf-8")
     digests = [report["ingest"]["questions_digest"], report["held_out_digest"]]
-    evaluation_key = sha256_of_json([EVALUATOR_VERSION, *digests, system_prompt, dataclasses.asdict(asked)])[:16]
-    summary = run_folder(workspace, key) / SUMMARY
-    found = read_json(summary) if trained and summary.exists() else {}
-    evaluated = found.get("evaluation_key") == evaluation_key
+    asking = evaluation_key(digests, system_prompt, asked)
+    found = _last_evaluation(run_folder(workspace, key)) if trained else None
+    evaluated = found is not None and found.evaluation_key == asking
     plan = TrainingPlan(
         run_key=key,
-        evaluation_key=evaluation_key,
+        evaluation_key=asking,
         trained=trained,
         evaluated=evaluated,
-        published=evaluated and (not found["good_enough"] or is_published(workspace, key, name, registry)),
+        published=found is not None
+        and evaluated
+        and (not found.good_enough or is_published(workspace, key, name, registry)),
         options=parsed.as_json(),
         evaluation=dataclasses.asdict(asked),
         samples=len(lengths),
@@ -193,6 +158,7 @@ def plan_training(
         model={name: value for name, value in manifest.items() if name != "files"},
         snapshot_seconds=snapshot_seconds,
         seconds=time.monotonic() - started,
+        checkpoint_seconds=_checkpoint_seconds(parsed, memory, gpus, gpu_memory_gib),
     )
     write_json(output, dataclasses.asdict(plan))
     write_text(
@@ -206,15 +172,34 @@ def plan_training(
             lengths=Lengths.of(lengths),
             length_chart=length_chart(lengths, parsed.max_seq_len),
             stock=MIN_STOCK_SAMPLE,
+            duration=progress.duration,
         ),
     )
     progress.log(
         f"run {key}: {plan.samples} samples, {plan.tokens_per_epoch} tokens an epoch, longest {plan.longest_sample}, "
         f"{plan.steps} steps, about {memory.total_gib:.1f} GiB"
     )
+    if plan.checkpoint_seconds:
+        progress.log(f"a checkpoint about every {progress.duration(plan.checkpoint_seconds)} while it trains")
     progress.log(_verdict(plan))
     records.note(run_key=key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
     return plan
+
+
+def _checkpoint_seconds(options: TrainingOptions, memory: MemoryPlan, gpus: int, gpu_memory_gib: float) -> float:
+    if gpus > 1:
+        return 0.0
+    if options.checkpoint_minutes is not None:
+        return options.checkpoint_minutes * 60
+    return expected_checkpoint_seconds(memory, on_gpu=gpu_memory_gib > 0)
+
+
+def _last_evaluation(run: Path) -> Summary | None:
+    """What was found about this run's model before; None where there is nothing, or what another release wrote."""
+    try:
+        return Summary.read(run) if (run / SUMMARY).exists() else None
+    except ValueError:
+        return None
 
 
 def volume_bytes(model_bytes: int, memory: MemoryPlan) -> int:

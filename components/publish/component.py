@@ -15,6 +15,7 @@ def publish(
     published: dsl.Output[dsl.Model],
 ) -> None:
     """Make a good model available, in the model registry where there is one."""
+    import shutil
     from pathlib import Path
 
     from components.shared.step import run_step
@@ -27,7 +28,8 @@ def publish(
         claim=claim,
         mount_path=mount_path,
     )
-    published.uri = adapted.path  # stays in the workspace: a path is not uploaded to the object store
+    shutil.copyfile(adapted.path, published.path)
+    published.metadata.update(adapted.metadata)
     published.metadata["name"] = done.name
     published.metadata["version"] = done.version
     published.metadata["servable_uri"] = done.uri

@@ -1,9 +1,5 @@
-"""A good model becomes available: an entry in the model registry with its lineage, and a note in the workspace.
-
-`<workspace>/runs/<run key>/published.json`, written last, says that it is done:
-
-    {"name": "granite-3.2-8b-instruct-osft", "version": "6fdfa8e78ea3eea2", "registry": "https://...", "entry": "12",
-     "uri": "pvc://osft-workspace/adapted/6fdfa8e78ea3eea2", "published_at": "2026-11-22T04:10:00+00:00"}
+"""A good model becomes available: an entry in the model registry with its lineage, and a note in the workspace
+(components/run/publication.py), written last.
 
 The model's version is the run key: the same training is never registered twice, and another one never hides behind the
 same name. Without a registry the note is all there is; `uri` is what KServe serves the model from.
@@ -11,105 +7,34 @@ same name. Without a registry the note is all there is; `uri` is what KServe ser
 
 import asyncio
 import dataclasses
-import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
+from components.models.reference import find_model
+from components.run.evaluation import Summary
+from components.run.plan import TrainingPlan
+from components.run.publication import Published, is_published, read_publication, registry_address
+from components.run.training_report import TrainingReport
 from components.shared import progress, records
-from components.shared.problems import problem, quote
-from components.shared.storage import from_dict, read_json, write_json
-from components.shared.workspace import PUBLISHED, SUMMARY, TRAINING_REPORT, run_folder
+from components.shared.problems import problem
+from components.shared.storage import write_json
+from components.shared.workspace import PUBLISHED, run_folder
 
 if TYPE_CHECKING:
     from model_registry.core import ModelRegistryAPIClient
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
-HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]+")  # a name or an address; the latter stands in brackets
-REGISTRY_RULE = "https:// or http://, a host, a port if it is not the usual one; no path, user, password or query"
-SUFFIX = "-osft"
 AUTHOR = "osft-pipeline"
 FORMAT = ("safetensors", "1")
 TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")  # where Kubernetes has a pod's own token
 TIMEOUT_SECONDS = 120.0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Published:
-    """`published.json`."""
-
-    name: str
-    version: str
-    registry: str
-    """Address of the model registry; empty when there is none."""
-    entry: str
-    """Id of the version in the registry; empty without one."""
-    uri: str
-    published_at: str
-    """ISO 8601, UTC."""
-
-
-def registered_name(publish_as: str, source: str) -> str:
-    """The name to register a model under: the user's, or the base model's with a suffix.
-
-    Args:
-        source: `org/name` or a folder, as the snapshot has it.
-
-    Raises:
-        Problems: when the name cannot be one.
-    """
-    name = publish_as.strip() or re.sub(r"[^A-Za-z0-9._-]+", "-", source.rstrip("/").rsplit("/", 1)[-1]) + SUFFIX
-    if not NAME.fullmatch(name):
-        raise problem(
-            f"{quote(name)} cannot be a registered model's name",
-            where="parameter publish_as",
-            rule="up to 127 letters, digits, dots, dashes and underscores, a letter or digit first",
-            remedy="for instance granite-3.2-8b-handbook",
-        )
-    return name
-
-
-def registry_address(url: str) -> str:
-    """A model registry's address as its client needs it: scheme, host, and a port where one is given.
-
-    The client puts a port behind an address that has none, whatever stands at its end.
-
-    Raises:
-        Problems: when there is more in it, or less. What is in it is not shown: it might be a password.
-    """
-    if not url.strip():
-        return ""
-    try:
-        parts = urlsplit(url.strip())
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        parts, host, port = urlsplit(""), "", None
-    rest = (parts.path.removeprefix("/"), parts.query, parts.fragment, "@" in parts.netloc)
-    if parts.scheme not in ("http", "https") or not HOST.fullmatch(host) or any(rest):
-        raise problem(
-            "this is not the address of a model registry",
-            where="model_registry.url in the cluster file",
-            rule=REGISTRY_RULE,
-            remedy="for instance https://registry.example.com",
-        )
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
-
-
-def is_published(workspace: Path, run_key: str, name: str, registry: str) -> bool:
-    """Whether a run's model is published under this name, in this registry."""
-    note = run_folder(workspace, run_key) / PUBLISHED
-    if not note.exists():
-        return False
-    found = read_json(note)
-    return bool(found["name"] == name and found["registry"] == registry)
-
-
 def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_path: str) -> Published:
     """Register an adapted model, unless it is.
 
     Args:
-        adapted: the adapted model.
+        adapted: what train_osft handed on about the adapted model.
         plan: what plan_training made; names the model and the registry.
         workspace: the run's workspace.
         claim: the PersistentVolumeClaim that holds it; empty where there is none.
@@ -118,17 +43,17 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
     Raises:
         Problems: when the registry cannot be used, or holds another model under the same name and version.
     """
-    planned = read_json(plan)
-    key, name, registry = planned["run_key"], planned["publish"]["name"], planned["publish"]["registry"]
-    note = run_folder(workspace, key) / PUBLISHED
-    if is_published(workspace, key, name, registry):
-        done = from_dict(Published, read_json(note))
+    planned = TrainingPlan.read(plan)
+    model = find_model(adapted, workspace)
+    key, name, registry = planned.run_key, planned.publish["name"], planned.publish["registry"]
+    done = read_publication(workspace, key)
+    if done and is_published(workspace, key, name, registry):
         progress.log(f"already published as {done.name}, version {done.version}: {done.uri}")
     else:
-        uri = servable_uri(adapted, claim, mount_path)
-        summary = read_json(run_folder(workspace, key) / SUMMARY)
-        lineage = _lineage(read_json(adapted / TRAINING_REPORT), summary)
-        entry = _register(registry, name, key, uri, lineage, summary["verdict"]) if registry else ""
+        uri = servable_uri(model, claim, mount_path)
+        summary = Summary.read(run_folder(workspace, key))
+        lineage = _lineage(TrainingReport.read(model), summary)
+        entry = _register(registry, name, key, uri, lineage, summary.verdict) if registry else ""
         done = Published(
             name=name,
             version=key,
@@ -137,7 +62,7 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
             uri=uri,
             published_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        write_json(note, dataclasses.asdict(done))
+        write_json(run_folder(workspace, key) / PUBLISHED, dataclasses.asdict(done))
         progress.log(f"published as {name}, version {key}: {uri}" + ("" if registry else "; no model registry is set"))
     records.note(model=f"{done.name} {done.version}", uri=done.uri)
     return done
@@ -150,23 +75,21 @@ def servable_uri(adapted: Path, claim: str, mount_path: str) -> str:
     return adapted.resolve().as_uri()
 
 
-def _lineage(training: dict[str, Any], summary: dict[str, Any]) -> dict[str, str | int | float]:
+def _lineage(training: TrainingReport, summary: Summary) -> dict[str, str | int | float]:
     """What the model came from and what it achieved, as the registry's properties."""
-    plan = training["plan"]
-    options = {f"option_{name}": value for name, value in plan["options"].items() if value is not None}
-    measured = {f"evaluation_{name}": value for name, value in summary["metrics"].items()}
+    plan = training.plan
     found = {
-        "base_model": plan["model"]["source"],
-        "base_model_commit": plan["model"]["commit"],
-        "data": plan["data"]["ingest"]["data"],
-        "data_digest": plan["data"]["data_digest"],
-        "samples": plan["samples"],
-        "system_prompt": plan["data"]["system_prompt"],
-        "trainer": training["trainer"],
-        "loss_last": training["loss_last"],
-        **{f"version_{name}": version for name, version in training["versions"].items()},
-        **options,
-        **measured,
+        "base_model": plan.model_source,
+        "base_model_commit": plan.model_commit,
+        "data": plan.data_source,
+        "data_digest": plan.data_digest,
+        "samples": plan.samples,
+        "system_prompt": plan.system_prompt,
+        "trainer": training.trainer,
+        "loss_last": training.loss_last,
+        **{f"version_{name}": version for name, version in training.versions.items()},
+        **{f"option_{name}": value for name, value in plan.options.items() if value is not None},
+        **{f"evaluation_{name}": value for name, value in summary.metrics.items()},
     }
     return {name: value if isinstance(value, int | float) else str(value) for name, value in found.items()}
 

@@ -1,72 +1,61 @@
-"""How SDG output is read and what of it is learnt."""
+"""How SDG output is read and which of its rows are trained on."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from components.shared.options import from_mapping
+from components.shared.options import Rule, check_rules, from_mapping, number, one_of, option, set_option, string
 from components.shared.problems import Checks, quote, suggest
 
 COLUMNS = {"question": "question", "response": "response", "judgment": "faithfulness_judgment"}
-"""What is needed, and the column that sdg_hub's flows write it to."""
+"""The columns that are needed, under the names that sdg_hub's flows give them."""
 
-DESCRIPTIONS = {
-    "columns": "The data's own column names: response=answer, judgment=verdict.",
-    "accepted_judgments": "Judgments of rows to learn, commas between.",
-    "rejected_judgments": "Judgments of rows to drop, commas between.",
-}
-"""Of the options that the command line has by name."""
-
-MAX_JUDGMENT = 80  # characters; what is longer is a text and no judgment
+MAX_JUDGMENT = 80  # characters; longer cells are text, not judgments
 MIN_SIMILARITY = 0.5
 MAX_HELD_OUT = 0.5
-CHOICES = {
-    "unjudged": ("refuse", "keep"),
-    "conflicts": ("drop", "keep"),
-    "gap_questions": ("drop", "keep"),
-}
+
+
+def _judgments(example: str) -> Rule:
+    return string(
+        f"judgments of at most {MAX_JUDGMENT} characters, comma-separated, as in {example}; case does not matter",
+        lambda text: 0 < len(max(_split(text), key=len, default="")) <= MAX_JUDGMENT,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """Options of `ingest_sdg`, checked when made."""
 
-    columns: str = ""
-    """The data's own column names, as in "response=answer, judgment=verdict"; empty for sdg_hub's, see COLUMNS."""
-    accepted_judgments: str = "YES"
-    """Judgments of rows to learn, with commas between; upper and lower case are the same."""
-    rejected_judgments: str = "NO"
-    """Judgments of rows to drop, in the same form; any other is an error."""
-    unjudged: str = "refuse"
-    """Data without a column of judgments, objects of JSONL without that name: "refuse" it, or "keep" its rows as if
-    they were accepted."""
-    near_duplicates: float = 0.95
-    """Similarity (of the sets of their 8-byte pieces, 0.5 to 1) from which two rows count once; 1 compares nothing."""
-    conflicts: str = "drop"
-    """Rows with the same question and different answers: "drop" or "keep" all of them."""
-    gap_questions: str = "drop"
-    """Rows that ask a gap question: "drop" or "keep" them."""
-    held_out_share: float = 0.0
-    """Share of the rows that is set aside and not learnt, 0 to 0.5; rows about the same stay together."""
+    HOLDER: ClassVar = ("--data-option", "data_options")
+
+    columns: str = option(
+        "",
+        "the data's own column names",
+        string("known=name, comma-separated: response=answer, judgment=verdict"),
+    )
+    accepted_judgments: str = option("YES", "judgments of rows to keep", _judgments("YES,FAITHFUL"))
+    rejected_judgments: str = option("NO", "judgments of rows to drop, others are errors", _judgments("NO,UNFAITHFUL"))
+    unjudged: str = option("refuse", "what becomes of rows that have no column of judgments", one_of("refuse", "keep"))
+    near_duplicates: float = option(
+        0.95,
+        "similarity (of the sets of 8-byte pieces) from which two rows count as one, 1 compares nothing",
+        number(least=MIN_SIMILARITY, most=1),
+    )
+    conflicts: str = option(
+        "drop", "what becomes of rows with the same question and different answers", one_of("drop", "keep")
+    )
+    gap_questions: str = option("drop", "what becomes of rows that ask a gap question", one_of("drop", "keep"))
+    held_out_share: float = option(
+        0.0,
+        "share of the rows that is set aside and not trained on, similar rows stay together",
+        number(least=0, most=MAX_HELD_OUT),
+    )
 
     def __post_init__(self) -> None:
         checks = Checks()
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                _refuse(checks, self, name, f"one of {', '.join(choices)}")
-        if not _between(MIN_SIMILARITY, self.near_duplicates, 1):
-            _refuse(checks, self, "near_duplicates", f"a similarity from {MIN_SIMILARITY:g} to 1; 1 turns it off")
-        if not _between(0, self.held_out_share, MAX_HELD_OUT):
-            _refuse(checks, self, "held_out_share", f"a share from 0 to {MAX_HELD_OUT:g}")
-        for name, example in (("accepted_judgments", "YES,FAITHFUL"), ("rejected_judgments", "NO,UNFAITHFUL")):
-            text = getattr(self, name)
-            if not isinstance(text, str) or not 0 < len(max(_listed(text), key=len, default="")) <= MAX_JUDGMENT:
-                rule = f"judgments of at most {MAX_JUDGMENT} characters with commas between, as in {example}"
-                _refuse(checks, self, name, rule)
+        check_rules(self, "data option", checks)
         if isinstance(self.columns, str):
             _parse_columns(self.columns, checks)
-        else:
-            _refuse(checks, self, "columns", "known=name with commas between")
         checks.raise_if_any()
         if both := {judgment.casefold() for judgment in self.rejected} & {one.casefold() for one in self.accepted}:
             checks.add(
@@ -89,14 +78,14 @@ class DataOptions:
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        return _listed(self.accepted_judgments)
+        return _split(self.accepted_judgments)
 
     @property
     def rejected(self) -> tuple[str, ...]:
-        return _listed(self.rejected_judgments)
+        return _split(self.rejected_judgments)
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def _split(text: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
@@ -108,14 +97,14 @@ def _parse_columns(text: str, checks: Checks) -> dict[str, str]:
             checks.add(
                 f"{quote(part)} names no column{suggest(known, COLUMNS)}",
                 where="data options, columns",
-                rule=f"known=name with commas between, known being {', '.join(COLUMNS)}",
-                remedy="for instance columns='response=answer, judgment=verdict'",
+                rule=f"known=name, comma-separated, known being {', '.join(COLUMNS)}",
+                remedy=f"for instance {set_option(DataOptions, 'columns', 'response=answer, judgment=verdict')}",
             )
         elif known in columns:
             checks.add(
                 f"{known} is named twice: {quote(columns[known])} and {quote(name)}",
                 where="data options, columns",
-                rule="what is needed is one column",
+                rule="each of them is one column",
                 remedy="take one of them out",
             )
         else:
@@ -126,21 +115,8 @@ def _parse_columns(text: str, checks: Checks) -> dict[str, str]:
             checks.add(
                 f"{other} and {known} are both the column {quote(name)}",
                 where="data options, columns",
-                rule=f"a column each; when nothing else is said, {', '.join(map('='.join, COLUMNS.items()))}",
+                rule=f"a column each; the default is {', '.join(map('='.join, COLUMNS.items()))}",
                 remedy="name the other column, too",
             )
         named[name] = known
     return columns
-
-
-def _between(least: float, value: object, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-
-
-def _refuse(checks: Checks, options: DataOptions, name: str, rule: str) -> None:
-    checks.add(
-        f"{name} is {quote(getattr(options, name))}",
-        where="data options",
-        rule=rule,
-        remedy=f"correct it, or leave it out: {DataOptions.__dataclass_fields__[name].default!r} then",
-    )

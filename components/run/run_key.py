@@ -1,12 +1,15 @@
-"""The run key: a name for everything that determines a training's result. Same key, same model."""
+"""Names for everything that determines a result. Same run key, same model; same evaluation key, same evaluation."""
 
+import dataclasses
 from importlib.metadata import version
 
+from components.run.evaluation_options import EvaluationOptions
 from components.run.training_options import TrainingOptions
 from components.shared.storage import sha256_of_json
 
 # Goes up with every change of the backend that changes its results, so that old results are not taken for new ones.
 TRAINER_VERSION = "single-device-3"
+EVALUATOR_VERSION = 4  # goes up when the same questions would be graded or counted in another way
 STOCK = "mini-trainer"  # training_hub's backend for several GPUs
 
 
@@ -25,3 +28,13 @@ def run_key(data_digest: str, model_commit: str, options: TrainingOptions, gpus:
             "trainer": trainer(gpus),
         }
     )[:16]
+
+
+def evaluation_key(digests: list[str], system_prompt: str, options: EvaluationOptions) -> str:
+    """16 hex digits.
+
+    Args:
+        digests: of the questions, and of the rows that were held out.
+    """
+    asked = [EVALUATOR_VERSION, *digests, system_prompt, dataclasses.asdict(options)]
+    return sha256_of_json(asked)[:16]

@@ -1,22 +1,12 @@
-"""What determines a training, under the names of `training_hub.osft`; the only place of their defaults."""
+"""What determines a training, under the names of `training_hub.osft`."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from components.shared.options import from_mapping
+from components.shared.options import Rule, check_rules, from_mapping, integer, number, one_of, option, or_none
 from components.shared.problems import Checks, list_some, quote, suggest
-
-DESCRIPTIONS = {
-    "unfreeze_rank_ratio": "share of each matrix' directions that may change, above 0 and up to 1",
-    "num_epochs": "passes over the training data",
-    "effective_batch_size": "samples in one optimizer step",
-    "learning_rate": "peak step size of AdamW",
-    "max_seq_len": "longest sample in tokens; longer ones are an error, never dropped",
-    "max_tokens_per_gpu": "tokens computed at once; bounds the memory that activations need",
-    "seed": "decides the order of the samples",
-}
 
 # transformers.SchedulerType without the ones that need an argument of their own, with the arguments that each knows;
 # read here, not imported: the command line checks options before it loads anything heavy. A test compares the two.
@@ -30,6 +20,15 @@ SCHEDULERS: dict[str, tuple[str, ...]] = {
     "inverse_sqrt": ("timescale",),
 }
 
+_MAPPING = Rule(text="names with values", holds=lambda v: isinstance(v, Mapping))
+_PATTERNS = or_none(
+    Rule(
+        text="a list of strings, not empty",
+        holds=lambda v: isinstance(v, tuple) and len(v) > 0 and all(isinstance(part, str) for part in v),
+    ),
+    "all of a layer, as mini_trainer has it",
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -39,45 +38,41 @@ class TrainingOptions:
         Problems: naming every value out of its range.
     """
 
-    unfreeze_rank_ratio: float = 0.25
-    """Share of each matrix' singular directions that may change; the others, the strongest ones, stay as they are."""
-    num_epochs: int = 5
-    effective_batch_size: int = 4
-    """Samples in one optimizer step."""
-    learning_rate: float = 5e-6
-    """Peak learning rate of AdamW."""
-    max_seq_len: int = 1024
-    """Longest sample, in tokens."""
-    max_tokens_per_gpu: int = 2048
-    """Tokens in one forward pass; a step with more is split into several passes."""
-    seed: int = 42
-    lr_scheduler: str = "cosine"
-    """A scheduler's name in transformers.SchedulerType."""
-    lr_scheduler_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    warmup_steps: int = 0
-    """Optimizer steps until the learning rate is at its peak."""
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    target_patterns: tuple[str, ...] | None = None
-    """Parts of parameter names to decompose; None: all of a layer's, as mini_trainer has it."""
-    train_dtype: str = "auto"
-    """What is computed in: bfloat16 (trained weights keep what it would lose), float32, or auto: bfloat16 on a GPU."""
-    checkpoint_minutes: float = 10.0
-    """Time between two checkpoints; does not change the result."""
+    HOLDER: ClassVar = ("--option", "training_options")
+
+    unfreeze_rank_ratio: float = option(
+        0.25, "share of each matrix' directions that may change, its weakest", number(above=0, most=1), parameter=True
+    )
+    num_epochs: int = option(5, "passes over the training data", integer(1), parameter=True)
+    effective_batch_size: int = option(4, "samples in one optimizer step", integer(1), parameter=True)
+    learning_rate: float = option(5e-6, "peak learning rate of AdamW", number(above=0, below=1), parameter=True)
+    max_seq_len: int = option(
+        1024, "longest sample in tokens, a longer one is an error and never dropped", integer(16), parameter=True
+    )
+    max_tokens_per_gpu: int = option(
+        2048, "tokens in one forward pass, at least max_seq_len; bounds activations", integer(16), parameter=True
+    )
+    seed: int = option(42, "decides the order of the samples", integer(0), parameter=True)
+    lr_scheduler: str = option("cosine", "a scheduler's name in transformers.SchedulerType", one_of(*SCHEDULERS))
+    lr_scheduler_kwargs: Mapping[str, Any] = option({}, "the scheduler's own arguments", _MAPPING)
+    warmup_steps: int = option(0, "optimizer steps until the learning rate is at its peak", integer(0))
+    beta1: float = option(0.9, "AdamW's decay of the gradient's mean", number(least=0, below=1))
+    beta2: float = option(0.95, "AdamW's decay of the squared gradient's mean", number(least=0, below=1))
+    eps: float = option(1e-8, "AdamW's epsilon", number(above=0))
+    weight_decay: float = option(0.0, "AdamW's weight decay", number(least=0))
+    target_patterns: tuple[str, ...] | None = option(None, "parts of names of the matrices to decompose", _PATTERNS)
+    train_dtype: str = option(
+        "auto", "what is computed in; auto is bfloat16 on a GPU, else float32", one_of("auto", "bfloat16", "float32")
+    )
+    checkpoint_minutes: float | None = option(
+        None,
+        "time between two checkpoints, of no effect on the result",
+        or_none(number(least=0), "as often as they cost little"),
+    )
 
     def __post_init__(self) -> None:
         checks = Checks()
-        for name, (rule, holds) in _RULES.items():
-            value = getattr(self, name)
-            if not holds(value):
-                checks.add(
-                    f"{name} is {quote(value)}",
-                    where=f"training option {name}",
-                    rule=rule,
-                    remedy=f"use for instance {name}={_DEFAULTS[name]!r}, the default",
-                )
+        check_rules(self, "training option", checks)
         if not checks.problems and self.max_tokens_per_gpu < self.max_seq_len:
             checks.add(
                 f"max_tokens_per_gpu is {self.max_tokens_per_gpu}, max_seq_len is {self.max_seq_len}",
@@ -100,17 +95,12 @@ class TrainingOptions:
                     remedy="correct the name, leave it out, or take another lr_scheduler",
                 )
                 continue
-            rule, holds = "a number above 0", _number(value, lambda x: x > 0)
-            if name == "lr_end":
-                rule, holds = (
-                    "a number from 0 and below learning_rate",
-                    _number(value, lambda x: 0 <= x < self.learning_rate),
-                )
-            if not holds:
+            rule = number(least=0, below=self.learning_rate) if name == "lr_end" else number(above=0)
+            if not rule.holds(value):
                 checks.add(
                     f"{name} is {quote(value)}",
                     where="training option lr_scheduler_kwargs",
-                    rule=rule,
+                    rule=rule.text + (", the learning rate" if name == "lr_end" else ""),
                     remedy=f"leave {name} out for the scheduler's default",
                 )
 
@@ -140,40 +130,3 @@ class TrainingOptions:
         """
         others = ("checkpoint_minutes", "max_seq_len") if gpus <= 1 else ("checkpoint_minutes",)
         return {name: value for name, value in self.as_json().items() if name not in others}
-
-
-def _whole(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least
-
-
-def _number(value: Any, holds: Callable[[float], bool]) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and holds(value)
-
-
-_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "unfreeze_rank_ratio": ("a number above 0 and up to 1", lambda v: _number(v, lambda x: 0 < x <= 1)),
-    "num_epochs": ("a whole number from 1", lambda v: _whole(v, 1)),
-    "effective_batch_size": ("a whole number from 1", lambda v: _whole(v, 1)),
-    "learning_rate": ("a number above 0 and below 1", lambda v: _number(v, lambda x: 0 < x < 1)),
-    "max_seq_len": ("a whole number from 16", lambda v: _whole(v, 16)),
-    "max_tokens_per_gpu": ("a whole number from 16", lambda v: _whole(v, 16)),
-    "seed": ("a whole number from 0", lambda v: _whole(v, 0)),
-    "lr_scheduler": (f"one of {', '.join(SCHEDULERS)}", lambda v: v in tuple(SCHEDULERS)),
-    "lr_scheduler_kwargs": ("names with values", lambda v: isinstance(v, Mapping)),
-    "warmup_steps": ("a whole number from 0", lambda v: _whole(v, 0)),
-    "beta1": ("a number from 0 and below 1", lambda v: _number(v, lambda x: 0 <= x < 1)),
-    "beta2": ("a number from 0 and below 1", lambda v: _number(v, lambda x: 0 <= x < 1)),
-    "eps": ("a number above 0", lambda v: _number(v, lambda x: x > 0)),
-    "weight_decay": ("a number from 0", lambda v: _number(v, lambda x: x >= 0)),
-    "train_dtype": ("auto, bfloat16 or float32", lambda v: v in ("auto", "bfloat16", "float32")),
-    "checkpoint_minutes": ("a number from 0", lambda v: _number(v, lambda x: x >= 0)),
-    "target_patterns": (
-        "a list of parts of parameter names, or nothing",
-        lambda v: v is None or (isinstance(v, tuple) and len(v) > 0 and all(isinstance(part, str) for part in v)),
-    ),
-}
-
-_DEFAULTS: dict[str, Any] = {
-    field.name: {} if field.default is dataclasses.MISSING else field.default
-    for field in dataclasses.fields(TrainingOptions)
-}

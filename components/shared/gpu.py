@@ -5,7 +5,6 @@ find that out after half an hour of loading would be too late.
 """
 
 import re
-from typing import Any
 
 from components.shared import progress
 from components.shared.problems import Checks
@@ -14,11 +13,13 @@ from components.shared.workspace import GIB
 SHARED = re.compile(r"-shared$")  # what the GPU operator adds to a product's name where time is sliced
 
 
-def check_gpu(plan: dict[str, Any], needed_gib: float) -> None:
-    """Compare the pod's GPU with the plan's; a plan for the CPU needs none.
+def check_gpu(gpus: int, gpu_memory_gib: float, gpu_product: str, needed_gib: float) -> None:
+    """Compare the pod's GPUs with the planned ones; a plan for the CPU needs none.
 
     Args:
-        plan: plan.json.
+        gpus: how many.
+        gpu_memory_gib: of each; 0 for a plan for the CPU.
+        gpu_product: as the node's label names it; empty for any.
         needed_gib: GPU memory that must be free.
 
     Raises:
@@ -26,24 +27,24 @@ def check_gpu(plan: dict[str, Any], needed_gib: float) -> None:
     """
     import torch
 
-    if not plan["gpu_memory_gib"]:
+    if not gpu_memory_gib:
         return
     checks = Checks()
     where = "the pod's GPU"
-    rule = f"the plan is for {plan['gpus']} x {plan['gpu_product'] or 'any GPU'} with {needed_gib:.1f} GiB free"
+    rule = f"the plan is for {gpus} x {gpu_product or 'any GPU'} with {needed_gib:.1f} GiB free"
     count = torch.cuda.device_count()
-    if count < plan["gpus"]:
+    if count < gpus:
         checks.add(
             f"{count or 'no'} usable GPU{'s' if count > 1 else ''} in this pod",
             where=where,
             rule=rule,
             remedy="look at the node's driver and the pod's limit of nvidia.com/gpu (cluster file, gpu.count)",
         )
-    for number in range(min(count, plan["gpus"])):
+    for number in range(min(count, gpus)):
         name = torch.cuda.get_device_name(number)
         free, total = (size / GIB for size in torch.cuda.mem_get_info(number))
         progress.log(f"GPU {number}: {name}, {free:.1f} of {total:.1f} GiB free")
-        if plan["gpu_product"] and _product(name) != _product(plan["gpu_product"]):
+        if gpu_product and _product(name) != _product(gpu_product):
             checks.add(
                 f"GPU {number} is a {name}",
                 where=where,

@@ -6,7 +6,6 @@ The idea is huggingface_hub's (`file_download.py`): a unique name and a rename, 
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -47,12 +46,20 @@ def read_json(path: Path) -> Any:
 
 
 def from_dict(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """A dataclass from what another release may have written: it ignores fields that it does not know.
+    """A dataclass, with those in its fields, from what another release may have written: unknown fields are ignored.
 
     A field that came later needs a default.
+
+    Raises:
+        ValueError: when a field is missing or of another type.
     """
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in values.items() if name in names})
+    import pydantic  # takes a moment, which --help does not have
+
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        wrong = (f"{'.'.join(map(str, one['loc']))}: {one['msg'].lower()}" for one in error.errors()[:3])
+        raise ValueError("; ".join(wrong)) from None
 
 
 def iter_jsonl(path: Path) -> Iterator[Any]:

@@ -10,12 +10,15 @@ def snapshot_model(model: str, revision: str, workspace: str, snapshot: dsl.Outp
     """Bring the base model into the workspace, verified; once."""
     from pathlib import Path
 
+    from components.models.reference import refer_to
     from components.shared.step import run_step
+    from components.shared.workspace import SNAPSHOT_MANIFEST
 
     report = run_step("snapshot_model", model=model, revision=revision, workspace=Path(workspace))
-    snapshot.uri = str(report.path)  # stays in the workspace: a path is not uploaded to the object store
+    reference = refer_to(report.path, SNAPSHOT_MANIFEST, Path(workspace), commit=report.commit)
+    reference.write(Path(snapshot.path))
+    snapshot.metadata.update(vars(reference))
     snapshot.metadata["source"] = report.source
-    snapshot.metadata["commit"] = report.commit
     snapshot.metadata["is_current"] = report.is_current
     snapshot.metadata["files"] = report.files
     snapshot.metadata["bytes"] = report.bytes

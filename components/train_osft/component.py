@@ -17,7 +17,9 @@ def train_osft(
     """Train the base model with OSFT as planned."""
     from pathlib import Path
 
+    from components.models.reference import refer_to
     from components.shared.step import run_step
+    from components.shared.workspace import TRAINING_REPORT
 
     report = run_step(
         "train_osft",
@@ -26,8 +28,11 @@ def train_osft(
         plan=Path(plan.path),
         workspace=Path(workspace),
     )
-    adapted.uri = report.path  # stays in the workspace: a path is not uploaded to the object store
-    adapted.metadata["run_key"] = report.run_key
+    reference = refer_to(
+        Path(report.path), TRAINING_REPORT, Path(workspace), commit=report.plan.model_commit, run_key=report.run_key
+    )
+    reference.write(Path(adapted.path))
+    adapted.metadata.update(vars(reference))
     metrics.log_metric("loss_first", report.loss_first)
     metrics.log_metric("loss_last", report.loss_last)
     metrics.log_metric("steps", report.steps)

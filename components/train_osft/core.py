@@ -9,15 +9,17 @@ import statistics
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from components.models.reference import find_model
+from components.run.plan import TrainingPlan
 from components.run.run_key import trainer
+from components.run.training_report import TrainingReport
 from components.shared import progress, records
 from components.shared.gpu import check_gpu
 from components.shared.lease import turn
-from components.shared.storage import from_dict, publish_whole, read_json, write_json
+from components.shared.storage import publish_whole, write_json
 from components.shared.workspace import METRICS, TRAINING_REPORT, adapted_folder, run_folder
-from components.training.memory import MemoryPlan
 
 if TYPE_CHECKING:
     from components.training.backend import TrainingResult
@@ -27,54 +29,20 @@ OTHERS_PATIENCE_SECONDS = 120.0  # without a sign of who trains the same, until 
 VERSIONS_OF = ("torch", "transformers", "training-hub")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingReport:
-    """`training_report.json`, written last into the adapted model's folder."""
-
-    run_key: str
-    path: str
-    """The adapted model."""
-    device: str
-    samples: int
-    steps: int
-    loss_first: float
-    """Loss of the first optimizer step, in nats per token."""
-    loss_last: float
-    """Loss of the last optimizer step."""
-    factored_matrices: int
-    trainable_parameters: int
-    loading_seconds: float
-    """Reading and decomposing the base model."""
-    training_seconds: float
-    seconds: float
-    """All of the step: loading, decomposing, training and saving."""
-    tokens_per_second: float
-    """Median over the steps."""
-    peak_memory_gib: float
-    """Most GPU memory allocated; 0 on the CPU."""
-    resumed_at: int
-    """The step after which a killed training was gone on with; 0 for one in one piece."""
-    train_dtype: str
-    trainer: str
-    versions: dict[str, str]
-    plan: dict[str, Any]
-    """The whole plan: lineage."""
-
-
 def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) -> TrainingReport:
     """Train what `plan_training` planned.
 
     Args:
         dataset: what format_chat made.
-        snapshot: what snapshot_model made.
+        snapshot: what snapshot_model handed on about the base model.
         plan: what plan_training made.
         workspace: the run's workspace.
 
     Raises:
         Problems: when data or options do not fit the backend.
     """
-    planned = read_json(plan)
-    run_key = planned["run_key"]
+    planned = TrainingPlan.read(plan)
+    base, run_key = find_model(snapshot, workspace), planned.run_key
     final, output = adapted_folder(workspace, run_key), run_folder(workspace, run_key)
     done = final / TRAINING_REPORT
     with turn(
@@ -86,9 +54,9 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
         on_loss=_end,
     ):
         if not done.exists():
-            return _noted(_make(dataset, snapshot, planned, final, output))
+            return _record(_make(dataset, base, planned, final, output))
     progress.log(f"already trained, nothing is trained again: {final}")
-    return _noted(from_dict(TrainingReport, read_json(done)))
+    return _record(TrainingReport.read(final))
 
 
 def _end() -> None:
@@ -97,12 +65,12 @@ def _end() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _make(dataset: Path, snapshot: Path, planned: dict[str, Any], final: Path, output: Path) -> TrainingReport:
+def _make(dataset: Path, base: Path, planned: TrainingPlan, final: Path, output: Path) -> TrainingReport:
     started = time.monotonic()
-    check_gpu(planned, needed_gib=from_dict(MemoryPlan, planned["memory"]).needed_gib)
-    result = _train(snapshot, dataset / "train.jsonl", output, planned)
+    check_gpu(planned.gpus, planned.gpu_memory_gib, planned.gpu_product, planned.memory.needed_gib)
+    result = _train(base, dataset / "train.jsonl", output, planned)
     report = TrainingReport(
-        run_key=planned["run_key"],
+        run_key=planned.run_key,
         path=str(final),
         device=result.device,
         samples=result.samples,
@@ -118,7 +86,7 @@ def _make(dataset: Path, snapshot: Path, planned: dict[str, Any], final: Path, o
         peak_memory_gib=result.peak_memory_gib,
         resumed_at=result.resumed_at,
         train_dtype=result.train_dtype,
-        trainer=trainer(planned["gpus"]),
+        trainer=trainer(planned.gpus),
         versions={name: version(name) for name in VERSIONS_OF},
         plan=planned,
     )
@@ -129,25 +97,23 @@ def _make(dataset: Path, snapshot: Path, planned: dict[str, Any], final: Path, o
     return report
 
 
-def _noted(report: TrainingReport) -> TrainingReport:
+def _record(report: TrainingReport) -> TrainingReport:
     records.note(steps=report.steps, loss_first=report.loss_first, loss_last=report.loss_last)
     return report
 
 
-def _train(snapshot: Path, data: Path, output: Path, planned: dict[str, Any]) -> "TrainingResult":
+def _train(base: Path, data: Path, output: Path, planned: TrainingPlan) -> "TrainingResult":
     import training_hub
 
-    from components.run.training_options import TrainingOptions
     from components.training import backend, several_gpus
 
-    if planned["gpus"] > 1:
-        options = TrainingOptions.from_mapping(planned["options"])
-        return several_gpus.train(snapshot, data, output, options, planned["gpus"])
+    if planned.gpus > 1:
+        return several_gpus.train(base, data, output, planned.training_options, planned.gpus)
     result: TrainingResult = training_hub.osft(
-        model_path=str(snapshot),
+        model_path=str(base),
         data_path=str(data),
         ckpt_output_dir=str(output),
         backend=backend.NAME,
-        **planned["options"],
+        **planned.options,
     )
     return result

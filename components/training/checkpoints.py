@@ -9,6 +9,7 @@ from the base model and the seed.
 """
 
 import dataclasses
+import os
 import shutil
 import threading
 import time
@@ -25,6 +26,7 @@ from torch import Tensor
 from components.shared import progress
 from components.shared.problems import list_some, problem
 from components.shared.storage import publish_folder, read_json, sha256_of_file, sha256_of_json, write_json
+from components.training.memory import MIN_CHECKPOINT_SECONDS, checkpoint_seconds
 
 MANIFEST = "checkpoint.json"
 MAX_FILE = 256 << 20  # bytes: a file's write holds Python's lock, training must not notice
@@ -44,14 +46,15 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one training."""
 
-    def __init__(self, folder: Path, identity: Callable[[], Mapping[str, Any]], minutes: float) -> None:
+    def __init__(self, folder: Path, identity: Callable[[], Mapping[str, Any]], minutes: float | None) -> None:
         """
         Args:
             folder: where they lie; is made when the first one is written.
             identity: gives JSON values that say whose training it is; a checkpoint with others is never loaded.
-            minutes: time between two.
+            minutes: time between two; None for as often as their measured cost allows.
         """
-        self.folder, self.identity, self.seconds = folder, identity, minutes * 60
+        self.folder, self.identity, self.minutes = folder, identity, minutes
+        self.seconds = MIN_CHECKPOINT_SECONDS if minutes is None else minutes * 60
         self.last_written = time.monotonic()
         self.writer: threading.Thread | None = None
         self.error: BaseException | None = None
@@ -75,14 +78,16 @@ class Checkpoints:
         """Copy the state to the host and begin to write it."""
         self.finish()
         started = time.monotonic()
+        on_gpu = any(tensor.is_cuda for tensor in state.values())
         for name, tensor in state.items():
             if name in self.host:
                 self.host[name].copy_(tensor)
             else:
                 self.host[name] = tensor.to("cpu", copy=True)
-        self.longest_pause_seconds = max(self.longest_pause_seconds, time.monotonic() - started)
+        pause = time.monotonic() - started
+        self.longest_pause_seconds = max(self.longest_pause_seconds, pause)
         self.last_written = time.monotonic()
-        self.writer = threading.Thread(target=self._write, args=(step, history))
+        self.writer = threading.Thread(target=self._write, args=(step, history, pause, on_gpu))
         self.writer.start()
 
     def finish(self) -> None:
@@ -99,8 +104,8 @@ class Checkpoints:
         self.finish()
         self.host.clear()
 
-    def _write(self, step: int, history: list[dict[str, Any]]) -> None:
-        started = time.monotonic()
+    def _write(self, step: int, history: list[dict[str, Any]], pause: float, on_gpu: bool) -> None:
+        started, busy = time.monotonic(), time.thread_time()
         final = self.folder / f"step-{step:08d}"
         shutil.rmtree(final, ignore_errors=True)  # damaged, or the training would have gone on from it
         try:
@@ -118,7 +123,14 @@ class Checkpoints:
         for old in self.folder.glob("step-*"):
             if old != final:
                 shutil.rmtree(old, ignore_errors=True)
-        progress.log(f"checkpoint of step {step} written in {progress.duration(time.monotonic() - started)}")
+        writing = time.monotonic() - started
+        message = f"checkpoint of step {step} written in {progress.duration(writing)}"
+        if self.minutes is None:
+            # Beside a GPU the host has time; on a processor the writer takes it from the training.
+            cost = pause if on_gpu else pause + (time.thread_time() - busy) / (os.cpu_count() or 1)
+            self.seconds = checkpoint_seconds(cost, writing)
+            message += f", the next one in {progress.duration(self.seconds)}"
+        progress.log(message)
 
     def latest(self) -> Checkpoint | None:
         """The newest whole checkpoint; damaged ones are named and left alone until the next one is written.

@@ -12,15 +12,20 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, MIN_COMPACT, Shapes, frozen_rank
+from components.run.plan import MemoryPlan
 from components.run.training_options import TrainingOptions
 from components.shared.workspace import GIB
 
 MAX_TOKENS = 1 << 16
+# Checkpoints may cost a hundredth of the time and keep the volume busy for half of it: a pod can be deleted at any time.
+COST_SHARE, WRITING_SHARE = 0.01, 0.5
+MIN_CHECKPOINT_SECONDS, MAX_CHECKPOINT_SECONDS = 60.0, 600.0
+COPIED_BYTES_PER_SECOND = 11e9  # from a GPU to the host's memory, measured (benchmarks/training_8b.py)
+WRITTEN_BYTES_PER_SECOND = 0.5e9  # hashed and written on a processor that trains as well, measured
 # Fitted to the measurements. Bytes per token in a layer that is computed again, for each entry of the hidden size, of
 # the intermediate size and of the trained directions, in bfloat16; per logit of a piece; per entry of a matrix that is
 # decomposed; per entry of an embedding that is taken over.
 HIDDEN, INTERMEDIATE, LOW, LOGIT, DECOMPOSED, EMBEDDED = 16.7, 11.6, 1.8, 22.5, 36, 10.8
-UNUSABLE = 0.05  # of what is allocated, measured as what torch reserves beyond it
 STOCK_LOGIT = 18  # bytes for each token and word of the vocabulary in mini-trainer
 WORKSPACES = 4 * 32 * 2**20  # of the matrix library, one for each thread that used it
 ODD = 80_000  # bytes at the end of a tensor above 1 MiB that torch gives to no other, on average
@@ -28,27 +33,20 @@ TENSORS = 5  # of a factored matrix that lasts, above 1 MiB in a large model
 SMALL_BYTES = 4 * 4 + 2  # value, two moments and gradient in float32, and a copy to compute with
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MemoryPlan:
-    """Where the bytes go; all in GiB."""
+def checkpoint_seconds(cost: float, writing: float) -> float:
+    """Time between two checkpoints that is well spent.
 
-    frozen_gib: float
-    """Frozen factors."""
-    trained_gib: float
-    """Trained factors, embeddings, norms, with AdamW's moments."""
-    gradients_gib: float
-    activations_gib: float
-    """What passes, at the moment when everything together is most."""
+    Args:
+        cost: seconds of training that one costs.
+        writing: seconds that the volume is busy with one.
+    """
+    return min(MAX_CHECKPOINT_SECONDS, max(MIN_CHECKPOINT_SECONDS, cost / COST_SHARE, writing / WRITING_SHARE))
 
-    @property
-    def total_gib(self) -> float:
-        """The most that is allocated at one time."""
-        return self.frozen_gib + self.trained_gib + self.gradients_gib + self.activations_gib
 
-    @property
-    def needed_gib(self) -> float:
-        """With what the allocator cannot use in between."""
-        return self.total_gib * (1 + UNUSABLE)
+def expected_checkpoint_seconds(plan: MemoryPlan, on_gpu: bool) -> float:
+    """The time between two checkpoints that a plan can promise before anything is measured."""
+    size = plan.trained_gib * GIB
+    return checkpoint_seconds(size / (COPIED_BYTES_PER_SECOND if on_gpu else WRITTEN_BYTES_PER_SECOND), 0.0)
 
 
 def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int = 1) -> MemoryPlan:

@@ -89,7 +89,7 @@ def submit(
     """Start a run on the cluster, after a check of all its parameters."""
     from pipeline.cluster import runs
     from pipeline.cluster.compiled_file import check_images
-    from pipeline.cluster.parameters import read_parameters
+    from pipeline.parameters import read_parameters
 
     compiled = _pipeline(pipeline)
     _, values = _all_of(lambda: check_images(compiled), lambda: read_parameters(compiled, param or [], params))
@@ -131,7 +131,7 @@ def schedule(
     """
     from pipeline.cluster.compiled_file import check_images
     from pipeline.cluster.cron import read_cron
-    from pipeline.cluster.parameters import read_parameters
+    from pipeline.parameters import read_parameters
 
     compiled = _pipeline(pipeline)
     now = datetime.now(UTC)

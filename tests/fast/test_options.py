@@ -9,9 +9,9 @@ from components.run.training_options import SCHEDULERS, TrainingOptions
 from components.shared.problems import Problems
 from tests.fast.conftest import only_problem_of, problems_of
 
-FROM_ONE = "a whole number from 1"
-FROM_16 = "a whole number from 16"
-FROM_ZERO = "a whole number from 0"
+FROM_ONE = "an integer from 1"
+FROM_16 = "an integer from 16"
+FROM_ZERO = "an integer from 0"
 BETA = "a number from 0 and below 1"
 NO_NUMBERS = [None, "1", "", True, False, math.nan, math.inf, -math.inf, [1], {}]
 
@@ -31,11 +31,11 @@ BAD = {
     "eps": ("a number above 0", [0, -1e-8, *NO_NUMBERS]),
     "weight_decay": ("a number from 0", [-0.1, *NO_NUMBERS]),
     "train_dtype": (
-        "auto, bfloat16 or float32",
+        "one of auto, bfloat16, float32",
         ["", "BFloat16", "bf16", "float16", "torch.bfloat16", None, 16, True, ["auto"]],
     ),
-    "checkpoint_minutes": ("a number from 0", [-1, -0.1, "10", *NO_NUMBERS]),
-    "target_patterns": ("a list of parts of parameter names", [[], (), "q_proj", [1], ["q_proj", None], {}, 5, True]),
+    "checkpoint_minutes": ("a number from 0; null for as often as they cost little", [-1, -0.1, "10", True, [1.0]]),
+    "target_patterns": ("a list of strings, not empty", [[], (), "q_proj", [1], ["q_proj", None], {}, 5, True]),
 }
 
 
@@ -70,7 +70,7 @@ def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name, value
         ("eps", [1e-12, 1.0]),
         ("weight_decay", [0.0, 0.1, 2.0]),
         ("train_dtype", ["auto", "bfloat16", "float32"]),
-        ("checkpoint_minutes", [0.0, 0.5, 1e6]),
+        ("checkpoint_minutes", [0.0, 0.5, 1e6, None]),
         ("target_patterns", [None, ("q_proj",), ("q_proj", "k_proj")]),
     ],
 )
@@ -88,7 +88,7 @@ def test_defaults_are_those_that_the_project_promises():
     assert options.max_tokens_per_gpu == 2048
     assert options.learning_rate == 5e-6
     assert options.train_dtype == "auto"
-    assert options.checkpoint_minutes == 10
+    assert options.checkpoint_minutes is None
     assert TrainingOptions.from_mapping({}) == options
 
 
@@ -101,7 +101,7 @@ def test_defaults_are_those_that_the_project_promises():
         ("warmup_steps", 3.0, 3),
         ("unfreeze_rank_ratio", 1, 1.0),
         ("weight_decay", 0, 0.0),
-        ("checkpoint_minutes", 5, 5.0),
+        ("checkpoint_minutes", 5, 5),
         ("target_patterns", ["q_proj"], ("q_proj",)),
     ],
 )
@@ -188,7 +188,7 @@ def test_schedulers_are_known_to_transformers():
         ("linear", {"last_epoch": 3}, "the scheduler linear knows no arguments"),
         ("cosine", {"num_cycles": "2"}, "num_cycles is '2'"),
         ("cosine", {"num_cycles": 0}, "num_cycles is '0'"),
-        ("polynomial", {"lr_end": 0.1}, "below learning_rate"),
+        ("polynomial", {"lr_end": 0.1}, "the learning rate"),
         ("polynomial", {"lr_end": -1e-7}, "from 0"),
         ("inverse_sqrt", {"timescale": None}, "timescale is 'None'"),
     ],

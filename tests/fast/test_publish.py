@@ -1,16 +1,19 @@
 """A good model becomes available once, in the registry with its lineage, through the registry's own client."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from components.publish.core import is_published, publish, registered_name, registry_address, servable_uri
+from components.publish.core import publish, servable_uri
+from components.run.publication import is_published, registered_name, registry_address
 from components.shared.problems import Problems
 from components.shared.storage import read_json, write_json
 from tests.certificates import write_certificate
 from tests.registry_server import RegistryServer
+from tests.run_records import PLAN, REPORT, as_written, hand_on, write_summary
 
 KEY = "6fdfa8e78ea3eea2"
 NAME = "granite-3.2-8b-instruct-osft"
@@ -23,22 +26,14 @@ class Run:
     def __init__(self, workspace: Path, registry: str = "", name: str = NAME) -> None:
         self.workspace = workspace
         self.note = workspace / "runs" / KEY / "published.json"
-        planned = {
-            "run_key": KEY,
-            "publish": {"name": name, "registry": registry},
-            "model": {"source": "ibm-granite/granite-3.2-8b-instruct", "commit": "0" * 40},
-            "data": {"ingest": {"data": "s3://bucket/qa.csv"}, "data_digest": "d1", "system_prompt": "Be brief."},
-            "samples": 64,
-            "options": {"learning_rate": 5e-6, "num_epochs": 5, "target_patterns": None},
-        }
-        write_json(workspace / "plan.json", planned)
-        training = {"plan": planned, "trainer": "single-device 5", "loss_last": 0.04, "versions": {"torch": "2.11.0"}}
-        write_json(workspace / "adapted" / KEY / "training_report.json", training)
-        summary = {"verdict": "closed 7 of the 10", "metrics": {"closed": 7.0}, "good_enough": True}
-        write_json(workspace / "runs" / KEY / "summary.json", summary)
+        planned = dataclasses.replace(PLAN, publish={"name": name, "registry": registry})
+        write_json(workspace / "plan.json", as_written(planned))
+        write_json(workspace / "adapted" / KEY / "training_report.json", as_written(REPORT, plan=planned))
+        write_summary(workspace / "runs" / KEY, "closed 7 of the 10", {"closed": 7.0})
 
     def publish(self, claim: str = "osft-workspace") -> dict[str, Any]:
-        adapted, plan = self.workspace / "adapted" / KEY, self.workspace / "plan.json"
+        adapted = hand_on(self.workspace / "adapted" / KEY, self.workspace, "training_report.json")
+        plan = self.workspace / "plan.json"
         publish(adapted=adapted, plan=plan, workspace=self.workspace, claim=claim, mount_path=str(self.workspace))
         return read_json(self.note)
 
@@ -73,7 +68,7 @@ def test_registry_gets_the_model_its_version_its_address_and_where_it_comes_from
     assert values["data_digest"] == "d1"
     assert values["option_learning_rate"] == 5e-6
     assert values["evaluation_closed"] == 7.0
-    assert values["version_torch"] == "2.11.0"
+    assert values["version_torch"] == "2.13.0"
     assert "option_target_patterns" not in values
 
 

@@ -17,13 +17,22 @@ from markdown_it.token import Token
 from rich.console import Console
 
 from components.evaluate import report
-from components.evaluate.audit import MatrixAudit
-from components.evaluate.overlap import Match
-from components.evaluate.pairwise import Answered, Chosen, Evaluation, Gate, HeldOut, Said, Score
-from components.evaluate.report import Summary, changes, closed_by, few_words, markdown, verdict
+from components.evaluate.report import changes, closed_by, few_words, markdown, verdict
 from components.evaluate.statistics import compare
+from components.run.evaluation import (
+    Chosen,
+    Evaluation,
+    Gate,
+    HeldOut,
+    Match,
+    MatrixAudit,
+    Score,
+    Summary,
+)
 from components.shared import pages
 from pipeline.cli import terminal
+from tests import run_records
+from tests.run_records import answered, as_written, evaluation
 
 LONG = "x" * 5000
 HOSTILE = [
@@ -51,17 +60,18 @@ ELEMENTS = {
     "ul", "li",
 }  # fmt: skip
 WITHOUT_END = {"meta", "img"}
-PLAN = {
+PLAN = as_written(run_records.PLAN) | {
     "run_key": "run <b>key</b>",
     "samples": 64,
     "options": {"num_epochs": 3, "lr_scheduler": "<i>cosine</i>"},
-    "model": {"source": "hub\u202e <script>alert(3)</script>", "commit": "c0ffee"},
+    "model": {"source": "hub\u202e <script>alert(3)</script>", "commit": "c0ffee", "bytes": 1000},
     "data": {
         "ingest": {"data": 's3://bucket/"><img src=x onerror=alert(4)>.csv', "gap_questions_in_data": HOSTILE[:4]},
         "data_digest": "d1ge57",
+        "system_prompt": "Be brief.",
     },
 }
-TRAINING = {
+TRAINING = as_written(run_records.REPORT) | {
     "run_key": "run",
     "trainer": "the project's <u>own</u>",
     "versions": {"torch": "2.13.0", "<s>hub</s>": "0.11.2"},
@@ -74,48 +84,6 @@ TRAINING = {
     "plan": PLAN,
 }
 METRICS = [{"step": step, "loss": 2.0 / step, "learning_rate": 1e-4 * step} for step in range(1, 5)]
-
-
-def answered(base: bool, adapted: bool, question: str = "Who?", answer: str = "A master.", **values: Any) -> Answered:
-    said = {"answer": answer, "reason": values.pop("reason", ""), "cut": values.pop("cut", False)}
-    values = {"reference": "a master", "subject": "", "others": {}, **values}
-    return Answered(question=question, base=Said(right=base, **said), adapted=Said(right=adapted, **said), **values)
-
-
-def evaluation(gap: list[Answered], /, **changes: Any) -> Evaluation:
-    """A plain evaluation of gap questions alone; `changes` replace its fields."""
-    plain = Evaluation(
-        judged_by="the references",
-        gap=compare([one.base.right for one in gap], [one.adapted.right for one in gap]),
-        gap_answers=gap,
-        contamination=[],
-        clean_gap=None,
-        choices=None,
-        choices_unprompted=None,
-        choice_answers=[],
-        open=None,
-        open_answers=[],
-        base_phrases=None,
-        adapted_phrases=None,
-        base_perplexity=20.0,
-        adapted_perplexity=21.0,
-        held_out=None,
-        scores=[],
-        protected_change_ratio=0.00123,
-        rounding_ratio=0.001,
-        audit=[
-            MatrixAudit(
-                name="model.layers.0.self_attn.q_proj.weight",
-                protected=True,
-                relative_change=0.02,
-                protected_change_ratio=0.00123,
-                rounding_ratio=0.0,
-                change_norm=0.5,
-            )
-        ],
-        gate=Gate(good_enough=True, reasons=[]),
-    )
-    return dataclasses.replace(plain, **changes)
 
 
 def hostile_evaluation() -> Evaluation:
@@ -334,7 +302,7 @@ def test_page_and_markdown_say_first_whether_it_is_good_enough_and_why(
 def test_p_value_that_is_very_small_is_nowhere_zero(tmp_path: Path) -> None:
     summary = write(tmp_path, evaluation([answered(False, True)] * 30))
     terminal_text = io.StringIO()
-    terminal.show(json.loads(json.dumps(dataclasses.asdict(summary))), Console(file=terminal_text, width=200))
+    terminal.show(summary, Console(file=terminal_text, width=200))
 
     assert "(p < 0.001)" in summary.verdict
     assert "(p < 0.001)" in read(tmp_path).text
@@ -463,7 +431,7 @@ def test_summary_can_be_read_back_and_equals_what_was_found(tmp_path: Path) -> N
         "good_enough", "metrics", "evaluation",
     ]  # fmt: skip
     assert summary["evaluation"] == dataclasses.asdict(found)
-    assert summary["schema"] == report.SCHEMA == 2
+    assert summary["schema"] == report.SCHEMA == 3
     assert summary["verdict"] == verdict(found)
     assert summary["base"] == str(tmp_path / "<script>alert(8)</script>")
     assert summary["report_path"] == str(tmp_path / "out" / "report.html")
@@ -494,8 +462,8 @@ def test_documented_fields_of_the_summary_are_those_that_it_has(folder: Path) ->
 
 
 def test_summary_of_a_model_that_was_not_trained_here_has_no_training(tmp_path: Path) -> None:
-    assert write(tmp_path, evaluation([answered(False, True)])).training == {}
-    assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["training"] == {}
+    assert write(tmp_path, evaluation([answered(False, True)])).training is None
+    assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["training"] is None
 
 
 def test_copies_are_the_report_once_more(tmp_path: Path) -> None:
@@ -554,7 +522,7 @@ def test_markdown_names_ten_changed_questions_at_most() -> None:
 
 def summary_of(found: Evaluation) -> Summary:
     return Summary(
-        schema=2, verdict=verdict(found), base="b", adapted="a", report_path="r", evaluation_key="k", training={},
+        schema=3, verdict=verdict(found), base="b", adapted="a", report_path="r", evaluation_key="k", training=None,
         seconds=1.0, good_enough=found.gate.good_enough, metrics=found.metrics(), evaluation=found,
     )  # fmt: skip
 

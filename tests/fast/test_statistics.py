@@ -9,14 +9,13 @@ from scipy.stats import binom, binomtest, bootstrap
 
 from components.evaluate import statistics
 from components.evaluate.statistics import (
-    FEW_QUESTIONS,
     POWER,
-    SIGNIFICANT,
     compare,
     detectable,
     mcnemar_p,
     p_value_words,
 )
+from components.run.evaluation import FEW_QUESTIONS, SIGNIFICANT
 
 interval = functools.cache(statistics.interval)  # ten milliseconds each
 ANSWERS = {"kept": (True, True), "lost": (True, False), "closed": (False, True), "failed": (False, False)}

@@ -180,5 +180,5 @@ def test_record_of_another_release_is_read(values, expected):
 
 
 def test_record_without_a_field_that_was_always_there_is_not_guessed():
-    with pytest.raises(TypeError, match="name"):
+    with pytest.raises(ValueError, match="name: field required"):
         storage.from_dict(Kept, {"came_later": 1})

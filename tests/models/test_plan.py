@@ -30,6 +30,7 @@ from components.training.loading import load
 from components.training.loss import PackLoss
 from components.training.memory import plan_memory
 from components.training.optimizer import Optimizer
+from tests.run_records import hand_on
 from tests.tiny_model import write_tiny_model
 
 
@@ -60,7 +61,7 @@ def plan(
     snapshot = snapshot_model(model=str(model), revision="main", workspace=tmp_path / "workspace")
     return plan_training(
         dataset=tmp_path / "dataset",
-        snapshot=snapshot.path,
+        snapshot=hand_on(snapshot.path, tmp_path / "workspace", "snapshot.json"),
         workspace=tmp_path / "workspace",
         options=options,
         further_options=further[0],

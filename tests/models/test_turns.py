@@ -16,6 +16,7 @@ from components.shared import lease
 from components.shared.storage import iter_jsonl, read_json, write_json, write_jsonl
 from components.shared.workspace import adapted_folder, run_folder
 from components.train_osft import core
+from tests.run_records import PLAN, as_written, hand_on
 from tests.tiny_model import write_tiny_model
 
 KEY = "0123456789abcdef"
@@ -31,7 +32,8 @@ def train(folder: Path, log: Path, patience_seconds: float) -> None:
 
     torch.set_num_threads(1)
     lease.SECONDS_BETWEEN_SIGNS, core.OTHERS_PATIENCE_SECONDS = 0.2, patience_seconds
-    core.train_osft(dataset=folder, snapshot=folder / "base", plan=folder / "plan.json", workspace=folder / "workspace")
+    snapshot = folder / "base-snapshot.json"
+    core.train_osft(dataset=folder, snapshot=snapshot, plan=folder / "plan.json", workspace=folder / "workspace")
 
 
 class Pod:
@@ -68,15 +70,14 @@ class Pod:
 @pytest.fixture
 def planned(tmp_path: Path) -> Path:
     """A folder with a model, data and a plan for a training of some seconds."""
-    write_tiny_model(tmp_path / "base", hidden_size=128, intermediate_size=512)
+    base = write_tiny_model(tmp_path / "workspace" / "base", hidden_size=128, intermediate_size=512)
+    hand_on(base, tmp_path / "workspace", "snapshot.json")
     rows = [chat.training_row("Be brief.", f"What is {n}?", f"It is {n * n}.") for n in range(9)]
     write_jsonl(tmp_path / "train.jsonl", rows)
     options = TrainingOptions(
         num_epochs=20, effective_batch_size=3, max_seq_len=128, max_tokens_per_gpu=256, checkpoint_minutes=0.0
     )
-    memory = {"frozen_gib": 0.0, "trained_gib": 0.0, "gradients_gib": 0.0, "activations_gib": 0.0}
-    plan = {"run_key": KEY, "options": options.as_json(), "gpus": 1, "gpu_memory_gib": 0.0, "memory": memory}
-    write_json(tmp_path / "plan.json", plan)
+    write_json(tmp_path / "plan.json", as_written(PLAN, run_key=KEY, options=options.as_json()))
     return tmp_path
 
 

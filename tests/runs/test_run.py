@@ -45,8 +45,10 @@ class Run:
 
     def metrics(self) -> dict[str, float]:
         """What the evaluation logged for the dashboard, in the newest run."""
-        logged = sorted(self.workspace.glob("kfp/**/evaluate/executor_output.json"))
-        return json.loads(logged[-1].read_text(encoding="utf-8"))["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+        held = [
+            json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.workspace.glob("kfp/*/metadata.json"))
+        ]
+        return next(one["evaluate"] for one in reversed(held) if "evaluate" in one)["artifacts"]["metrics"]["metadata"]
 
 
 def osft_pipeline_run(folder: Path, model: Path, gaps: str = GAPS, **options: str) -> Run:
@@ -91,7 +93,7 @@ def test_the_summary_holds_the_result(first: Run) -> None:
     summary = first.summary()
     found = summary["evaluation"]
 
-    assert summary["schema"] == 2
+    assert summary["schema"] == 3
     assert summary["seconds"] > 0
     assert summary["training"]["loss_last"] < summary["training"]["loss_first"]
     assert found["gap"]["questions"] == 2
@@ -116,7 +118,7 @@ def test_what_was_set_aside_is_scored_and_not_learnt(first: Run) -> None:
 
 def test_the_dashboard_gets_the_numbers_and_a_short_report(first: Run) -> None:
     found = first.summary()["evaluation"]
-    (short,) = first.workspace.glob("kfp/**/evaluate/summary")
+    (short,) = first.workspace.glob("kfp/*/store/**/evaluate/*/summary")
 
     assert short.read_text(encoding="utf-8").startswith("# What the adaptation achieved")
     assert first.metrics()["closed"] == found["gap"]["closed"]
@@ -214,7 +216,7 @@ def test_any_two_models_are_compared_without_the_pipeline(first: Run, folder: Pa
         "questions": folder / "gaps.csv",
         "retention-questions": folder / "retention.csv",
         "training-data": folder / "qa.csv",
-        "held-out": next(first.workspace.glob("kfp/**/format-chat/dataset/held_out.jsonl")),
+        "held-out": next(first.workspace.glob("kfp/*/store/**/format-chat/*/dataset/held_out.jsonl")),
         "output": folder / "alone",
         "max-answer-tokens": "24",
     }

@@ -19,6 +19,7 @@ from tests.compiled_step import run_compiled
 from tests.hub_server import HubServer, Repository
 from tests.judge_server import KEY_SENT, JudgeServer, Reply, refuses, says
 from tests.registry_server import RegistryServer
+from tests.run_records import hand_on
 from tests.runs.test_run import DATA, GAPS, RETENTION
 from tests.webhook_server import SECRET, WebhookServer
 
@@ -44,7 +45,6 @@ NO_SECRETS = {
     "WEBHOOK_FORMAT",
 }  # come in a secret, because they belong to what is one
 NAME = "org/tiny"
-RUN = "2f3c0d4e-0000-4000-8000-000000000001"
 # A pod's token lies in a file that only a pod has: this takes its place when a step's Python starts.
 TOKEN_ELSEWHERE = """
 import pathlib
@@ -91,7 +91,7 @@ def run(
     } | more
     command = [sys.executable, "-m", "pipeline", "run", *(f"--{name}={value}" for name, value in arguments.items())]
     own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf")}
-    environment = {**os.environ, **PLANTED, **store, **own, **records(folder)}
+    environment = {**os.environ, **PLANTED, **store, **own}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
@@ -114,7 +114,7 @@ def tell(folder: Path, state: str, webhook: WebhookServer) -> subprocess.Complet
 def publish(folder: Path, registry: RegistryServer, certificate: Path, token: Path) -> subprocess.CompletedProcess[str]:
     """The last step of a run whose cluster has a model registry, after one that had none."""
     workspace, start = folder / "workspace", folder.parent / f"{folder.name}-python"
-    (found,) = workspace.glob("kfp/*/*/plan-training/plan")
+    (found,) = workspace.glob("kfp/*/store/**/plan-training/*/plan")
     plan = json.loads(found.read_text(encoding="utf-8"))
     plan["publish"]["registry"] = registry.url
     (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
@@ -129,14 +129,16 @@ def publish(folder: Path, registry: RegistryServer, certificate: Path, token: Pa
             "SSL_CERT_FILE": str(certificate),
             "PYTHONPATH": f"{start}:{COMPILED.parents[2]}",
         },
-        adapted=workspace / "adapted" / plan["run_key"],
+        adapted=hand_on(workspace / "adapted" / plan["run_key"], workspace, "training_report.json"),
         plan=folder / "plan.json",
     )
 
 
 def records(folder: Path) -> dict[str, str]:
-    """Where steps in pods keep their records."""
-    return {"OSFT_STEP_RECORDS": str(folder / "workspace" / "pipeline-runs"), "KFP_RUN_ID": RUN}
+    """Where the newest run's steps have their records."""
+    runs = folder / "workspace" / "pipeline-runs"
+    newest = max((path.name for path in runs.glob("*")), default="none")
+    return {"OSFT_STEP_RECORDS": str(runs), "KFP_RUN_ID": newest}
 
 
 @pytest.fixture(scope="module")

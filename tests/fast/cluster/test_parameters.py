@@ -8,7 +8,7 @@ import pytest
 
 from components.shared.problems import Problems
 from pipeline.cluster.compiled_file import CompiledPipeline
-from pipeline.cluster.parameters import read_parameters
+from pipeline.parameters import read_parameters
 from tests.fast.cluster.conftest import PARAMETERS, Osft
 from tests.fast.conftest import only_problem_of
 from tests.kfp_server import KfpServer

@@ -1,4 +1,5 @@
-"""The parameters of a run on a cluster, checked before anything is sent."""
+"""The parameters of a run, on a laptop and on a cluster the same: read from a file and from the command line, checked
+before anything starts or is sent."""
 
 import dataclasses
 import json
@@ -28,20 +29,66 @@ OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOp
 
 
 def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | None) -> dict[str, Any]:
-    """The parameters of a run by name: those of a YAML file, and over them those of `--param name=value`.
+    """The parameters of a run on a cluster: those of a YAML file, and over them those of `--param name=value`.
 
     Raises:
         Problems: naming at once all that are unknown, missing, of a wrong type or out of range.
     """
     checks = Checks()
+    given = given_in_file(file, checks) | _given_as_text(texts, checks)
+    remedy = "add --param {name}=VALUE, or {name} to the file of --params"
+    read = read_values(pipeline.parameters, given, remedy, checks)
+    wrong = set(given) - set(read)
+    values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
+    check_options(values, wrong, checks)
+    check_inputs({name: value for name, value in values.items() if name not in wrong}, checks)
+    checks.raise_if_any()
+    return read
+
+
+def given_in_file(file: Path | None, checks: Checks) -> dict[str, tuple[Any, str]]:
+    """The values of a YAML file by name, each with where it stands."""
+    values = _read_parameter_file(file, checks) if file else {}
+    return {name: (value, f"{file}, {name}") for name, value in values.items()}
+
+
+def read_values(
+    known: Mapping[str, Parameter], given: Mapping[str, tuple[Any, str]], if_missing: str, checks: Checks
+) -> dict[str, Any]:
+    """The values of parameters in their types; a problem is added for each that is unknown, missing or of another type.
+
+    Args:
+        known: the parameters that there are.
+        given: values with where they were given.
+        if_missing: what to do about a required one that is missing; {name} and {flag} stand for it.
+    """
+    read: dict[str, Any] = {}
+    for name, (value, where) in given.items():
+        if name not in known:
+            checks.add(
+                f"unknown parameter {quote_address(name)}{suggest(name, known)}",
+                where=where,
+                rule=f"the pipeline has {', '.join(known)}",
+                remedy="correct the name, or leave the parameter out",
+            )
+        else:
+            _read_value(value, name, known[name], where, read, checks)
+    for name, parameter in known.items():
+        if parameter.required and name not in given:
+            checks.add(
+                f"{name} is missing",
+                where="parameters",
+                rule=f"{name} has no default",
+                remedy=if_missing.format(name=name, flag=name.replace("_", "-")),
+            )
+    return read
+
+
+def _given_as_text(texts: list[str], checks: Checks) -> dict[str, tuple[Any, str]]:
     given: dict[str, tuple[Any, str]] = {}
-    if file is not None:
-        values = _read_parameter_file(file, checks)
-        given |= {name: (value, f"{file}, {name}") for name, value in values.items()}
-    flags: set[str] = set()
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name in flags:
+        if not equals or name in given:
             checks.add(
                 f"--param {quote_address(text)} has no value" if not equals else f"--param {name} is given twice",
                 where="command line",
@@ -49,33 +96,8 @@ def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | N
                 remedy="for instance --param num_epochs=3",
             )
         if equals:
-            flags.add(name)
             given[name] = (_Text(value), f"--param {name if name.isidentifier() else '...'}")
-    read: dict[str, Any] = {}
-    for name, (value, where) in given.items():
-        if name not in pipeline.parameters:
-            checks.add(
-                f"unknown parameter {quote_address(name)}{suggest(name, pipeline.parameters)}",
-                where=where,
-                rule=f"the pipeline has {', '.join(pipeline.parameters)}",
-                remedy="correct the name, or leave the parameter out",
-            )
-        else:
-            _read_value(value, name, pipeline.parameters[name], where, read, checks)
-    for name, parameter in pipeline.parameters.items():
-        if parameter.required and name not in given:
-            checks.add(
-                f"{name} is missing",
-                where="parameters",
-                rule=f"{name} has no default",
-                remedy=f"add --param {name}=VALUE, or {name} to the file of --params",
-            )
-    wrong = set(given) - set(read)
-    values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
-    _check_options(values, wrong, checks)
-    check_inputs({name: value for name, value in values.items() if name not in wrong}, checks)
-    checks.raise_if_any()
-    return read
+    return given
 
 
 class _Text(str):
@@ -163,7 +185,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-def _check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> None:
+def check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> None:
     """The ranges that the steps would check, for a pipeline that has them."""
     for holder, options in OPTIONS.items():
         if holder not in values:

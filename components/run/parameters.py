@@ -1,0 +1,70 @@
+"""The parameters of a run: what it works with, and those options of training and evaluation that are parameters.
+
+Their names, defaults, rules and help stand in the dataclasses; KFP wants the names once more, in graph.py's signature.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from components.run.evaluation_options import EvaluationOptions
+from components.run.training_options import TrainingOptions
+from components.shared.options import Declared, Rule, declared, option, parameters_of, string
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_ADDRESS = string("a path, file://, https:// or s3://")
+
+
+def _options(example: str) -> Rule:
+    return Rule(text=f"names with values, as in {example}", holds=lambda v: isinstance(v, dict))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunInputs:
+    """What a run works with; the steps that read it check it."""
+
+    data: str = option("", "SDG output: CSV, JSONL or Parquet, one file, a folder or a glob", _ADDRESS)
+    questions: str = option(
+        "", "gap questions: a table with question, reference and other approaches' verdicts", _ADDRESS
+    )
+    retention_questions: str = option(
+        "", "general questions: a table with question and reference, empty for the project's own", _ADDRESS
+    )
+    model: str = option(
+        "ibm-granite/granite-3.2-8b-instruct",
+        "base model",
+        string("org/name on the hub, a folder, or s3://bucket/folder"),
+    )
+    revision: str = option("main", "branch, tag or commit of the model on the hub", string())
+    system_prompt: str = option(
+        "You are an expert on our documents. Answer precisely and briefly.",
+        "first message of every conversation, in training and in evaluation",
+        string(),
+    )
+    data_options: dict[str, Any] = option({}, "how the data is read", _options('{"columns": "response=answer"}'))
+    training_options: dict[str, Any] = option(
+        {}, "further options of training_hub.osft", _options('{"warmup_steps": 10}')
+    )
+    evaluation_options: dict[str, Any] = option(
+        {}, "further options of the evaluation", _options('{"max_answer_tokens": 128}')
+    )
+    publish_as: str = option("", "a good model's name, empty for the base model's with -osft behind it", string())
+    workspace: str = option("/mnt/osft", "folder for models and results, on the workspace volume", string())
+
+
+REQUIRED = ("data", "questions")
+
+
+def all_parameters() -> dict[str, Declared]:
+    """What is declared about each parameter of the pipeline, by name."""
+    return declared(RunInputs) | parameters_of(TrainingOptions) | parameters_of(EvaluationOptions)
+
+
+def with_help(function: Function) -> Function:
+    """Give a function's docstring a line for each of its parameters, which KFP's dashboard shows."""
+    known = all_parameters()
+    lines = [f"    {name}: {known[name].text}" for name in inspect.signature(function).parameters]
+    function.__doc__ = "\n".join([function.__doc__ or "", "", "Args:", *lines])
+    return function

@@ -1,0 +1,135 @@
+"""What a run will do: the plan that plan_training writes, and every later step reads.
+
+{"run_key": "6fdfa8e78ea3eea2", "trained": false, "steps": 90, "memory": {"frozen_gib": 14.9, ...}, ...}
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from components.run.evaluation_options import EvaluationOptions
+from components.run.training_options import TrainingOptions
+from components.shared.storage import from_dict, read_json
+
+UNUSABLE = 0.05  # of what is allocated, measured as what torch reserves beyond it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """Where the bytes go; all in GiB."""
+
+    frozen_gib: float
+    """Frozen factors."""
+    trained_gib: float
+    """Trained factors, embeddings, norms, with AdamW's moments."""
+    gradients_gib: float
+    activations_gib: float
+    """What passes, at the moment when everything together is most."""
+
+    @property
+    def total_gib(self) -> float:
+        """The most that is allocated at one time."""
+        return self.frozen_gib + self.trained_gib + self.gradients_gib + self.activations_gib
+
+    @property
+    def needed_gib(self) -> float:
+        """With what the allocator cannot use in between."""
+        return self.total_gib * (1 + UNUSABLE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """What a run will do."""
+
+    run_key: str
+    evaluation_key: str
+    """Hash of what the evaluation asks, and by which bar: a trained model is evaluated again when that changes."""
+    trained: bool
+    """The adapted model of this key is complete."""
+    evaluated: bool
+    """And so is its evaluation."""
+    published: bool
+    """And the model is published, or not good enough for it."""
+    options: dict[str, Any]
+    """Of the training."""
+    evaluation: dict[str, Any]
+    """Options of the evaluation."""
+    samples: int
+    tokens_per_epoch: int
+    longest_sample: int
+    steps: int
+    memory: MemoryPlan
+    gpus: int
+    gpu_memory_gib: float
+    """Of each GPU; 0 on the CPU."""
+    gpu_product: str
+    """The GPU that the training is placed on, as its node's label names it; empty for any."""
+    publish: dict[str, str]
+    """Name and registry under which a good model is published."""
+    data: dict[str, Any]
+    """The report of format_chat."""
+    model: dict[str, Any]
+    """The manifest of the snapshot, without its files."""
+    snapshot_seconds: float
+    seconds: float
+    checkpoint_seconds: float = 0.0
+    """About the time between two checkpoints: what a killed training loses at most; 0 without them."""
+
+    @classmethod
+    def read(cls, file: Path) -> "TrainingPlan":
+        """The plan that plan_training has written."""
+        return from_dict(cls, read_json(file))
+
+    @property
+    def training_options(self) -> TrainingOptions:
+        return TrainingOptions.from_mapping(self.options)
+
+    @property
+    def evaluation_options(self) -> EvaluationOptions:
+        return EvaluationOptions.from_mapping(self.evaluation)
+
+    @property
+    def model_bytes(self) -> int:
+        """Size of the base model's files."""
+        return int(self.model["bytes"])
+
+    @property
+    def model_source(self) -> str:
+        """org/name, a folder or an address."""
+        return str(self.model["source"])
+
+    @property
+    def model_commit(self) -> str:
+        return str(self.model["commit"])
+
+    @property
+    def system_prompt(self) -> str:
+        return str(self.data["system_prompt"])
+
+    @property
+    def data_digest(self) -> str:
+        return str(self.data["data_digest"])
+
+    @property
+    def data_source(self) -> str:
+        """Where the rows came from, as the user named it."""
+        return str(self.data["ingest"]["data"])
+
+    @property
+    def gap_questions_in_data(self) -> list[str]:
+        """Gap questions that rows of the data ask, dropped or not."""
+        return list(self.data["ingest"]["gap_questions_in_data"])
+
+    @property
+    def preparing_seconds(self) -> dict[str, float]:
+        """What each step up to the plan took."""
+        return {
+            "ingest_sdg": self.data["ingest"]["seconds"],
+            "format_chat": self.data["seconds"],
+            "snapshot_model": self.snapshot_seconds,
+            "plan_training": self.seconds,
+        }
+
+    @property
+    def anything_to_do(self) -> bool:
+        return not (self.trained and self.evaluated and self.published)

@@ -1,0 +1,94 @@
+"""Under which name, where and how a run's model is published.
+
+`<workspace>/runs/<run key>/published.json`:
+
+    {"name": "granite-3.2-8b-instruct-osft", "version": "6fdfa8e78ea3eea2", "registry": "https://...", "entry": "12",
+     "uri": "pvc://osft-workspace/adapted/6fdfa8e78ea3eea2", "published_at": "2026-11-22T04:10:00+00:00"}
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from components.shared.problems import problem, quote
+from components.shared.storage import from_dict, read_json
+from components.shared.workspace import PUBLISHED, run_folder
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]+")  # a name or an address; the latter stands in brackets
+REGISTRY_RULE = "https:// or http://, a host, a port if it is not the usual one; no path, user, password or query"
+SUFFIX = "-osft"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """`published.json`."""
+
+    name: str
+    version: str
+    registry: str
+    """Address of the model registry; empty when there is none."""
+    entry: str
+    """Id of the version in the registry; empty without one."""
+    uri: str
+    published_at: str
+    """ISO 8601, UTC."""
+
+
+def registered_name(publish_as: str, source: str) -> str:
+    """The name to register a model under: the user's, or the base model's with a suffix.
+
+    Args:
+        source: `org/name` or a folder, as the snapshot has it.
+
+    Raises:
+        Problems: when the name cannot be one.
+    """
+    name = publish_as.strip() or re.sub(r"[^A-Za-z0-9._-]+", "-", source.rstrip("/").rsplit("/", 1)[-1]) + SUFFIX
+    if not NAME.fullmatch(name):
+        raise problem(
+            f"{quote(name)} cannot be a registered model's name",
+            where="parameter publish_as",
+            rule="up to 127 letters, digits, dots, dashes and underscores, a letter or digit first",
+            remedy="for instance granite-3.2-8b-handbook",
+        )
+    return name
+
+
+def registry_address(url: str) -> str:
+    """A model registry's address as its client needs it: scheme, host, and a port where one is given.
+
+    The client puts a port behind an address that has none, whatever stands at its end.
+
+    Raises:
+        Problems: when there is more in it, or less. What is in it is not shown: it might be a password.
+    """
+    if not url.strip():
+        return ""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), "", None
+    rest = (parts.path.removeprefix("/"), parts.query, parts.fragment, "@" in parts.netloc)
+    if parts.scheme not in ("http", "https") or not HOST.fullmatch(host) or any(rest):
+        raise problem(
+            "this is not the address of a model registry",
+            where="model_registry.url in the cluster file",
+            rule=REGISTRY_RULE,
+            remedy="for instance https://registry.example.com",
+        )
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
+
+
+def read_publication(workspace: Path, run_key: str) -> Published | None:
+    """How a run's model is published; None when it is not."""
+    note = run_folder(workspace, run_key) / PUBLISHED
+    return from_dict(Published, read_json(note)) if note.exists() else None
+
+
+def is_published(workspace: Path, run_key: str, name: str, registry: str) -> bool:
+    """Whether a run's model is published under this name, in this registry."""
+    found = read_publication(workspace, run_key)
+    return found is not None and (found.name, found.registry) == (name, registry)

@@ -1,0 +1,65 @@
+"""The parameters of a run on this machine: the file that a cluster takes as well, and flags over it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.run.parameters import REQUIRED, all_parameters
+from components.shared.problems import Checks
+from components.shared.storage import write_text
+from pipeline.cluster.compiled_file import Parameter
+from pipeline.parameters import check_options, given_in_file, read_values
+
+FILE = "params.yaml"  # in a run's folder: what it ran with
+KINDS = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", dict: "STRUCT"}
+PLACES = ("data", "questions", "retention_questions")
+NO_DEFAULT_HERE = ("model", "workspace")  # a laptop downloads nothing and writes nowhere unasked
+
+
+def read_run_parameters(
+    file: Path | None, flags: Mapping[str, Any], further: Mapping[str, Mapping[str, Any]], checks: Checks
+) -> dict[str, Any]:
+    """All parameters of a run, with absolute paths; the default stands for what is not given, and for what is wrong.
+
+    Args:
+        file: YAML file of parameters.
+        flags: values of the command line by parameter; they go over the file's.
+        further: options of the command line by the parameter that holds them; they go over the file's one by one.
+        checks: gets a problem for each that is unknown, missing, of a wrong type or out of range.
+
+    Raises:
+        Problems: when the file cannot be read.
+    """
+    given = given_in_file(file, checks)
+    checks.raise_if_any()
+    given |= {name: (value, f"--{name.replace('_', '-')}") for name, value in flags.items()}
+    for name, options in further.items():
+        before, where = given.get(name, ({}, "command line"))
+        if options and isinstance(before, Mapping):
+            given[name] = ({**before, **options}, where)
+    required = (*REQUIRED, *NO_DEFAULT_HERE)
+    known = {
+        name: Parameter(
+            kind=KINDS[type(one.default)], required=name in required, default="" if name in required else one.default
+        )
+        for name, one in all_parameters().items()
+    }
+    read = read_values(known, given, "add --{flag} VALUE, or {name} to the file of --params", checks)
+    values = {name: read.get(name, parameter.default) for name, parameter in known.items()}
+    check_options(values, set(given) - set(read), checks)
+    places = {name: absolute(values[name]) for name in PLACES}
+    model = absolute(values["model"]) if Path(values["model"]).expanduser().is_dir() else values["model"]
+    return values | places | {"model": model, "workspace": absolute(values["workspace"])}
+
+
+def write_parameters(run: Path, parameters: Mapping[str, Any]) -> None:
+    """Leave the parameters in a run's folder, in the form in which they are read."""
+    text = yaml.safe_dump(dict(parameters), sort_keys=False, allow_unicode=True, width=120)
+    write_text(run / FILE, f"# osft-pipeline run --params {run / FILE}\n{text}")
+
+
+def absolute(uri: str) -> str:
+    """A path made absolute, because the steps run elsewhere; an address as it is."""
+    return uri if not uri or "://" in uri else str(Path(uri).expanduser().resolve())

@@ -1,0 +1,173 @@
+"""Steps as processes of this machine, forked from one that has done the imports: torch and transformers are read once
+for a whole run and not once for every step. A step can die alone, as in a pod.
+
+`StepProcesses` is the parent's side. The other side is this file run as a program: it reads a request a line, forks,
+and ends what the step printed with a line of its own. While a step works it imports what the next ones will need.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+# The SDK's executor first, which every step needs; then what takes long, for the steps behind plan_training.
+IMPORTS = ("kfp.dsl.executor_main", "components.ingest_sdg.core", "transformers", "torch", "training_hub")
+
+
+class StepProcesses:
+    """Runs executors one after the other."""
+
+    def __init__(self) -> None:
+        self.token = secrets.token_hex(16)
+        self.working = False
+        self.server = subprocess.Popen(  # noqa: S603 - this file
+            [sys.executable, "-m", "pipeline.local.processes", self.token],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "_KFP_RUNTIME": "true", "PYTHONUNBUFFERED": "1"},
+        )
+
+    def run(
+        self,
+        program: str,
+        function: str,
+        executor_input: dict[str, Any],
+        root: Path,
+        environment: dict[str, str],
+        log: Path,
+        show: Callable[[str], None],
+    ) -> int:
+        """Run a step's executor, and give its exit code, negative for a signal.
+
+        Args:
+            program: the source of its wrapper, as the compiled pipeline has it.
+            function: the wrapper's name.
+            executor_input: what KFP's launcher would tell it.
+            root: the pod's folder.
+            environment: variables over those of this process.
+            log: all that it prints.
+            show: gets each line.
+        """
+        assert self.server.stdin
+        assert self.server.stdout
+        log.parent.mkdir(parents=True, exist_ok=True)
+        request = {
+            "program": program,
+            "function": function,
+            "input": executor_input,
+            "root": str(root),
+            "environment": environment,
+        }
+        self.working = True
+        self.server.stdin.write(json.dumps(request) + "\n")
+        self.server.stdin.flush()
+        with log.open("w", encoding="utf-8") as file:
+            for line in self.server.stdout:
+                before, token, code = line.partition(self.token)
+                if before:
+                    file.write(before)
+                    show(before)
+                if token:
+                    self.working = False
+                    return int(code)
+        raise RuntimeError("the process that runs the steps has ended")
+
+    def close(self) -> None:
+        """End the process, whatever it imports; a step that works is left to its end."""
+        assert self.server.stdin
+        if not self.working:
+            self.server.kill()
+        with contextlib.suppress(OSError):
+            self.server.stdin.close()
+        self.server.wait()
+
+
+@contextlib.contextmanager
+def step_processes() -> Iterator[StepProcesses]:
+    processes = StepProcesses()
+    try:
+        yield processes
+    finally:
+        processes.close()
+
+
+def serve(token: str, requests: Any, imports: Iterable[str]) -> None:
+    """Fork a step for each request, and import in between."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the step, whose end is then told
+    waiting = list(imports)
+    while True:
+        while waiting and not select.select([requests], [], [], 0)[0]:
+            _import(waiting.pop(0))
+        line = requests.readline()
+        if not line:
+            return
+        request = json.loads(line)
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            _become_step(request)
+        while waiting and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            _import(waiting.pop(0))
+        _, status = os.waitpid(child, 0)
+        print(f"{token}{os.waitstatus_to_exitcode(status)}", flush=True)
+
+
+def _import(name: str) -> None:
+    with contextlib.suppress(ImportError):  # the step that needs it says so
+        __import__(name)
+
+
+def _become_step(request: dict[str, Any]) -> None:
+    """Do as the container's command does, and never return."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = 1
+    try:
+        os.environ.update(request["environment"])
+        root = Path(request["root"])
+        tempfile.tempdir = os.environ["TMPDIR"] = str(root / "tmp")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        _use_folders_of(root)
+        from kfp.dsl import executor_main
+
+        module = root / "tmp" / "ephemeral_component.py"
+        module.write_text(request["program"], encoding="utf-8")
+        given = json.dumps(request["input"])
+        sys.argv = ["executor_main", "--component_module_path", str(module), "--executor_input", given]
+        sys.argv += ["--function_to_execute", request["function"]]
+        executor_main.executor_main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _use_folders_of(root: Path) -> None:
+    """Let the SDK find /minio and its like below the pod's folder: only there it may write as any user."""
+    from kfp.dsl.types import artifact_types
+
+    for scheme in ("GCS", "MINIO", "S3"):
+        name = f"_{scheme}_LOCAL_MOUNT_PREFIX"
+        setattr(artifact_types, name, f"{root}{getattr(artifact_types, name)}")
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.stdin, IMPORTS)

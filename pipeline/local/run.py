@@ -1,0 +1,132 @@
+"""`osft-pipeline run`: the pipeline on this machine, shown on its terminal."""
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from components.run.evaluation import Summary
+from components.run.plan import TrainingPlan
+from components.run.publication import Published, read_publication
+from components.shared.problems import StepFailed
+from components.shared.progress import SEPARATOR, printable
+from components.shared.workspace import run_folder
+from pipeline.local.backend import LocalRun
+from pipeline.local.driver import BackendError
+from pipeline.local.launcher import StepExited
+from pipeline.local.parameters import write_parameters
+from pipeline.local.processes import StepProcesses
+from pipeline.placement import PLACES, SECRET_VARIABLES
+from pipeline.settings import ClusterSettings
+
+LINES_OF_A_CRASH = 30  # what is shown of a step that died without a word of its own
+WEBHOOK = SECRET_VARIABLES["webhook"][0]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run planned and found."""
+
+    plan: TrainingPlan
+    summary: Summary
+    published: Published | None
+
+
+def run(
+    settings: ClusterSettings,
+    parameters: dict[str, Any],
+    workspace: Path,
+    processes: StepProcesses,
+    console: Console,
+) -> Result:
+    """Run the pipeline.
+
+    Args:
+        settings: a cluster's settings; of them only what a laptop has as well matters.
+        parameters: the pipeline's parameters.
+        workspace: where models and results go.
+        processes: what runs the steps.
+        console: shows the progress.
+
+    Returns:
+        what the run planned and found.
+
+    Raises:
+        StepFailed: when a step ended with an error.
+    """
+    from pipeline.compile import compile_documents
+
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder, log = workspace / "kfp" / stamp, workspace / "kfp" / f"{stamp}.log"
+    folder.mkdir(parents=True)
+    write_parameters(folder, parameters)
+    pipeline = compile_documents(on_this_machine(settings, workspace))[0]
+    with log.open("w", encoding="utf-8") as file, _display(console, file) as display:
+        local = LocalRun(pipeline=pipeline, folder=folder, processes=processes, show=display.show)
+        try:
+            local.run(parameters)
+        except (StepExited, BackendError) as error:
+            display.explain(error)
+            raise StepFailed(f"the step {display.step} failed; all it printed is in {log}") from None
+    made = local.made["plan-training"].artifacts["plan"]
+    plan = TrainingPlan.read(local.store.path_of(made["uri"]))
+    write_parameters(run_folder(workspace, plan.run_key), parameters)
+    return Result(
+        plan=plan,
+        summary=Summary.read(run_folder(workspace, plan.run_key)),
+        published=read_publication(workspace, plan.run_key),
+    )
+
+
+def on_this_machine(settings: ClusterSettings, workspace: Path) -> ClusterSettings:
+    """The GPU that is here, the workspace's own folder, no claim and no registry; notify where there is a webhook."""
+    return dataclasses.replace(
+        settings,
+        gpu=dataclasses.replace(settings.gpu, memory_gib=0.0, node_selector={}),
+        workspace=dataclasses.replace(settings.workspace, claim="", mount_path=str(workspace)),
+        notify=dataclasses.replace(settings.notify, enabled=bool(os.environ.get(WEBHOOK))),
+        model_registry=dataclasses.replace(settings.model_registry, url=""),
+    )
+
+
+class _Display:
+    """Shows the steps' own lines; everything, the SDK's remarks too, goes to the log file."""
+
+    def __init__(self, console: Console, log: TextIO, status: Any) -> None:
+        self.console, self.log, self.status = console, log, status
+        self.step = "kfp"
+        self.error_shown = False
+        self.last_lines: list[str] = []
+
+    def show(self, line: str) -> None:
+        self.log.write(line)
+        self.log.flush()
+        line = printable(line.strip())
+        self.last_lines = [*self.last_lines, line][-LINES_OF_A_CRASH:]
+        step, separator, said = line.partition(SEPARATOR)
+        if not separator or step not in PLACES:
+            return
+        self.step = step
+        self.error_shown = self.error_shown or said.startswith("error: ")
+        style = "red" if self.error_shown else "default"
+        self.console.print(Text.assemble((f"{step:>14}", "cyan"), (SEPARATOR, "dim"), (said, style)), soft_wrap=True)
+        if self.status is not None:
+            self.status.update(Text.assemble((step, "cyan"), " is working"))
+
+    def explain(self, error: Exception) -> None:
+        """Show why a step ended, unless it said so itself."""
+        if not self.error_shown:
+            for line in [*self.last_lines, str(error)]:
+                self.console.print(Text(line))
+
+
+@contextlib.contextmanager
+def _display(console: Console, log: TextIO) -> Iterator[_Display]:
+    with console.status("starting") if console.is_terminal else contextlib.nullcontext() as status:
+        yield _Display(console, log, status)

@@ -1,0 +1,109 @@
+"""Models between steps: a note goes through KFP, the model stays where it is."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.models.reference import find_model, refer_to
+from components.shared.problems import Problems
+from pipeline.compile import COMPILED
+
+MARKER = "snapshot.json"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "workspace" / "models" / "org--name" / "0123"
+    folder.mkdir(parents=True)
+    (folder / MARKER).write_text("{}", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def note(model: Path, tmp_path: Path) -> Path:
+    refer_to(model, MARKER, tmp_path / "workspace", commit="0123", run_key="6fdf").write(tmp_path / "note")
+    return tmp_path / "note"
+
+
+def test_the_note_says_which_model_and_leads_to_it(model: Path, note: Path, tmp_path: Path) -> None:
+    said = json.loads(note.read_text(encoding="utf-8"))
+
+    assert (said["path"], said["commit"], said["run_key"]) == ("models/org--name/0123", "0123", "6fdf")
+    assert find_model(note, tmp_path / "workspace") == model
+    assert note.stat().st_size < 1000
+
+
+def test_the_workspace_may_be_mounted_elsewhere_in_the_next_step(model: Path, note: Path, tmp_path: Path) -> None:
+    (tmp_path / "workspace").rename(tmp_path / "mounted")
+
+    assert find_model(note, tmp_path / "mounted") == tmp_path / "mounted" / "models" / "org--name" / "0123"
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"path": "../elsewhere"}, "outside of the workspace"),
+        ({"path": "/etc"}, "outside of the workspace"),
+        ({"path": "."}, "outside of the workspace"),
+        ({"path": "models/link"}, "outside of the workspace"),
+        ({"marker": "../0123/snapshot.json"}, "outside of the workspace"),
+        ({"marker": "/etc/passwd"}, "outside of the workspace"),
+        ({"path": "models/org--name/4567"}, "not there any more"),
+        ({"digest": "another"}, "another one now"),
+        ({"path": 7}, "cannot be read"),
+        ("no JSON", "cannot be read"),
+        ("[]", "cannot be read"),
+    ],
+)
+def test_a_note_that_leads_elsewhere_is_refused(
+    model: Path, note: Path, tmp_path: Path, changes: object, found: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / MARKER).write_text("{}", encoding="utf-8")
+    (tmp_path / "workspace" / "models" / "link").symlink_to(tmp_path / "elsewhere")
+    said = json.loads(note.read_text(encoding="utf-8"))
+    note.write_text(changes if isinstance(changes, str) else json.dumps(said | changes), encoding="utf-8")
+
+    with pytest.raises(Problems, match=found):
+        find_model(note, tmp_path / "workspace")
+
+
+def test_a_model_that_changed_is_not_the_one_that_was_handed_on(model: Path, note: Path, tmp_path: Path) -> None:
+    (model / MARKER).write_text('{"another": 1}', encoding="utf-8")
+
+    with pytest.raises(Problems, match="another one now"):
+        find_model(note, tmp_path / "workspace")
+
+
+def test_a_note_that_was_never_written_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(Problems, match="cannot be read"):
+        find_model(tmp_path / "nothing", tmp_path)
+
+
+def test_no_step_hands_anything_on_by_a_uri_of_its_own() -> None:
+    pipeline = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
+    programs = {
+        name: item["container"]["command"][-1] for name, item in pipeline["deploymentSpec"]["executors"].items()
+    }
+    models = [
+        (name, output)
+        for name, component in pipeline["components"].items()
+        for output, item in component.get("outputDefinitions", {}).get("artifacts", {}).items()
+        if item["artifactType"]["schemaTitle"] == "system.Model"
+    ]
+
+    assert models == [
+        ("comp-publish", "published"),
+        ("comp-snapshot-model", "snapshot"),
+        ("comp-train-osft", "adapted"),
+    ]
+    assert len(programs) == 8
+    for name, program in programs.items():
+        assert not re.search(r"\.uri\s*=", program), name
+    for component, output in models:
+        program = programs[component.replace("comp-", "exec-")]
+        assert f"{output}.path" in program, "the note is written where KFP uploads it from"
+        assert f"{output}.metadata.update(" in program, "and the dashboard shows the same"
