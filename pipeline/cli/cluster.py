@@ -210,7 +210,7 @@ def unschedule(
     ca: Ca = "",
     dashboard: Dashboard = "",
 ) -> None:
-    """Remove a schedule; a training of it that runs goes on."""
+    """Remove a schedule; a training that it started continues."""
     from pipeline.cluster import schedules
 
     compiled = _pipeline(pipeline)
