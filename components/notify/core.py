@@ -97,7 +97,7 @@ def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
     if missing and succeeded:
         title = f"KFP calls the run succeeded; {missing} left no record in the workspace: see the run's page"
     elif missing:
-        title = f"{missing} left no record of a start: its task on the run's page has the error"
+        title = f"{missing} left no record of a start: the run's page shows which task failed, and its error"
     elif not succeeded:
         title = "every step finished, and KFP calls the run failed: see the run's page"
     elif "evaluate" in records:

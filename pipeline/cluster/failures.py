@@ -73,7 +73,9 @@ def error_in(log: str) -> tuple[str, ...]:
         found = [*printed[-LAST_LINES:], *fatal[-1:]]
     if len(found) > MAX_LINES:
         found = [*found[: MAX_LINES - LAST_LINES - 1], "…", *found[-LAST_LINES:]]
-    return tuple(line[:MAX_WIDTH] for line in found)
+    return tuple(
+        line if len(line) <= MAX_WIDTH else f"{line[: MAX_WIDTH // 2]} … {line[-MAX_WIDTH // 2 :]}" for line in found
+    )
 
 
 def _failure(connection: Connection, run_id: str, step: str, attempts: list[dict[str, Any]], pod: str) -> Failure:

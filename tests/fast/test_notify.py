@@ -75,7 +75,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             [record("ingest_sdg", "failed", minute=2), record("snapshot_model", "failed", 4, minute=1)],
             "FAILED", True, "snapshot_model failed after 4 attempts; so did ingest_sdg$",
         ),
-        ([], "FAILED", True, "ingest_sdg left no record of a start: its task on the run's page has the error"),
+        ([], "FAILED", True, "ingest_sdg left no record of a start: the run's page shows which task failed"),
         ([*DATA, PLANNED], "RUNNING", True, "train_osft left no record"),
         ([*DATA, PLANNED, TRAINED, GOOD], "FAILED", True, "publish left no record"),
         ([*DATA, PLANNED, TRAINED, BAD], "FAILED", True, "every step finished, and KFP calls the run failed"),

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from components.shared.problems import Problems
 from pipeline.cli import workspace as workspace_cli
 from pipeline.workspace import pruning
-from pipeline.workspace.inventory import KINDS, take_inventory
+from pipeline.workspace.inventory import take_inventory
 from pipeline.workspace.pruning import Decision, Policy, decide, remove
 from pipeline.workspace.sizes import SECONDS_OF_DAY, age_words, size_words
 from tests.fast.conftest import files_below, only_problem_of
@@ -579,7 +579,3 @@ def test_sizes_in_words(size: int, words: str) -> None:
 )
 def test_ages_in_words(seconds: float, words: str) -> None:
     assert age_words(seconds) == words
-
-
-def test_every_kind_has_its_heading() -> None:
-    assert set(workspace_cli.HEADINGS) == set(KINDS)

@@ -110,15 +110,18 @@ def test_a_failed_pod_without_a_steps_error_says_what_there_is(
          ("Traceback", "ImportError: no y", "exit status 1")),
         ("train_osft | step 3\nF1127 06:18:04.5 32 main.go:58] exit status -1\n",
          ("train_osft | step 3", "exit status -1")),
-        ("a | error: " + "x" * 999, ("error: " + "x" * (MAX_WIDTH - 7),)),
     ],
 )  # fmt: skip
 def test_the_lines_that_say_why(log: str, expected: tuple[str, ...]) -> None:
     assert error_in(log) == expected
 
 
-def test_of_a_long_error_the_beginning_and_the_end_are_shown() -> None:
+def test_of_a_long_error_and_of_a_long_line_beginning_and_end_are_shown() -> None:
     found = error_in("\n".join(["a | error: 0", *(f"a | {number}" for number in range(1, 99))]))
 
     assert len(found) == MAX_LINES
     assert (found[0], found[-4:]) == ("error: 0", ("…", "96", "97", "98"))
+    (line,) = error_in(f"a | error: {'x' * 999}y")
+    assert line.startswith("error: xx")
+    assert line.endswith("xy")
+    assert len(line) <= MAX_WIDTH + 3
