@@ -60,7 +60,7 @@ def check_compiled(settings: ClusterSettings, committed: Path) -> None:
 
 
 def _mend_retries(pipeline: dict[str, Any], platform: dict[str, Any]) -> None:
-    """Let every retry happen: the SDK writes backoffMaxDuration 3600s whatever it is told, and Argo counts that from
+    """Let every retry happen: the SDK writes backoffMaxDuration 3600s whatever is asked for, and Argo counts that from
     when the first attempt was made, running or not: after it no attempt is made, and a later one's pod ends with it.
     How long one attempt may run is bounded by its pod's own deadline."""
     timeouts = {

@@ -31,7 +31,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
     @dsl.pipeline(
         name="osft",
         display_name="Teach a model new knowledge with OSFT",
-        description="Synthetic question/answer pairs in; an adapted model and the evidence of what it learnt out.",
+        description="Synthetic question/answer pairs in; an adapted model and the evidence of what it achieved out.",
     )
     @with_help
     def osft(

@@ -15,7 +15,7 @@ def ingest_sdg(
     review: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Read SDG output and questions; keep what can be learnt, account for every row."""
+    """Read SDG output and questions; keep what can be trained on, account for every row."""
     from pathlib import Path
 
     from components.shared.step import run_step

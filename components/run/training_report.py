@@ -35,7 +35,7 @@ class TrainingReport:
     peak_memory_gib: float
     """Most GPU memory allocated; 0 on the CPU."""
     resumed_at: int
-    """The step after which a killed training was gone on with; 0 for one in one piece."""
+    """The step after which a killed training was resumed; 0 for one in one piece."""
     train_dtype: str
     trainer: str
     versions: dict[str, str]

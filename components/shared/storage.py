@@ -26,7 +26,7 @@ TEMPORARY = ".tmp-"
 
 
 def sha256_of_file(path: Path, seen: Callable[[int], None] = lambda _: None) -> str:
-    """Hex digest of a file's content, read in pieces of 1 MiB; `seen` is told the length of each."""
+    """Hex digest of a file's content, read in pieces of 1 MiB; `seen` gets the length of each."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(READ_BYTES):

@@ -101,8 +101,8 @@ class LocalRun:
         environment = {item["name"]: item["value"] for item in container.get("env", [])}
         environment[RUN_VARIABLE] = self.folder.name
 
-        def execute(told: dict[str, Any], log: Path) -> int:
-            return self.processes.run(program, container["args"][-1], told, pod.root, environment, log, self.show)
+        def execute(given: dict[str, Any], log: Path) -> int:
+            return self.processes.run(program, container["args"][-1], given, pod.root, environment, log, self.show)
 
         defined = component.get("outputDefinitions", {}).get("parameters", {})
         made = self.made[task] = launch(executor_input, defined, pod, self.store, execute)

@@ -25,7 +25,7 @@ def check_before(parameters: dict[str, Any], checks: Checks) -> None:
             check_model_folder(folder)
 
     data_options = DataOptions()
-    with contextlib.suppress(Problems):  # already told of
+    with contextlib.suppress(Problems):  # reported already
         data_options = DataOptions.from_mapping(parameters["data_options"])
     for name, check in {
         "data": lambda data: check_data(data, data_options),

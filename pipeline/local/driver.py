@@ -8,7 +8,7 @@ The rules are those of KFP 2.16.1 (backend/src/v2/driver); 2.14.3 differs in the
 - An output artifact lies under ROOT/PIPELINE/RUN/TASK/UUID/NAME. The executor's whole output is one of them, named
   `executor-logs`.
 - A task under a condition runs when the compiled comparison holds. The exit handler's task runs when the others have
-  ended, however they did, and is told a final status that says little: RUNNING for a run that succeeded.
+  ended, however they did, and gets a final status that says little: RUNNING for a run that succeeded.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def will_trigger(task: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool
 
 
 def provision_outputs(component: Mapping[str, Any], task_root: str) -> dict[str, Any]:
-    """Where a task's outputs go, as the executor is told it."""
+    """Where a task's outputs go, as the executor gets it."""
     defined = component.get("outputDefinitions", {})
     kinds = {name: item["artifactType"] for name, item in defined.get("artifacts", {}).items()}
     kinds[LOGS] = {"schemaTitle": "system.Artifact"}

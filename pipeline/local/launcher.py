@@ -8,7 +8,7 @@ same, but for `oci://`.
 - What the executor writes about an output artifact, its uri and metadata, goes over what the driver had.
 - An output artifact's file or folder is uploaded when its uri is of the object store; else there is a warning and no
   upload. A file that is missing is no error, and found by whoever wants to read it.
-- Metadata goes through ML Metadata: whole numbers come back as floats, True as 1, a list as {"list": ...}, a dictionary
+- Metadata goes through ML Metadata: integers come back as floats, True as 1, a list as {"list": ...}, a dictionary
   as {"struct": ...}; None is an error after the work is done.
 - An output parameter that is neither in the executor's output nor in its file is an error.
 - All that a step prints is kept as the artifact `executor-logs`.
@@ -93,22 +93,22 @@ def launch(
     _download(executor_input["inputs"]["artifacts"], pod, store)
     outputs = executor_input["outputs"]
     made = {name: entry["artifacts"][0] for name, entry in outputs["artifacts"].items()}
-    told = executor_input | {"outputs": outputs | {"parameters": _own_files(outputs["parameters"], pod)}}
+    given = executor_input | {"outputs": outputs | {"parameters": _own_files(outputs["parameters"], pod)}}
     output_file = pod.path_of(outputs["outputFile"])
     logs = pod.path_of(made[LOGS]["uri"])
     assert output_file
     assert logs
-    told["outputs"]["outputFile"] = str(output_file)
+    given["outputs"]["outputFile"] = str(output_file)
     for artifact in made.values():
         path = pod.path_of(artifact["uri"])
         assert path
         path.parent.mkdir(parents=True, exist_ok=True)
-    code = execute(told, logs)
+    code = execute(given, logs)
     if code:
         store.upload(logs, made[LOGS]["uri"])
         raise StepExited(code)
     written = json.loads(output_file.read_text(encoding="utf-8")) if output_file.exists() else {}
-    parameters = _parameters(written, told["outputs"]["parameters"], defined_parameters)
+    parameters = _parameters(written, given["outputs"]["parameters"], defined_parameters)
     for name, artifact in made.items():
         if name != LOGS:
             _merge(written.get("artifacts", {}).get(name, {}).get("artifacts", []), artifact)

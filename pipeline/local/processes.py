@@ -113,7 +113,7 @@ def step_processes() -> Iterator[StepProcesses]:
 
 def serve(token: str, requests: Any, imports: Iterable[str]) -> None:
     """Fork a step for each request, and import in between."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the step, whose end is then told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the step, whose end is then reported
     waiting = list(imports)
     while True:
         while waiting and not select.select([requests], [], [], 0)[0]:
