@@ -18,7 +18,7 @@ from components.shared.problems import Checks, quote_address, suggest
 from pipeline.cluster.compiled_file import CompiledPipeline, Parameter, read_yaml
 from pipeline.cluster.run_inputs import check_inputs
 
-WHOLE_NUMBER = re.compile(r"[+-]?\d+", re.A)
+INTEGER = re.compile(r"[+-]?\d+", re.A)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.A)
 OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOptions]] = {
     "data_options": DataOptions,
@@ -129,15 +129,15 @@ def _no_value(value: Any) -> Any:
     raise ValueError
 
 
-def _text(value: Any) -> str:
+def _string(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError
     return str(value)
 
 
-def _whole_number(value: Any) -> int:
-    """5, 5.0 or the text '5'."""
-    if isinstance(value, str) and WHOLE_NUMBER.fullmatch(value):
+def _integer(value: Any) -> int:
+    """5, 5.0 or the string '5'."""
+    if isinstance(value, str) and INTEGER.fullmatch(value):
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
         return int(value)
@@ -145,7 +145,7 @@ def _whole_number(value: Any) -> int:
 
 
 def _number(value: Any) -> float:
-    """A number, or a text that is one: YAML takes 5e-6 for a text."""
+    """A number, or a string that is one: YAML takes 5e-6 for a string."""
     if isinstance(value, str) and NUMBER.fullmatch(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -153,7 +153,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _truth(value: Any) -> bool:
+def _boolean(value: Any) -> bool:
     if isinstance(value, _Text) and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if not isinstance(value, bool):
@@ -176,10 +176,10 @@ def _json_of(kind: type) -> Callable[[Any], Any]:
 
 
 _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "STRING": ("a text", _text),
-    "NUMBER_INTEGER": ("a whole number", _whole_number),
+    "STRING": ("a string", _string),
+    "NUMBER_INTEGER": ("an integer", _integer),
     "NUMBER_DOUBLE": ("a number", _number),
-    "BOOLEAN": ("true or false", _truth),
+    "BOOLEAN": ("true or false", _boolean),
     "STRUCT": ('names with values, as in {"warmup_steps": 10}', _json_of(dict)),
     "LIST": ("a list, as in [1, 2]", _json_of(list)),
 }

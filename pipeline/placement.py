@@ -5,7 +5,7 @@ import dataclasses
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
-from components.shared.records import FOLDER_VARIABLE, RUN_VARIABLE
+from components.shared.records import FOLDER_VARIABLE, NODE_VARIABLE, RUN_VARIABLE
 from components.shared.workspace import STEP_RECORDS
 from pipeline.settings import ClusterSettings
 
@@ -64,6 +64,9 @@ def place(task: PipelineTask, step: str, settings: ClusterSettings) -> PipelineT
     kubernetes.mount_pvc(task, pvc_name=settings.workspace.claim, mount_path=settings.workspace.mount_path)
     task.set_env_variable(FOLDER_VARIABLE, f"{settings.workspace.mount_path}/{STEP_RECORDS}")
     kubernetes.use_field_path_as_env(task, env_name=RUN_VARIABLE, field_path=RUN_ID)
+    kubernetes.use_field_path_as_env(task, env_name=NODE_VARIABLE, field_path="spec.nodeName")
+    if settings.security.run_as_non_root:
+        kubernetes.set_security_context(task, run_as_non_root=True)
     for label, value in (settings.labels | {STEP_LABEL: step}).items():
         kubernetes.add_pod_label(task, label, value)
     for annotation, value in settings.annotations.items():
@@ -73,7 +76,7 @@ def place(task: PipelineTask, step: str, settings: ClusterSettings) -> PipelineT
         kubernetes.use_secret_as_env(
             task, secret_name=settings.secrets[purpose], secret_key_to_env=variables, optional=True
         )
-    if where.gpu:
+    if where.gpu and int(settings.gpu.count):
         gpu = settings.gpu
         task.set_accelerator_type(gpu.resource).set_accelerator_limit(gpu.count)
         if settings.kueue.queue:

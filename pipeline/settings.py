@@ -31,6 +31,7 @@ class Workspace:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gpu:
     count: str
+    """"0": the steps of a GPU run on the CPU."""
     resource: str
     memory_gib: float
     shared_memory: str
@@ -55,6 +56,11 @@ class Kueue:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Security:
+    run_as_non_root: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
     """A cluster file on top of the default one."""
 
@@ -64,6 +70,7 @@ class ClusterSettings:
     model_registry: ModelRegistry
     notify: Notify
     kueue: Kueue
+    security: Security
     labels: dict[str, str]
     annotations: dict[str, str]
     secrets: dict[str, str]
@@ -97,6 +104,7 @@ def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
         model_registry=ModelRegistry(**values.pop("model_registry")),
         notify=Notify(**values.pop("notify")),
         kueue=Kueue(**values.pop("kueue")),
+        security=Security(**values.pop("security")),
         **values,
     )
 

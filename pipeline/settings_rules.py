@@ -18,7 +18,7 @@ MAX_RETRIES = 100
 # Kubernetes takes more forms of quantities, fractions of a byte among them; KFP's compiler takes these.
 BYTES = re.compile(r"[1-9]\d*([KMGTPE]i|[MGTPE])?", re.ASCII)
 CPU = re.compile(r"(?=.*[1-9])(\d+m|\d*\.?\d+)", re.ASCII)
-WHOLE_NUMBER = re.compile(r"[1-9]\d{0,2}", re.ASCII)
+COUNT = re.compile(r"0|[1-9]\d{0,2}", re.ASCII)
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 WORD = r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?"
 OBJECT_NAME = re.compile(rf"(?=.{{1,253}}$){SUBDOMAIN}", re.ASCII)
@@ -52,7 +52,7 @@ def check_values(values: dict[str, Any], where: str, checks: Checks) -> None:
     """
     for name, (rule, holds) in RULES.items():
         for found, value in _values_of(values, name):
-            if not holds(value):
+            if not holds(value) and not (found == "gpu.memory_gib" and values["gpu"]["count"] == "0"):
                 checks.add(f"{found} is {quote_address(value)}", where=where, rule=rule, remedy=f"correct {found}")
     for table in ("labels", "annotations", "gpu.node_selector"):
         for _, keys in _values_of(values, table):
@@ -104,7 +104,7 @@ _OBJECT = ("an object's name: lower-case letters, digits, dashes and dots", _fit
 _OBJECT_OR_NONE = (f"{_OBJECT[0]}; or empty", _empty_or(_OBJECT[1]))
 _KEYS = "a label's name as Kubernetes has it: up to 63 letters, digits, dashes and dots, with or without DOMAIN/ before"
 _LABEL = (
-    'a text in quotes, as in "4711": up to 63 letters, digits, dashes and dots',
+    'a string in quotes, as in "4711": up to 63 letters, digits, dashes and dots',
     lambda value: isinstance(value, str) and bool(LABEL.fullmatch(value)),
 )
 
@@ -114,13 +114,13 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "images.pull_secret": _OBJECT_OR_NONE,
     "workspace.claim": _OBJECT,
     "workspace.mount_path": ("an absolute path, and not the root", _fits(FOLDER)),
-    "gpu.count": ('a whole number from 1 in quotes, as in "1"', _fits(WHOLE_NUMBER)),
+    "gpu.count": ('an integer in quotes, as in "1"; "0" for a trial on the CPU', _fits(COUNT)),
     "gpu.resource": ("a resource's name, as in nvidia.com/gpu", _fits(KEY)),
     "gpu.memory_gib": ("a number above 0", lambda value: math.isfinite(value) and value > 0),
     "gpu.shared_memory": ("bytes as in 8Gi", _fits(BYTES)),
     "gpu.node_selector.*": _LABEL,
     "gpu.tolerations": (
-        f"tables with {', '.join(TOLERATION)}, all of them texts; a key, and no value with the operator Exists, which "
+        f"tables with {', '.join(TOLERATION)}, all strings; a key, and no value with the operator Exists, which "
         f"alone needs no key; the operator {' or '.join(OPERATORS)}; the effect {', '.join(EFFECTS)}",
         lambda tolerations: all(map(_tolerates, tolerations)),
     ),
@@ -131,14 +131,14 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "kueue.queue": _OBJECT_OR_NONE,
     "labels.*": _LABEL,
-    "annotations.*": ("a text in quotes", lambda value: isinstance(value, str)),
+    "annotations.*": ("a string in quotes", lambda value: isinstance(value, str)),
     "secrets.*": _OBJECT,
     "resources.*.cpu": ('processors as in "8", "0.5" or "500m", more than none', _fits(CPU)),
     "resources.*.memory": ('bytes as in "64Gi"', _fits(BYTES)),
     "timeout_seconds.*": (
-        f"a whole number from 1 to {MAX_TIMEOUT_SECONDS}, which is a month",
+        f"an integer from 1 to {MAX_TIMEOUT_SECONDS}, which is a month",
         lambda value: 1 <= value <= MAX_TIMEOUT_SECONDS,
     ),
-    "retries.*": (f"a whole number from 0 to {MAX_RETRIES}", lambda value: 0 <= value <= MAX_RETRIES),
+    "retries.*": (f"an integer from 0 to {MAX_RETRIES}", lambda value: 0 <= value <= MAX_RETRIES),
 }
-"""What a value must be, in words and as a check, by its name; a test looks that none is missing."""
+"""What a value must be, in words and as a check, by its name."""

@@ -3,32 +3,33 @@
 with KfpServer() as server:
     ...  # --host server.url; then look at server.pipelines, server.runs, server.schedules
 
-What a cluster does besides is played by the test: `story` is what a run reports, poll after poll; `faults` are answers
-that come in place of the right one; `fire` starts a run of a schedule, as the controller does when its time has come.
+What a cluster does besides is played by the test: `story` is what a run reports, poll after poll; `workflow` and `logs`
+are what its pods leave behind; `faults` are answers that come in place of the right one; `fire` starts a run of a
+schedule, as the controller does when its time has come.
 """
 
+import base64
 import dataclasses
 import email.parser
 import email.policy
 import itertools
 import json
 import re
-import ssl
 import threading
-import time
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from tests.http_server import Answer, HttpServer, Request
 from tests.kfp_fields import unknown_fields
 
 API = "/apis/v2beta1"
+POD_LOG = re.compile(r"/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log")
 STARTED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 CRON_FIELD = re.compile(r"[*?]|[\w*?]+([-/,][\w*]+)*")
@@ -60,13 +61,8 @@ class Fault:
     delay_seconds: float = 0.0
     """Before an answer; with status 0 it is the right one."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    query: dict[str, str]
-    authorization: str
+    def hits(self, request: Request) -> bool:
+        return self.path in request.path and self.method in ("", request.method)
 
 
 class Refusal(Exception):
@@ -74,10 +70,9 @@ class Refusal(Exception):
         self.status, self.message = status, message
 
 
-class KfpServer:
-    """Serves the API on a free port of 127.0.0.1."""
-
+class KfpServer(HttpServer):
     def __init__(self, *, token: str = "", multi_user: bool = False, certificate: Path | None = None) -> None:
+        super().__init__(certificate)
         self.token = token
         self.multi_user = multi_user
         self.pipelines: dict[str, dict[str, Any]] = {}
@@ -87,35 +82,18 @@ class KfpServer:
         self.schedules: dict[str, dict[str, Any]] = {}
         self.killed: list[str] = []
         """Runs that had not ended when their schedule was deleted."""
-        self.most_enabled: dict[str, int] = {}
+        self.max_enabled: dict[str, int] = {}
         """How many schedules of a name were enabled at once, at most."""
         self.story: list[dict[str, Any]] = []
         """What the next looks at a run find, one after the other; the last one stays."""
         self.faults: list[Fault] = []
-        self.requests: list[Request] = []
+        self.workflow: dict[str, Any] | None = None
+        """Argo's, of every run; None: the API does not serve it."""
+        self.logs: dict[str, str] = {}
+        """By the pod's name, while the pod is there; by the node's id, where the log is archived."""
         self.late_run = False
         """A schedule has just started a run when it is disabled; it appears in the list of runs a moment later."""
-        self.lock = threading.RLock()
         self._numbers = itertools.count(1)
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.kfp = self  # type: ignore[attr-defined]
-        scheme = "http"
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-            scheme = "https"
-        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> "KfpServer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     @property
     def changes(self) -> list[Request]:
@@ -138,16 +116,48 @@ class KfpServer:
             self.runs, "run_id", run | {"display_name": "fired", "state": state, "recurring_run_id": schedule_id}
         )
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: bytes, headers: Any) -> dict[str, Any]:
-        """Carry a request out.
+    def answer(self, request: Request) -> Answer:
+        with self.lock:
+            fault = next((f for f in self.faults if f.times and f.hits(request)), None)
+            if fault:
+                fault.times -= 1
+            answer = Answer()
+            if fault is None or fault.after_deed or fault.status == 0:
+                answer = self._answer(request)
+        if fault is None:
+            return answer
+        if fault.status:
+            headers = {"Content-Type": fault.content_type, **fault.headers}
+            answer = Answer(status=fault.status, body=fault.body, headers=headers)
+        return dataclasses.replace(answer, delay_seconds=fault.delay_seconds, sent=-1.0 if fault.breaks_off else 1.0)
+
+    def _answer(self, request: Request) -> Answer:
+        try:
+            if self.token and request.authorization != f"Bearer {self.token}":
+                raise Refusal(401, "Unauthorized")
+            if match := POD_LOG.fullmatch(request.path):
+                missing = json.dumps({"error_message": f"Failed to read logs from archive {match[1]}"})
+                return Answer(body=self.logs.get(match[1], missing).encode(), headers={"Content-Type": "text/plain"})
+            return Answer.of_json(self.carry_out(request))
+        except Refusal as refusal:
+            message = {"error": refusal.message, "message": refusal.message, "code": 1}
+            return Answer.of_json(message, refusal.status)
+
+    def carry_out(self, request: Request) -> dict[str, Any]:
+        """Do what a request asks for.
 
         Raises:
             Refusal: when the API would.
         """
+        path, query, body = request.path, request.query, request.body
         if path.endswith("/datasciencepipelinesapplications"):  # of the cluster's own API
             return {"items": [{"status": {"components": {"apiServer": {"externalUrl": self.url}}}}]}
+        if path.startswith("/apis/v1beta1/runs/"):
+            if self.workflow is None:
+                raise Refusal(404, "Not Found")
+            return {"pipeline_runtime": {"workflow_manifest": json.dumps(self.workflow)}}
         parts = [unquote(part) for part in path.removeprefix(f"{API}/").split("/")]
-        match (method, parts):
+        match (request.method, parts):
             case "GET", ["healthz"]:
                 return {"multi_user": self.multi_user}
             case "GET", ["pipelines"]:
@@ -155,7 +165,7 @@ class KfpServer:
             case "POST", ["pipelines"]:
                 return self._create_pipeline(json.loads(body))
             case "POST", ["pipelines", "upload_version"]:
-                return self._upload_version(query, body, headers)
+                return self._upload_version(query, body, request.headers)
             case "GET", ["pipelines", pipeline_id, "versions"]:
                 own = {key: item for key, item in self.versions.items() if item["pipeline_id"] == pipeline_id}
                 return {"pipeline_versions": (page := self._page("versions", own, query)).pop("versions", [])} | page
@@ -173,6 +183,10 @@ class KfpServer:
                 if self.story:
                     run |= self.story.pop(0) if len(self.story) > 1 else self.story[0]
                 return run
+            case "GET", ["runs", _, "nodes", node, "artifacts", "main-logs:read"]:
+                if node not in self.logs:
+                    raise Refusal(404, "artifact not found")
+                return {"data": base64.b64encode(self.logs[node].encode()).decode()}
             case "GET", ["recurringruns"]:
                 return self._page("recurringRuns", self.schedules, query)
             case "POST", ["recurringruns"]:
@@ -290,73 +304,7 @@ class KfpServer:
     def _count_enabled(self) -> None:
         for name in {item["display_name"] for item in self.schedules.values()}:
             enabled = sum(item["mode"] == "ENABLE" for item in self.named(name))
-            self.most_enabled[name] = max(enabled, self.most_enabled.get(name, 0))
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no news."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = 1 << 16  # head and body in one packet
-
-    @property
-    def kfp(self) -> KfpServer:
-        return self.server.kfp  # type: ignore[attr-defined, no-any-return]
-
-    def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        address = urlsplit(self.path)
-        query = dict(parse_qsl(address.query))
-        authorization = self.headers.get("Authorization", "")
-        with self.kfp.lock:
-            self.kfp.requests.append(Request(self.command, address.path, query, authorization))
-            fault = self._fault(address.path)
-            if fault is None or fault.after_deed or fault.status == 0:
-                answer = self._answer(address.path, query, body, authorization)
-        if fault is not None:
-            time.sleep(fault.delay_seconds)
-            if fault.breaks_off:
-                self.close_connection = True
-                return
-            if fault.status:
-                self._send(fault.status, fault.body, {"Content-Type": fault.content_type} | fault.headers)
-                return
-        self._send(*answer)
-
-    do_POST = do_DELETE = do_GET
-
-    def _answer(
-        self, path: str, query: dict[str, str], body: bytes, authorization: str
-    ) -> tuple[int, bytes, dict[str, str]]:
-        try:
-            if self.kfp.token and authorization != f"Bearer {self.kfp.token}":
-                raise Refusal(401, "Unauthorized")
-            status, answer = 200, self.kfp.answer(self.command, path, query, body, self.headers)
-        except Refusal as refusal:
-            status, answer = refusal.status, {"error": refusal.message, "message": refusal.message, "code": 1}
-        return status, json.dumps(answer).encode(), {"Content-Type": "application/json"}
-
-    def _fault(self, path: str) -> Fault | None:
-        for fault in self.kfp.faults:
-            if fault.times and fault.path in path and fault.method in ("", self.command):
-                fault.times -= 1
-                return fault
-        return None
-
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests are remembered, not printed."""
+            self.max_enabled[name] = max(enabled, self.max_enabled.get(name, 0))
 
 
 def _get(items: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
@@ -367,7 +315,7 @@ def _get(items: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
 
 def _uploaded_file(body: bytes, headers: Any) -> tuple[str, str]:
     """Name and content of the file in a multipart request."""
-    head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
+    head = f"Content-Type: {headers['content-type']}\r\n\r\n".encode()
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
     for part in message.iter_parts():  # type: ignore[attr-defined]
         if part.get_param("name", header="content-disposition") == "uploadfile":

@@ -1,4 +1,4 @@
-"""One message to a webhook when a run has ended: outcome, failed step, numbers, link.
+"""One notification to a webhook when a run has ended: outcome, failed step, numbers, link.
 
 The address is a secret, because whoever knows it can post: it stands in no parameter, log, artifact or error. No
 webhook and a webhook that fails are both no failure of the run.
@@ -18,22 +18,22 @@ URL_VARIABLE = "WEBHOOK_URL"
 FORMAT_VARIABLE = "WEBHOOK_FORMAT"
 TIMEOUT_SECONDS = 20.0  # of one attempt
 PAUSES_SECONDS = (0.0, 2.0, 10.0)  # before each attempt
-MAY_PASS = {408, 425, 429, 500, 502, 503, 504}  # statuses after which another attempt is worth while
+RETRYABLE = {408, 425, 429, 500, 502, 503, 504}  # statuses after which another attempt is worth while
 MAX_ERROR = 1500  # characters; chat services cut or refuse long messages
 SUCCEEDED = {"COMPLETE", "SUCCEEDED"}  # what KFP says of a run all of whose tasks it saw end well
 FACTS = {
-    "kept": "rows learnt from",
+    "kept": "rows trained on",
     "steps": "training steps",
     "loss_first": "first loss",
     "loss_last": "last loss",
     "closed": "gap questions closed",
-    "regressed": "gap questions lost",
+    "regressed": "gap questions regressed",
     "gap_questions": "gap questions",
     "run_key": "run",
     "model": "model",
     "uri": "published as",
 }
-"""Facts of the steps' records that a message tells, in this order, and their names."""
+"""Facts of the steps' records that a notification holds, in this order, and their names."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,29 +43,29 @@ class Outcome:
     title: str
     failed: bool
     error: str
-    """What the failed step said; empty when nothing failed."""
+    """Of the step that failed; empty when none did, or it left none."""
     facts: dict[str, str]
     """Name and value, for people."""
 
 
 def notify(*, state: str, run: str, runs_page: str) -> Outcome:
-    """Tell the webhook how the run ended.
+    """Send a notification of how the run ended.
 
     Args:
-        state: what KFP says, for the case that the steps' records do not tell.
+        state: KFP's, for the case that the steps' records do not say.
         run: the run's name on the cluster.
         runs_page: address under which the dashboard shows a run by its id; empty for no link.
     """
     folder = records_folder()
     records = read_records(folder) if folder and folder.is_dir() else {}
-    records.pop("notify", None)  # its own, begun a moment ago: it is none of the steps that it tells of
+    records.pop("notify", None)  # its own, begun a moment ago
     found = outcome(records, state)
     progress.log(found.title)
     url, style = os.environ.get(URL_VARIABLE, "").strip(), os.environ.get(FORMAT_VARIABLE, "").strip() or "slack"
     if not url:
-        progress.log("no webhook is set, nobody is told")
+        progress.log("no webhook is set: no notification sent")
     elif style not in messages.FORMATS:
-        progress.log(f"nobody is told: {FORMAT_VARIABLE} is not one of {', '.join(messages.FORMATS)}")
+        progress.log(f"no notification sent: {FORMAT_VARIABLE} is not one of {', '.join(messages.FORMATS)}")
         progress.log(f"correct it in the webhook's secret{suggest(style, messages.FORMATS)}")
     else:
         link = f"{runs_page.rstrip('/')}/{folder.name}" if runs_page and folder else ""
@@ -74,29 +74,32 @@ def notify(*, state: str, run: str, runs_page: str) -> Outcome:
 
 
 def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
-    """What the steps' records say about the run; where one is missing, what KFP says.
+    """How the run ended by its steps' records; where one is missing, by what KFP says.
 
     KFP calls a run succeeded only when it is. FAILED may be left over from an attempt after which the step was tried
-    again (kubeflow/pipelines issue 13591). "RUNNING", the rest, is said of a run whose pod never started, and in some
-    versions of every run that came to a condition (issues 11979 and 13321).
+    again (kubeflow/pipelines issue 13591). "RUNNING", the rest, stands for a run whose pod never started, and for every
+    run that came to a condition (2.16.1, and issues 11979 and 13321).
     """
     facts = _facts(records)
-    failed = [record for record in records.values() if record.state == FAILED]
-    killed = [record for record in records.values() if record.state not in (FAILED, FINISHED)]
+    in_order = sorted(records.values(), key=lambda record: record.started_at)
+    failed = [record for record in in_order if record.state == FAILED]
+    killed = [record for record in in_order if record.state not in (FAILED, FINISHED)]
     if failed or killed:
-        step = (failed or killed)[0]
-        tried = f" after {step.attempt} attempts" if step.attempt > 1 else ""
+        step, *others = failed or killed
+        # An attempt after a mistake only repeats it.
+        attempts = f" after {step.attempt} attempts" if step.attempt > 1 and not step.mistake else ""
         what = "failed" if failed else "was ended from outside (memory, time, eviction or cancelled)"
-        return Outcome(title=f"{step.step} {what}{tried}", failed=True, error=_cut(step.error), facts=facts)
+        also = f"; so did {' and '.join(other.step for other in others)}" if failed and others else ""
+        return Outcome(title=f"{step.step} {what}{attempts}{also}", failed=True, error=_cut(step.error), facts=facts)
     missing = next((step for step in expected_steps(records) if step not in records), "")
     tried_again = any(record.attempt > 1 for record in records.values())
     succeeded = state in SUCCEEDED or (not missing and (state != "FAILED" or tried_again))
     if missing and succeeded:
-        title = f"KFP calls the run succeeded; what {missing} did is not noted in the workspace, the run's page says it"
+        title = f"KFP calls the run succeeded; {missing} left no record in the workspace: see the run's page"
     elif missing:
-        title = f"{missing} never started: its pod found no node, image, volume or time; the run's page says which"
+        title = f"{missing} left no record of a start: the run's page shows which task failed, and its error"
     elif not succeeded:
-        title = "every step finished, and KFP calls the run failed: the run's page says why"
+        title = "every step finished, and KFP calls the run failed: see the run's page"
     elif "evaluate" in records:
         title = str(records["evaluate"].facts["verdict"])
     else:
@@ -116,11 +119,11 @@ def expected_steps(records: dict[str, StepRecord]) -> list[str]:
 
 
 def _facts(records: dict[str, StepRecord]) -> dict[str, str]:
-    noted = {name: value for record in records.values() for name, value in record.facts.items()}
+    found = {name: value for record in records.values() for name, value in record.facts.items()}
     return {
-        words: f"{noted[name]:.4g}" if isinstance(noted[name], float) else progress.printable(str(noted[name]))
+        words: f"{found[name]:.4g}" if isinstance(found[name], float) else progress.printable(str(found[name]))
         for name, words in FACTS.items()
-        if name in noted
+        if name in found
     }
 
 
@@ -130,24 +133,24 @@ def _cut(text: str) -> str:
 
 
 def _post(url: str, message: dict[str, Any]) -> None:
-    """Send a message; says how it went, and nothing that could hold the address: no error's text, no answer's body."""
+    """Send a message; log how it went, and nothing that could hold the address: no error's text, no answer's body."""
     import requests
 
-    said = ""
+    fault = ""
     for pause in PAUSES_SECONDS:
         time.sleep(pause)
         try:
             # A redirect is not followed: the message is for the address that was given.
             answer = requests.post(url, json=message, timeout=TIMEOUT_SECONDS, allow_redirects=False)
         except (requests.RequestException, ValueError) as error:  # ValueError: an address that cannot be one
-            said = type(error).__name__
+            fault = type(error).__name__
             if not isinstance(error, requests.ConnectionError | requests.Timeout):
                 break
             continue
         if answer.ok and not answer.is_redirect:
-            progress.log("the webhook is told")
+            progress.log("notification sent")
             return
-        said = f"status {answer.status_code}"
-        if answer.status_code not in MAY_PASS:
+        fault = f"status {answer.status_code}"
+        if answer.status_code not in RETRYABLE:
             break
-    progress.log(f"the webhook could not be told: {said}; the run's result stands")
+    progress.log(f"the notification could not be sent: {fault}; the run's result stands")

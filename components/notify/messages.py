@@ -1,6 +1,6 @@
 """The message as chat services want it: Slack's form, which Mattermost and Rocket.Chat take as well, and Teams'.
 
-What a step said may hold anything that stands in data or comes from a model: it is shown as plain text, not as markup.
+A step's error may hold anything that stands in data or comes from a model: it is shown as plain text, not as markup.
 """
 
 from collections.abc import Callable

@@ -102,8 +102,12 @@ def submit(
         return
     _line("run", f"started as {submission.run.name}")
     _show_link(submission.run.link, submission.run.run_id)
-    if wait and not _follow(connection, submission.run.run_id, compiled.steps):
-        raise typer.Exit(1)
+    if wait:
+        state = _follow(connection, submission.run.run_id, compiled.steps)
+        if state == "FAILED":
+            _show_failures(connection, submission.run.run_id, "")
+        if state != "SUCCEEDED":
+            raise typer.Exit(1)
 
 
 @commands.command()
@@ -179,6 +183,8 @@ def status(
             f"{moment.astimezone(UTC):{TIME}}" for moment in (run.created_at, run.finished_at) if moment
         )
         typer.echo(f"  {run.state:<10} {run.name}, {times}\n             {run.link or run.run_id}")
+        if run.state == "FAILED":
+            _show_failures(connection, run.run_id, " " * 13)
     typer.echo(f"Schedules of {compiled.name}" if found.schedules else f"No schedules of {compiled.name}")
     for item in found.schedules:
         place = item.link or item.schedule_id
@@ -204,7 +210,7 @@ def unschedule(
     ca: Ca = "",
     dashboard: Dashboard = "",
 ) -> None:
-    """Remove a schedule; a training of it that runs goes on."""
+    """Remove a schedule; a training that it started continues."""
     from pipeline.cluster import schedules
 
     compiled = _pipeline(pipeline)
@@ -253,21 +259,36 @@ def _connect(pipeline: "CompiledPipeline", host: str, token: str, ca: str, dashb
     return connect(find_access(host=host, token=token, ca=ca, runs_page=dashboard or pipeline.runs_page))
 
 
-def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> bool:
-    """Show a run's changes until it ends; whether it succeeded."""
+def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> str:
+    """Show a run's changes until it ends; gives its last state."""
     from pipeline.cluster import runs
     from pipeline.cluster.connection import ApiError
 
     state = ""
     try:
-        for change in runs.follow(connection, run_id, steps, runs.POLL_SECONDS, runs.PATIENCE_SECONDS):
-            said = f": {change.message}" if change.message else ""
-            typer.echo(f"{datetime.now(UTC):%H:%M:%S} {change.name:>14} | {change.state}{said}")
+        for change in runs.follow(connection, run_id, steps, runs.POLL_SECONDS, runs.LOST_SECONDS):
+            message = f": {change.message}" if change.message else ""
+            typer.echo(f"{datetime.now(UTC):%H:%M:%S} {change.name:>14} | {change.state}{message}")
             state = change.state if change.name == "run" else state
     except ApiError:
-        typer.echo("The run is not followed any more; it goes on by itself.")
+        typer.echo("The run is not followed any more; it continues by itself.")
         raise
-    return state == "SUCCEEDED"
+    return state
+
+
+def _show_failures(connection: "Connection", run_id: str, indent: str) -> None:
+    """Show which steps of a failed run failed, and why."""
+    from pipeline.cluster.failures import failures_of
+
+    failures = failures_of(connection, run_id)
+    for failure in failures:
+        attempts = f", {failure.attempts} attempts" if failure.attempts > 1 else ""
+        typer.echo(f"{indent}{failure.step} failed{attempts}: {failure.reason}")
+        no_log = (f"its log is not in the API: see the run's page, or oc logs {failure.pod} -c main",)
+        for line in failure.error or no_log:
+            typer.echo(f"{indent}    {line}")
+    if not failures:
+        typer.echo(f"{indent}the API does not say why: see the run's page")
 
 
 def _show_version(version: "Version", dry_run: bool) -> None:

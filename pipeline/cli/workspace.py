@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.workspace.inventory import Inventory, Item
     from pipeline.workspace.pruning import Decision, Outcome
-    from pipeline.workspace.sizes import Told
+    from pipeline.workspace.sizes import Progress
 
 SCHEMA = 1  # of the JSON: higher when a field changes its meaning or goes
 SECONDS_BETWEEN_LINES = 5.0
@@ -44,7 +44,7 @@ Workspace = Annotated[
 Keep = Annotated[int, typer.Option(min=1, help="How many of the newest good models stay.")]
 OlderThan = Annotated[
     int,
-    typer.Option(min=0, metavar="DAYS", help="What was changed within so many days stays; 0 only while nothing runs."),
+    typer.Option(min=0, metavar="DAYS", help="Keep anything modified in the last DAYS days; 0: nothing may run."),
 ]
 
 
@@ -81,8 +81,8 @@ def prune(
     """Remove what is no longer needed; without --yes only say what that is, why, and how much it frees.
 
     Stay: the newest good models (--keep), the newest published model of each registered name, the base models that
-    these were trained from, the reports of all runs, everything changed within --older-than days, and everything that
-    no run has made.
+    these were trained from, the reports of all runs, everything modified in the last --older-than days, and everything
+    that no run has made.
 
     Go: other adapted models, other base models, checkpoints, leftovers of ended pods, records and logs of runs.
     """
@@ -113,8 +113,8 @@ def _look(root: Path, policy: Policy, now: float) -> tuple["Inventory", tuple["D
     from pipeline.workspace.inventory import take_inventory
     from pipeline.workspace.pruning import decide
 
-    with _counting("looking through the workspace") as told:
-        inventory = take_inventory(root, told)
+    with _counting("looking through the workspace") as progress:
+        inventory = take_inventory(root, progress)
     return inventory, decide(inventory, policy, now)
 
 
@@ -122,21 +122,21 @@ def _remove(root: Path, going: Sequence["Decision"]) -> list["Outcome"]:
     from pipeline.workspace.pruning import remove
 
     outcomes = []
-    with _counting("removing") as told:
-        for decision, outcome in zip(going, remove(root, [one.item for one in going], told), strict=True):
+    with _counting("removing") as progress:
+        for decision, outcome in zip(going, remove(root, [one.item for one in going], progress), strict=True):
             outcomes.append(outcome)
             if outcome.removed and outcome.item.kind in COUNTED:
                 continue
-            said = "failed" if outcome.error else "removed" if outcome.removed else "left"
+            verb = "failed" if outcome.error else "removed" if outcome.removed else "left"
             why = outcome.error or (decision.reason if outcome.removed else "changed or removed meanwhile")
-            _say(f"{said:<8}{size_words(outcome.item.bytes):>9}  {outcome.item.path}: {why}")
+            _print(f"{verb:<8}{size_words(outcome.item.bytes):>9}  {outcome.item.path}: {why}")
     removed = [outcome.item for outcome in outcomes if outcome.removed]
     for kind in COUNTED:
         if counted := [item for item in removed if item.kind == kind]:
             total = size_words(sum(item.bytes for item in counted))
-            _say(f"removed {total:>9}  {_counted_words(kind, len(counted))}")
+            _print(f"removed {total:>9}  {_counted_words(kind, len(counted))}")
     freed = size_words(sum(item.bytes for item in removed))
-    _say(f"{len(removed)} of {len(outcomes)} removed, {freed} freed; {_free_words(root)}")
+    _print(f"{len(removed)} of {len(outcomes)} removed, {freed} freed; {_free_words(root)}")
     return outcomes
 
 
@@ -154,13 +154,13 @@ def _show_list(root: Path, decisions: Sequence["Decision"], now: float) -> None:
         table.add_row(_total(of_kind), "", title, f"{len(going)} would go" if going else "", style="bold")
         for one in of_kind if kind not in COUNTED else ():
             reason = one.reason if one.reason != one.item.state and kind != "run" else ""
-            said = "; ".join(filter(None, (_state(one.item), "would go" if one.goes else "", reason)))
-            table.add_row(*_row(one.item, now), Text(said, "yellow" if one.goes else ""))
+            state = "; ".join(filter(None, (_state(one.item), "would go" if one.goes else "", reason)))
+            table.add_row(*_row(one.item, now), Text(state, "yellow" if one.goes else ""))
     _console().print(table)
-    _say(f"together  {_total(decisions)}")
-    _say(f"volume    {_free_words(root)}")
+    _print(f"together  {_total(decisions)}")
+    _print(f"volume    {_free_words(root)}")
     going = [one for one in decisions if one.goes]
-    _say(f"prune     would free {_total(going)}" if going else "prune     would remove nothing")
+    _print(f"prune     would free {_total(going)}" if going else "prune     would remove nothing")
 
 
 def _show_going(root: Path, going: Sequence["Decision"], decisions: Sequence["Decision"], now: float) -> None:
@@ -178,9 +178,9 @@ def _show_going(root: Path, going: Sequence["Decision"], decisions: Sequence["De
     _console().print(table)
     for one in decisions:
         if one.item.kind in ("adapted_model", "base_model") and not one.goes:
-            _say(f"stays   {_name(one.item)}: {one.reason}")
-    _say(f"volume  {_free_words(root)} now")
-    _say("Nothing was removed yet: add --yes. Reports of removed models stay.")
+            _print(f"stays   {_name(one.item)}: {one.reason}")
+    _print(f"volume  {_free_words(root)} now")
+    _print("Nothing was removed yet: add --yes. Reports of removed models stay.")
 
 
 def _document(root: Path, policy: Policy, decisions: Sequence["Decision"]) -> dict[str, Any]:
@@ -224,26 +224,26 @@ def _document(root: Path, policy: Policy, decisions: Sequence["Decision"]) -> di
 
 
 @contextlib.contextmanager
-def _counting(what: str) -> Iterator["Told"]:
+def _counting(what: str) -> Iterator["Progress"]:
     """Show how many files were looked at: alive on a terminal, by lines in a log; on stderr, away from the result."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    count, said = 0, time.monotonic()
+    count, shown = 0, time.monotonic()
     with console.status(what) if console.is_terminal else contextlib.nullcontext() as status:
 
-        def told(more: int) -> None:
-            nonlocal count, said
+        def progress(more: int) -> None:
+            nonlocal count, shown
             count += more
-            if time.monotonic() - said < (0.1 if status else SECONDS_BETWEEN_LINES):
+            if time.monotonic() - shown < (0.1 if status else SECONDS_BETWEEN_LINES):
                 return
-            said = time.monotonic()
+            shown = time.monotonic()
             if status:
                 status.update(f"{what}: {count} files")
             else:
                 typer.echo(f"{what}: {count} files", err=True)
 
-        yield told
+        yield progress
 
 
 def _console() -> "Console":
@@ -290,7 +290,7 @@ def _state(item: "Item") -> str:
     return printable(f"{item.state}, published as {item.publication.name} {item.publication.version}")
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     from components.shared.progress import printable
 
     typer.echo(printable(text))

@@ -61,11 +61,11 @@ def recurring_runs(connection: Connection, name: str) -> Iterator[Any]:
 
 
 def pages_of(
-    connection: Connection, list_page: Callable[[str], Any], items: str, most_pages: int | None = None
+    connection: Connection, list_page: Callable[[str], Any], items: str, max_pages: int | None = None
 ) -> Iterator[Any]:
     """The items of a list, page after page."""
     token = ""
-    for _ in itertools.count() if most_pages is None else range(most_pages):
+    for _ in itertools.count() if max_pages is None else range(max_pages):
         page = connection.ask(lambda token=token: list_page(token))  # type: ignore[misc]
         yield from getattr(page, items) or []
         token = page.next_page_token or ""

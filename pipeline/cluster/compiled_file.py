@@ -66,7 +66,7 @@ def read_pipeline(path: Path) -> CompiledPipeline:
         dags = [pipeline["root"]["dag"], *(c["dag"] for c in pipeline["components"].values() if "dag" in c)]
         tasks = {name: task for dag in dags for name, task in dag["tasks"].items()}
         inputs = pipeline["root"].get("inputDefinitions", {}).get("parameters", {})
-        told = tasks.get("notify", {}).get("inputs", {}).get("parameters", {})
+        notify = tasks.get("notify", {}).get("inputs", {}).get("parameters", {})
         return CompiledPipeline(
             path=path,
             name=str(pipeline["pipelineInfo"]["name"]),
@@ -83,7 +83,7 @@ def read_pipeline(path: Path) -> CompiledPipeline:
                 )
                 for name, definition in inputs.items()
             },
-            runs_page=str(told.get("runs_page", {}).get("runtimeValue", {}).get("constant", "")),
+            runs_page=str(notify.get("runs_page", {}).get("runtimeValue", {}).get("constant", "")),
         )
     except (KeyError, TypeError, IndexError, AttributeError, ValueError):
         raise problem(

@@ -1,7 +1,7 @@
 """A connection to a cluster's KFP API, and what its refusals mean.
 
-Every call is made by kfp.Client. Around it stands what it lacks: time-outs, new attempts with pauses between, a check
-that the answer is JSON and not a login page, and errors that a user can act on. The token is in none of them.
+Every call is made by kfp.Client. Around it stands what it lacks: time-outs, retries with pauses between, a check that
+the answer is JSON and not a login page, and errors that a user can act on. The token is in none of them.
 
     connection = connect(find_access(host="https://ds-pipeline-dspa.example"))
     connection.ask(lambda: connection.client.list_runs())
@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import ssl
 import time
 import warnings
@@ -22,6 +23,7 @@ import kfp
 import kfp_server_api
 import urllib3
 from kfp import client as kfp_client
+from kfp_server_api.rest import RESTResponse
 
 from components.shared.problems import Problems, problem
 from components.shared.progress import printable
@@ -29,43 +31,49 @@ from pipeline.cluster.access import Access
 
 Answer = TypeVar("Answer")
 MAX_MESSAGE = 400  # characters of a server's text that an error repeats
+GO_STACK = "\ngithub.com/"
+# KFP's API server answers 500 to much that another attempt will not change: a pipeline that it cannot compile, a
+# workflow that Kubernetes refuses.
+REFUSAL = re.compile(
+    "unknown field|failed to (unmarshal|compile)|is forbidden|denied the request|is invalid|is too large", re.IGNORECASE
+)
 GIVE_TOKEN = "give a fresh token by OSFT_KFP_TOKEN (oc whoami --show-token prints one), or log in with oc login"  # noqa: S105
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a call may take."""
+class RetryPolicy:
+    """How long a call may take, and when it is made again."""
 
     connect_seconds: float = 10.0
     read_seconds: float = 30.0
     pauses_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     """Between attempts; there is one attempt more."""
-    longest_pause_seconds: float = 60.0
+    max_pause_seconds: float = 60.0
     """Of those that the server asks for."""
 
 
 class ApiError(Problems):
-    """The API did not do what was asked."""
+    """A call failed."""
 
-    def __init__(self, error: Problems, status: int, passing: bool) -> None:
+    def __init__(self, error: Problems, status: int, retryable: bool) -> None:
         super().__init__(error.problems)
         self.status = status
         """HTTP status; 0 when there was no answer."""
-        self.passing = passing
+        self.retryable = retryable
         """The same call may succeed later."""
 
 
 class Connection:
-    """A kfp.Client with patience; `find_access` and `connect` make it."""
+    """A kfp.Client that retries; `find_access` and `connect` make it."""
 
-    def __init__(self, access: Access, patience: Patience) -> None:
+    def __init__(self, access: Access, policy: RetryPolicy) -> None:
         self.access = access
-        self.patience = patience
+        self.policy = policy
         token_file = kfp_client.ServiceAccountTokenVolumeCredentials(access.token_file) if access.token_file else None
         with _quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # kfp remarks on its own versions
             self.client = _Client(
-                patience=patience,
+                policy=policy,
                 host=access.host,
                 existing_token=access.token or None,
                 credentials=token_file,
@@ -78,7 +86,7 @@ class Connection:
         Raises:
             ApiError: when the API refuses, or still fails after several attempts.
         """
-        return _attempt(call, self.access, self.patience)
+        return _attempt(call, self.access, self.policy)
 
     def create(self, call: Callable[[], Answer], find: Callable[[], Answer | None]) -> Answer:
         """Make a call that must succeed once only: after a fault, which may have come after the deed, look first.
@@ -96,21 +104,33 @@ class Connection:
 
         return self.ask(call_or_find)
 
+    def read(self, path: str, last_bytes: int) -> bytes:
+        """The end of what the API has at a path that kfp.Client does not know.
 
-def connect(access: Access, patience: Patience | None = None) -> Connection:
+        Raises:
+            ApiError: as `ask`.
+        """
+        return self.ask(lambda: self.client.read(path, last_bytes))
+
+    def printable(self, text: str) -> str:
+        """A text of the server without control characters, and without the token, should it repeat it."""
+        return printable(_hide_token(text, self.access))
+
+
+def connect(access: Access, policy: RetryPolicy | None = None) -> Connection:
     """Connect, and make sure that a KFP API answers.
 
     Raises:
         ApiError: when it does not.
     """
-    return _attempt(lambda: Connection(access, patience or Patience()), access, patience or Patience(), first=True)
+    return _attempt(lambda: Connection(access, policy or RetryPolicy()), access, policy or RetryPolicy(), first=True)
 
 
 class _Client(kfp.Client):
     """kfp.Client with time-outs and a look at the answers, from its first call on, which its constructor makes."""
 
-    def __init__(self, *, patience: Patience, **options: Any) -> None:
-        self.patience = patience
+    def __init__(self, *, policy: RetryPolicy, **options: Any) -> None:
+        self.policy = policy
         self.guarded = False
         super().__init__(**options)
         if not self.guarded:  # a namespace is set in kfp's own settings, so that the constructor asked nothing
@@ -119,19 +139,38 @@ class _Client(kfp.Client):
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         """Ask once; kfp's own method logs five tracebacks before it gives up."""
         if not self.guarded:
-            _guard(self._healthz_api.api_client, self.patience)
+            _guard(self._healthz_api.api_client, self.policy)
             self.guarded = True
         return self._healthz_api.healthz_service_get_healthz()
+
+    def read(self, path: str, last_bytes: int) -> bytes:
+        """The end of an answer, which may be large and need not be JSON."""
+        api = self._healthz_api.api_client
+        headers = dict(api.default_headers)
+        api.update_params_for_auth(headers, [], ["Bearer"])
+        timeout = urllib3.Timeout(connect=self.policy.connect_seconds, read=self.policy.read_seconds)
+        response = api.rest_client.pool_manager.request(
+            "GET", api.configuration.host + path, headers=headers, timeout=timeout, preload_content=False
+        )
+        try:
+            if response.status != 200:
+                raise kfp_server_api.ApiException(http_resp=RESTResponse(response))
+            end = b""
+            for piece in response.stream(1 << 16):
+                end = (end + piece)[-last_bytes:]
+            return end
+        finally:
+            response.release_conn()
 
 
 class _NoKfpAnswer(Exception):
     """The answer is not what a KFP API sends; the text says what it is instead."""
 
 
-def _guard(api_client: Any, patience: Patience) -> None:
+def _guard(api_client: Any, policy: RetryPolicy) -> None:
     """Give every request of a client a time-out, follow no redirect, and let through only JSON."""
     api_client.rest_client.pool_manager.connection_pool_kw["retries"] = urllib3.Retry(0, raise_on_redirect=False)
-    timeouts = {"_request_timeout": (patience.connect_seconds, patience.read_seconds)}
+    timeouts = {"_request_timeout": (policy.connect_seconds, policy.read_seconds)}
     send = api_client.request
 
     def request(*arguments: Any, **options: Any) -> Any:
@@ -152,9 +191,9 @@ def _guard(api_client: Any, patience: Patience) -> None:
     api_client.request = request
 
 
-def _attempt(call: Callable[[], Answer], access: Access, patience: Patience, first: bool = False) -> Answer:
+def _attempt(call: Callable[[], Answer], access: Access, policy: RetryPolicy, first: bool = False) -> Answer:
     """Call, and again after a pause for as long as the fault may pass."""
-    attempts = len(patience.pauses_seconds) + 1
+    attempts = len(policy.pauses_seconds) + 1
     for number in range(1, attempts + 1):
         asked_for = 0.0
         try:
@@ -162,62 +201,71 @@ def _attempt(call: Callable[[], Answer], access: Access, patience: Patience, fir
                 return call()
         except kfp_server_api.ApiException as error:
             refused = _refused(error, access, number, first)
-            asked_for = _retry_after(error, patience)
+            asked_for = _retry_after(error, policy)
         except (_NoKfpAnswer, urllib3.exceptions.HTTPError) as error:
             refused = _unanswered(error, access, number)
-        if not refused.passing or number == attempts:
+        if not refused.retryable or number == attempts:
             raise refused
-        time.sleep(max(patience.pauses_seconds[number - 1], asked_for))
+        time.sleep(max(policy.pauses_seconds[number - 1], asked_for))
     raise AssertionError("the loop returns or raises")
 
 
 def _refused(error: Any, access: Access, attempts: int, first: bool) -> ApiError:
     """What a status means for the user."""
     status = int(error.status or 0)
-    said = _hide(_message(error), access)
+    message = _hide_token(_message(error), access)
     where = access.host
-    passing = status == 429 or status >= 500
+    refusal = status == 501 or (status >= 500 and REFUSAL.search(message))
+    retryable = status == 429 or (status >= 500 and not refusal)
     if status == 401:
         what = "the KFP API does not accept the token" if _has_token(access) else "the KFP API wants a token"
         found = problem(f"{what} (401)", where=where, rule="a token that has not expired", remedy=GIVE_TOKEN)
     elif status == 403:
         found = problem(
-            f"the KFP API forbids it (403){said}",
+            f"the KFP API forbids it (403){message}",
             where=where,
             rule="a token whose owner may use the pipelines of the project",
             remedy="ask for the role edit in the project, or " + GIVE_TOKEN,
         )
     elif 300 <= status < 400:
         found = problem(
-            f"the host sends the caller elsewhere ({status}), as a login page does{said}",
+            f"the host sends the caller elsewhere ({status}), as a login page does{message}",
             where=where,
             rule="the address of the KFP API itself, and a token that it accepts",
             remedy="check --host (https and not http?), and " + GIVE_TOKEN,
         )
-    elif passing:
+    elif retryable:
         found = problem(
-            f"the KFP API fails after {attempts} attempts ({status}){said}",
+            f"the KFP API fails after {attempts} attempts ({status}){message}",
             where=where,
             rule="an API that answers",
             remedy="try again later; if it lasts, look at the pods of the pipelines server",
+        )
+    elif "unknown field" in message:
+        found = problem(
+            f"the KFP API refuses ({status}){message}",
+            where=where,
+            rule="a server that knows all fields of the pipeline: OpenShift AI 3.0 or upstream KFP 2.15, or newer "
+            "(with security.run_as_non_root in the cluster file OpenShift AI 3.4 or upstream KFP 2.16)",
+            remedy="upgrade the pipelines server",
         )
     elif first:
         found = _no_kfp(access, f"it answers with status {status}")
     else:
         found = problem(
-            f"the KFP API refuses ({status}){said}",
+            f"the KFP API refuses ({status}){message}",
             where=where,
             rule="what the API says",
             remedy="correct what it names",
         )
-    return ApiError(found, status, passing)
+    return ApiError(found, status, retryable)
 
 
 def _unanswered(error: Exception, access: Access, attempts: int) -> ApiError:
     """What it means that there is no answer, or none of a KFP API."""
     reason = getattr(error, "reason", None) or error
     if isinstance(error, _NoKfpAnswer):
-        return ApiError(_no_kfp(access, f"it answers with {error}"), 0, passing=False)
+        return ApiError(_no_kfp(access, f"it answers with {error}"), 0, retryable=False)
     if isinstance(reason, urllib3.exceptions.SSLError | ssl.SSLError):
         found = problem(
             f"the host's certificate is not trusted: {printable(str(reason))[:MAX_MESSAGE]}",
@@ -225,11 +273,13 @@ def _unanswered(error: Exception, access: Access, attempts: int) -> ApiError:
             rule="a certificate of a known authority" if not access.ca else f"a certificate of those in {access.ca}",
             remedy="give the cluster's certificate authority: --ca FILE.pem or OSFT_KFP_CA",
         )
-        return ApiError(found, 0, passing=False)
+        return ApiError(found, 0, retryable=False)
     remedy = "check the address, the network and the proxy (HTTPS_PROXY does not apply)"
     rule = "a host that can be reached"
     if isinstance(reason, urllib3.exceptions.NameResolutionError):
-        return ApiError(problem("the host is not known", where=access.host, rule=rule, remedy=remedy), 0, passing=False)
+        return ApiError(
+            problem("the host is not known", where=access.host, rule=rule, remedy=remedy), 0, retryable=False
+        )
     if isinstance(reason, urllib3.exceptions.NewConnectionError):  # to urllib3 this is a time-out, too
         what = "the host cannot be reached"
     elif isinstance(reason, urllib3.exceptions.TimeoutError):
@@ -237,7 +287,7 @@ def _unanswered(error: Exception, access: Access, attempts: int) -> ApiError:
     else:
         what = "the connection broke"
     attempted = f"{what} ({attempts} attempt{'s' if attempts > 1 else ''})"
-    return ApiError(problem(attempted, where=access.host, rule=rule, remedy=remedy), 0, passing=True)
+    return ApiError(problem(attempted, where=access.host, rule=rule, remedy=remedy), 0, retryable=True)
 
 
 def _no_kfp(access: Access, what: str) -> Problems:
@@ -251,17 +301,17 @@ def _no_kfp(access: Access, what: str) -> Problems:
 
 
 def _message(error: Any) -> str:
-    """': ' and the server's own words, or nothing when it sends a web page."""
+    """': ' and the server's own words, without the Go stack behind them; nothing when it sends a web page."""
     with contextlib.suppress(ValueError):
         answer = json.loads(error.body or "")
         texts = [answer.get(key) for key in ("message", "error_message", "error")] if isinstance(answer, dict) else []
         for text in texts:
             if isinstance(text, str) and text:
-                return f": {printable(text)[:MAX_MESSAGE]}"
+                return f": {printable(text.partition(GO_STACK)[0])[:MAX_MESSAGE]}"
     return ""
 
 
-def _hide(text: str, access: Access) -> str:
+def _hide_token(text: str, access: Access) -> str:
     """A server's text without the token, should it repeat it."""
     secrets = [access.token]
     if access.token_file:
@@ -276,10 +326,10 @@ def _has_token(access: Access) -> bool:
     return bool(access.token or access.token_file)
 
 
-def _retry_after(error: Any, patience: Patience) -> float:
+def _retry_after(error: Any, policy: RetryPolicy) -> float:
     """Seconds that the server asks to wait, within reason."""
     text = (error.headers or {}).get("Retry-After", "")
-    return min(float(text), patience.longest_pause_seconds) if text.isdecimal() else 0.0
+    return min(float(text), policy.max_pause_seconds) if text.isdecimal() else 0.0
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from pipeline.cluster.connection import ApiError, Connection
 
 MAX_PAGES = 20  # of runs that are looked through for the pipeline's newest ones
 POLL_SECONDS = 5.0  # between two looks at a run that is followed
-PATIENCE_SECONDS = 900.0  # with a connection that is lost meanwhile
+LOST_SECONDS = 900.0  # for which a lost connection is borne
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,11 +134,11 @@ def follow(
     run_id: str,
     steps: tuple[str, ...],
     poll_seconds: float,
-    patience_seconds: float,
+    lost_seconds: float,
 ) -> Iterator[Change]:
     """Yield what happens in a run until it has ended; the last change is the run's own.
 
-    Faults of the connection are yielded, too, and borne for `patience_seconds`.
+    Faults of the connection are yielded, too, and borne for `lost_seconds`.
 
     Raises:
         ApiError: when the API refuses, or stays away for longer.
@@ -150,7 +150,7 @@ def follow(
             run = connection.ask(lambda: connection.client.get_run(run_id))
         except ApiError as error:
             lost_at = lost_at or time.monotonic()
-            if not error.passing or time.monotonic() - lost_at > patience_seconds:
+            if not error.retryable or time.monotonic() - lost_at > lost_seconds:
                 raise
             if known.get("connection") != "lost":
                 known["connection"] = "lost"
@@ -161,8 +161,9 @@ def follow(
             yield Change(name="connection", state="back")
         lost_at = None
         details = (run.run_details.task_details if run.run_details else None) or []
-        for task in sorted((task for task in details if task.display_name in steps), key=_started):
-            state = str(task.state or "PENDING")
+        # A task without a state is left out: what it waited for failed, or its condition did not hold.
+        for task in sorted((task for task in details if task.state and task.display_name in steps), key=_started):
+            state = str(task.state)
             if known.get(task.task_id) != state:
                 known[task.task_id] = state
                 yield Change(name=task.display_name, state=printable(state), message=_error_text(task.error))
@@ -175,7 +176,7 @@ def follow(
         time.sleep(poll_seconds)
 
 
-def status(connection: Connection, pipeline_name: str, most_runs: int) -> Status:
+def status(connection: Connection, pipeline_name: str, max_runs: int) -> Status:
     """The newest runs of the pipeline, and its schedules.
 
     Raises:
@@ -194,7 +195,7 @@ def status(connection: Connection, pipeline_name: str, most_runs: int) -> Status
     own = (run for run in runs if pipeline_of(run) == pipeline_id)
     schedules = [schedule_of(item, connection) for item in recurring_runs(connection, "")]
     return Status(
-        runs=tuple(run_of(run, connection) for run in itertools.islice(own, most_runs)),
+        runs=tuple(run_of(run, connection) for run in itertools.islice(own, max_runs)),
         schedules=tuple(sorted((s for s in schedules if s.pipeline_id == pipeline_id), key=lambda s: s.name)),
     )
 

@@ -112,7 +112,7 @@ def schedule(
             what=f"the schedule {quote(name)} is replaced in part",
             where=created.link or f"schedule {created.schedule_id}",
             rule="the old one is disabled, then the new one is enabled",
-            remedy="run the same command again: it goes on from here",
+            remedy="run the same command again: it continues from here",
         )
         raise Problems([*error.problems, unfinished]) from None
     created = dataclasses.replace(created, enabled=True)

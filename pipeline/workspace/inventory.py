@@ -20,7 +20,7 @@ from typing import Any
 from components.shared.problems import list_some, problem
 from components.shared.storage import TEMPORARY, read_json
 from components.shared.workspace import PUBLISHED, SNAPSHOT_MANIFEST, STEP_RECORDS, SUMMARY, TRAINING_REPORT
-from pipeline.workspace.sizes import Size, Told, measure
+from pipeline.workspace.sizes import Progress, Size, measure
 
 BASE, ADAPTED, RUN, WORKING, LEFTOVER, RECORD, LOG, FOREIGN = KINDS = (
     "base_model",
@@ -93,18 +93,18 @@ class Inventory:
     """Folders that could not be looked into; what they hold is unknown."""
 
 
-def take_inventory(workspace: Path, told: Told) -> Inventory:
+def take_inventory(workspace: Path, progress: Progress) -> Inventory:
     """Everything in a workspace, foreign things too.
 
     Args:
         workspace: a resolved path.
-        told: is given the number of entries just read, many times: sizing takes minutes on a slow volume.
+        progress: is called while the workspace is read.
 
     Raises:
         Problems: when the folder is no workspace.
     """
     check_is_workspace(workspace)
-    reader = _Reader(workspace, told)
+    reader = _Reader(workspace, progress)
     items = (
         *reader.base_models(),
         *reader.runs_and_adapted_models(),
@@ -138,8 +138,8 @@ def check_is_workspace(workspace: Path) -> None:
 class _Reader:
     """Looks through one workspace."""
 
-    def __init__(self, workspace: Path, told: Told) -> None:
-        self.workspace, self.told = workspace, told
+    def __init__(self, workspace: Path, progress: Progress) -> None:
+        self.workspace, self.progress = workspace, progress
         self.unreadable: list[str] = []
 
     def base_models(self) -> Iterator[Item]:
@@ -175,7 +175,7 @@ class _Reader:
     def adapted_model(self, entry: os.DirEntry[str]) -> Iterator[Item]:
         known: dict[str, Any] = {"state": UNFINISHED}
         if self.holds(entry, TRAINING_REPORT):
-            known = _judged(self.workspace / "runs" / entry.name, Path(entry.path))
+            known = _read_state(self.workspace / "runs" / entry.name, Path(entry.path))
         yield from self.item(entry, kind=ADAPTED, key=entry.name, **known)
 
     def run(self, entry: os.DirEntry[str], adapted: os.DirEntry[str] | None) -> Iterator[Item]:
@@ -226,7 +226,7 @@ class _Reader:
     def foreign(self, entry: os.DirEntry[str]) -> Item:
         """Counted as far as it can be read: what cannot is nobody's business here."""
         try:
-            size = measure(Path(entry.path), self.told)
+            size = measure(Path(entry.path), self.progress)
         except OSError:
             size = Size(0, 0.0, ())
         state = "link" if entry.is_symlink() else COMPLETE
@@ -241,7 +241,7 @@ class _Reader:
     def size(self, path: str) -> Iterator[Size]:
         """One, or none when it is gone meanwhile."""
         with contextlib.suppress(FileNotFoundError):
-            size = measure(Path(path), self.told)
+            size = measure(Path(path), self.progress)
             self.unreadable.extend(size.unreadable)
             yield size
 
@@ -249,7 +249,7 @@ class _Reader:
         try:
             return (Path(entry.path) / marker).is_file()
         except OSError:
-            return False  # said of the folder when it is sized
+            return False  # reported when the folder is sized
 
     def entries(self, folder: str | Path) -> list[os.DirEntry[str]]:
         """What lies in a real folder, by name; nothing when there is none, or only a link to one."""
@@ -269,8 +269,8 @@ class _Reader:
         return os.path.relpath(entry.path, self.workspace)
 
 
-def _judged(run: Path, model: Path) -> dict[str, Any]:
-    """What an adapted model's files say of it; what cannot be read is its trouble."""
+def _read_state(run: Path, model: Path) -> dict[str, Any]:
+    """What the files of an adapted model's run say of it; a file that cannot be read is its trouble."""
     found: dict[str, Any] = {"state": NOT_EVALUATED}
     reading = model / TRAINING_REPORT
     try:
@@ -284,12 +284,12 @@ def _judged(run: Path, model: Path) -> dict[str, Any]:
             found["state"] = GOOD if good else NOT_GOOD
         reading = run / PUBLISHED
         if reading.exists():
-            said = read_json(reading)
-            at = datetime.fromisoformat(said["published_at"])
+            published = read_json(reading)
+            at = datetime.fromisoformat(published["published_at"])
             found["publication"] = Publication(
-                registry=str(said["registry"]),
-                name=str(said["name"]),
-                version=str(said["version"]),
+                registry=str(published["registry"]),
+                name=str(published["name"]),
+                version=str(published["version"]),
                 at=at if at.tzinfo else at.replace(tzinfo=UTC),
             )
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,6 +1,6 @@
 """What of a workspace may go, and how it goes.
 
-The policy, in the order in which it is asked. What was changed within the limit (`older_than_days`) stays: another pod
+The policy, in the order in which it applies. Anything modified in the last `older_than_days` days stays: another pod
 may be writing it, or come back for it. Of the rest:
 
     adapted models   stay: the newest good ones (`keep` of them), the newest published one of each registered name;
@@ -40,9 +40,9 @@ from pipeline.workspace.inventory import (
     Item,
     Publication,
 )
-from pipeline.workspace.sizes import SECONDS_OF_DAY, Told, measure
+from pipeline.workspace.sizes import SECONDS_OF_DAY, Progress, measure
 
-YOUNG = "changed lately"
+YOUNG = "modified recently"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Policy:
     keep: int = 2
     """So many of the newest good models stay, at least one."""
     older_than_days: int = 7
-    """Nothing goes that was changed within so many days."""
+    """Anything modified in the last so many days stays."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,17 +88,17 @@ def decide(inventory: Inventory, policy: Policy, now: float) -> tuple[Decision, 
     return tuple(decided.get(item.path) or _decide_other(item, limit) for item in items)
 
 
-def remove(workspace: Path, going: Iterable[Item], told: Told) -> Iterator[Outcome]:
+def remove(workspace: Path, going: Iterable[Item], progress: Progress) -> Iterator[Outcome]:
     """Remove items one after the other; what was changed or removed meanwhile is left alone.
 
     Args:
         workspace: a resolved path.
-        told: as in `take_inventory`.
+        progress: as in `take_inventory`.
     """
     for item in going:
         path = workspace / item.path
         try:
-            if _changed_since(workspace, item, told):
+            if _changed_since(workspace, item, progress):
                 yield Outcome(item, removed=False)
                 continue
             _check_removable(path)
@@ -210,17 +210,17 @@ def _newer_words(kept: int) -> str:
     return "a newer good model stays" if kept == 1 else f"{kept} newer good models stay"
 
 
-def _changed_since(workspace: Path, item: Item, told: Told) -> bool:
+def _changed_since(workspace: Path, item: Item, progress: Progress) -> bool:
     """Whether anything was written to it since it was judged; to a model's run, too.
 
     Raises:
         FileNotFoundError: when it is gone.
     """
-    newest = measure(workspace / item.path, told).changed
+    newest = measure(workspace / item.path, progress).changed
     if item.kind in (ADAPTED, WORKING):
         for folder in ("runs", "adapted"):
             with contextlib.suppress(FileNotFoundError):
-                newest = max(newest, measure(workspace / folder / item.key, told).changed)
+                newest = max(newest, measure(workspace / folder / item.key, progress).changed)
     return newest > item.changed and not Path(item.path).name.startswith(REMOVED)
 
 
@@ -246,7 +246,7 @@ def _remove(path: Path) -> None:
         doomed = path.with_name(f"{REMOVED}{uuid.uuid4().hex[:12]}")
         path.rename(doomed)
     while os.path.lexists(doomed):
-        with contextlib.suppress(FileNotFoundError):  # another removal is at the same rest: both go on until it is gone
+        with contextlib.suppress(FileNotFoundError):  # another removal is at the same rest: both continue
             if doomed.is_dir() and not doomed.is_symlink():
                 shutil.rmtree(doomed)
             else:

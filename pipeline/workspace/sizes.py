@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISDIR
 
-Told = Callable[[int], None]
+Progress = Callable[[int], None]
+"""Is given the number of entries just read, many times: sizing takes minutes on a slow volume."""
 SECONDS_OF_DAY = 24 * 3600
 
 
@@ -20,7 +21,7 @@ class Size:
     unreadable: tuple[str, ...]
 
 
-def measure(path: Path, told: Told) -> Size:
+def measure(path: Path, progress: Progress) -> Size:
     """Size and newest modification. A folder's own time counts only when it is empty: removing from it sets it, too.
 
     Raises:
@@ -37,7 +38,7 @@ def measure(path: Path, told: Told) -> Size:
         try:
             with os.scandir(folder) as scan:
                 entries = list(scan)
-            told(len(entries))
+            progress(len(entries))
             if not entries:
                 newest = max(newest, own_time)
             for entry in entries:

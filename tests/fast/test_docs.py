@@ -68,13 +68,6 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_there_are_documents() -> None:
-    assert {path.name for path in DOCUMENTS} >= {
-        "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "SECURITY.md", "decisions.md", "evaluation.md",
-        "install-openshift-ai.md", "operations.md", "training.md",
-    }  # fmt: skip
-
-
 @documents
 def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):

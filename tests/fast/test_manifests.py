@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import kubernetes.client
 import kubernetes_validate
 import pytest
 import yaml
@@ -43,16 +42,11 @@ QUEUE = "osft"
 PODS = {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}  # KFP's, on all pods of a run
 MAX_OBJECT = 262144  # bytes of the annotation in which kubectl apply keeps an object
 
-# The kinds that may be here, with the fields that are in use; for Kubernetes' own the client's model knows all fields.
 CORE = {
-    "ConfigMap": "V1ConfigMap",
-    "NetworkPolicy": "V1NetworkPolicy",
-    "PersistentVolumeClaim": "V1PersistentVolumeClaim",
-    "Role": "V1Role",
-    "RoleBinding": "V1RoleBinding",
-    "Secret": "V1Secret",
-    "ServiceAccount": "V1ServiceAccount",
-}
+    "ConfigMap", "NetworkPolicy", "PersistentVolumeClaim", "Role", "RoleBinding", "Secret", "ServiceAccount"
+}  # fmt: skip
+"""Kubernetes' own kinds that may be here: nothing that runs, nothing of the whole cluster."""
+# Of the others the fields that are in use.
 CUSTOM: dict[tuple[str, str], Any] = {
     ("datasciencepipelinesapplications.opendatahub.io/v1", "DataSciencePipelinesApplication"): {
         "dspVersion": str,
@@ -216,21 +210,6 @@ def _run_release(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 # Files and objects
 
 
-def test_every_file_has_its_place() -> None:
-    kustomizations = [path.parent for path in MANIFESTS.rglob("kustomization.yaml")]
-    used = [
-        (folder / entry).resolve()
-        for folder in kustomizations
-        for entry in _kustomization(folder).get("resources", [])
-        if entry.endswith(".yaml")
-    ]
-    templates = [MANIFESTS / "secrets" / f"{name}.yaml" for name in SECRETS]
-    files = [path for path in MANIFESTS.rglob("*.yaml") if path.name != "kustomization.yaml"]
-
-    assert sorted(kustomizations) == sorted([MANIFESTS / "base", *COMPONENTS, *OVERLAYS])
-    assert sorted(files) == sorted([*used, *templates])
-
-
 def test_a_build_has_one_object_of_a_name_all_in_its_namespace(folder: Path) -> None:
     built = build(folder)
     namespace = _kustomization(folder).get("namespace")
@@ -239,36 +218,6 @@ def test_a_build_has_one_object_of_a_name_all_in_its_namespace(folder: Path) -> 
     assert len({(item["kind"], item["metadata"]["name"]) for item in built}) == len(built)
     assert {item["metadata"].get("namespace") for item in built} == {namespace}
     assert all(item["metadata"]["labels"]["app.kubernetes.io/part-of"] == "osft-pipeline" for item in built)
-
-
-def test_overlays_are_two_projects() -> None:
-    assert len({_kustomization(overlay)["namespace"] for overlay in OVERLAYS}) == 2
-
-
-def test_names_are_written_and_not_generated(folder: Path) -> None:
-    for item in build(folder):
-        assert "generateName" not in item["metadata"]
-        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", item["metadata"]["name"])
-    for path in MANIFESTS.rglob("kustomization.yaml"):
-        assert "Generator" not in path.read_text(encoding="utf-8")
-
-
-def test_components_that_an_overlay_offers_exist() -> None:
-    for overlay in OVERLAYS:
-        offered = re.findall(
-            r"\.\./\.\./components/[\w-]+", (overlay / "kustomization.yaml").read_text(encoding="utf-8")
-        )
-        assert offered
-        assert all((overlay / path).resolve() in COMPONENTS for path in offered)
-
-
-def test_every_object_is_explained() -> None:
-    files = [path for path in MANIFESTS.rglob("*.yaml") if path.name != "kustomization.yaml"]
-    for path in files:
-        for text in path.read_text(encoding="utf-8").split("\n---\n"):
-            assert re.match(r"(#.*\n)+apiVersion: ", text), f"{path}: an object without a comment before it"
-        if path.parent.name != "secrets":
-            assert "platform team change" in path.read_text(encoding="utf-8").replace("\n# ", " "), path
 
 
 # Schemas
@@ -281,14 +230,11 @@ def problem_of(item: Object) -> str:
         unknown = set(item) - {"apiVersion", "kind", "metadata", "spec"}
         return f"unknown {unknown}" if unknown else _differs(item["spec"], spec, "spec")
     assert item["kind"] in CORE, f"{item['kind']} is not among the kinds that may be here"
-    answer = type("Answer", (), {"data": json.dumps(item)})
-    api = kubernetes.client.ApiClient(kubernetes.client.Configuration())
     try:
-        model = api.deserialize(answer, CORE[item["kind"]])  # drops what it does not know, misses what is required
-    except ValueError as error:
+        kubernetes_validate.validate(item, "1.32", strict=True)
+    except kubernetes_validate.ValidationError as error:
         return str(error)
-    understood = api.sanitize_for_serialization(model)
-    return "" if understood == item else f"understood as {understood}"
+    return ""
 
 
 def _differs(value: Any, known: Any, path: str) -> str:
@@ -342,12 +288,6 @@ def test_kubectl_builds_the_same(folder: Path) -> None:
     assert sorted(yaml.load_all(built.stdout, GoLoader), key=order) == sorted(build(folder), key=order)
 
 
-def test_kubernetes_accepts_every_object_strictly(folder: Path) -> None:
-    for item in [*build(folder), *map(template, SECRETS)]:
-        if item["kind"] in CORE:
-            kubernetes_validate.validate(item, "1.32", strict=True)
-
-
 # Names that the pipeline uses
 
 
@@ -380,15 +320,11 @@ def test_every_secret_of_the_cluster_file_has_a_template_with_the_keys_that_step
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_s_template_has_no_value_and_says_how_to_make_it(name: str) -> None:
+def test_a_secret_s_template_has_no_value(name: str) -> None:
     content = template(name)
-    comment = "".join(re.findall(r"^#.*\n", (MANIFESTS / "secrets" / f"{name}.yaml").read_text(encoding="utf-8"), re.M))
 
     assert "data" not in content
     assert set(content["stringData"].values()) == {""}
-    assert f"oc create secret generic {content['metadata']['name']} --from-env-file=/dev/stdin\n" in comment
-    for key in content["stringData"]:
-        assert re.search(rf"\b{key}\b", comment), key
 
 
 def test_no_secret_is_applied(folder: Path) -> None:
@@ -489,19 +425,10 @@ def test_openshift_fills_in_the_trusted_authorities(folder: Path) -> None:
 # Least privilege
 
 
-def test_nothing_needs_privileges(folder: Path) -> None:
-    built = build(folder)
+def test_nothing_asks_for_more_than_the_project_has(folder: Path) -> None:
+    built = [item for item in build(folder) if item["kind"] != "PipelineVersion"]
 
-    assert {item["kind"] for item in built} <= {*CORE, *(kind for _, kind in CUSTOM)}
-    written = {text for item in built if item["kind"] != "PipelineVersion" for text in texts(item)}
-    assert not written & {
-        "*",
-        "privileged",
-        "hostPath",
-        "securityContext",
-        "securitycontextconstraints",
-        "cluster-admin",
-    }
+    assert not {text for item in built for text in texts(item)} & {"*", "privileged", "hostPath", "cluster-admin"}
 
 
 def test_a_step_s_pod_asks_for_no_privileges(objects: list[Object]) -> None:
@@ -560,30 +487,6 @@ def test_in_production_steps_resolve_names_and_reach_their_project() -> None:
     assert names["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}}]
     assert {(port["protocol"], port["port"]) for port in names["ports"]} >= {("UDP", 5353), ("TCP", 5353)}
     assert project == {"to": [{"podSelector": {}}]}
-
-
-def test_no_image_and_no_host_of_ours_is_named() -> None:
-    files = [path for path in MANIFESTS.rglob("*") if path.suffix in (".yaml", ".md", ".py")]
-    text = "".join(path.read_text(encoding="utf-8") for path in files)
-    hosts = set(re.findall(r"\b(?:[a-z0-9-]+\.)+(?:io|com|org|net|internal|local)\b", text))
-
-    assert len(files) > 15
-    assert not re.search(r"^\s*-?\s*image:", text, re.M)
-    assert hosts == {
-        "s3.example.com",
-        "app.kubernetes.io",
-        "argocd.argoproj.io",
-        "config.openshift.io",
-        "datasciencepipelinesapplications.opendatahub.io",
-        "kubernetes.io",
-        "kueue.openshift.io",
-        "kueue.x-k8s.io",
-        "kustomize.config.k8s.io",
-        "networking.k8s.io",
-        "nvidia.com",
-        "pipelines.kubeflow.org",
-        "rbac.authorization.k8s.io",
-    }
 
 
 # Argo CD
@@ -683,17 +586,3 @@ def test_a_release_of_something_else_is_an_error_without_a_traceback(compiled: P
         assert str(named) in done.stderr
         assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half.yaml", "other.yaml"]
-
-
-# The documents
-
-
-def test_the_readme_names_what_is_there() -> None:
-    text = (MANIFESTS / "README.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^([\w/.-]+)\s{2,}\S", text, re.M)
-    applied = re.findall(r"(?:apply -k|kustomize) (manifests/\S+?)[`,]", text)
-
-    assert len(listed) == 7
-    assert all((MANIFESTS / path).exists() for path in listed)
-    assert applied
-    assert all((ROOT / path / "kustomization.yaml").exists() for path in applied)

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from components.shared.problems import Problems
 from pipeline.cli import workspace as workspace_cli
 from pipeline.workspace import pruning
-from pipeline.workspace.inventory import KINDS, take_inventory
+from pipeline.workspace.inventory import take_inventory
 from pipeline.workspace.pruning import Decision, Policy, decide, remove
 from pipeline.workspace.sizes import SECONDS_OF_DAY, age_words, size_words
 from tests.fast.conftest import files_below, only_problem_of
@@ -32,7 +32,7 @@ BASE, OTHER = "a1" * 20, "b2" * 20
 MODEL = f"models/org--name/{BASE}"
 
 
-def nothing_told(_: int) -> None:
+def ignore_progress(_: int) -> None:
     """Progress that nobody looks at."""
 
 
@@ -72,14 +72,14 @@ class Workspace:
         self.put(f"runs/{key}/published.json", said, days)
 
     def decisions(self, **policy: int) -> tuple[Decision, ...]:
-        return decide(take_inventory(self.root, nothing_told), Policy(**policy), NOW)
+        return decide(take_inventory(self.root, ignore_progress), Policy(**policy), NOW)
 
     def going(self, **policy: int) -> dict[str, str]:
         return {one.item.path: one.reason for one in self.decisions(**policy) if one.goes}
 
     def prune(self, **policy: int) -> None:
         going = sorted((one.item for one in self.decisions(**policy) if one.goes), key=pruning.order_of_removal)
-        for outcome in remove(self.root, going, nothing_told):
+        for outcome in remove(self.root, going, ignore_progress):
             assert not outcome.error
 
     def models(self) -> set[str]:
@@ -294,7 +294,7 @@ def test_a_folder_that_became_a_link_meanwhile_is_left_alone(workspace: Workspac
     shutil.rmtree(workspace.root / "adapted")
     (workspace.root / "adapted").symlink_to(outside.root / "adapted")
 
-    (outcome,) = remove(workspace.root, going, nothing_told)
+    (outcome,) = remove(workspace.root, going, ignore_progress)
 
     assert not outcome.removed
     assert outside.models() == {key}
@@ -306,7 +306,7 @@ def test_what_is_used_between_looking_and_removing_is_left_alone(workspace: Work
     going = [one.item for one in workspace.decisions() if one.goes]
     os.utime(workspace.root / path)
 
-    (outcome,) = remove(workspace.root, going, nothing_told)
+    (outcome,) = remove(workspace.root, going, ignore_progress)
 
     assert not outcome.removed
     assert not outcome.error
@@ -333,10 +333,10 @@ def prune_and_exit(root: Path, barrier: Any, last_change: int = 0) -> None:
             if changes == last_change:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    decided = decide(take_inventory(root, nothing_told), Policy(keep=1), NOW)
+    decided = decide(take_inventory(root, ignore_progress), Policy(keep=1), NOW)
     barrier.wait()
     sys.addaudithook(count)
-    outcomes = list(remove(root, [one.item for one in decided if one.goes], nothing_told))
+    outcomes = list(remove(root, [one.item for one in decided if one.goes], ignore_progress))
     sys.exit(any(outcome.error for outcome in outcomes))
 
 
@@ -468,7 +468,7 @@ def test_json_says_what_the_table_says(workspace: Workspace) -> None:
             "published_at": "2026-03-01T00:00:00+00:00",
         },
         "prunable": False,
-        "reason": "newest good model, newest published of its name, changed lately",
+        "reason": "newest good model, newest published of its name, modified recently",
     }
     assert found["prunable_bytes"] == items[f"adapted/{bad}"]["bytes"]
 
@@ -504,7 +504,7 @@ def test_a_folder_that_is_no_workspace_is_refused(tmp_path: Path, names: list[st
     if names is not None:
         folder.mkdir(exist_ok=True)
 
-    found = only_problem_of(take_inventory, folder, nothing_told)
+    found = only_problem_of(take_inventory, folder, ignore_progress)
 
     assert what in found.what
     assert found.where == str(folder)
@@ -579,7 +579,3 @@ def test_sizes_in_words(size: int, words: str) -> None:
 )
 def test_ages_in_words(seconds: float, words: str) -> None:
     assert age_words(seconds) == words
-
-
-def test_every_kind_has_its_heading() -> None:
-    assert set(workspace_cli.HEADINGS) == set(KINDS)

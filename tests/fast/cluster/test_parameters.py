@@ -1,0 +1,175 @@
+"""A run's parameters, checked before anything is sent."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.shared.problems import Problems
+from pipeline.cluster.compiled_file import CompiledPipeline
+from pipeline.parameters import read_parameters
+from tests.fast.cluster.conftest import PARAMETERS, Osft
+from tests.fast.conftest import only_problem_of
+from tests.kfp_server import KfpServer
+
+
+def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server: KfpServer, osft: Osft, tmp_path: Path) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text("revision: 1.0\nnum_epoch: 3\n", encoding="utf-8")
+    wrong = {
+        "questions=": "questions is ''",
+        "max_seq_len=many": "max_seq_len is 'many'",
+        "seed=-1": "seed is '-1'",
+        "unfreeze_rank_ratio=1.5": "unfreeze_rank_ratio is '1.5'",
+        'training_options={"warmup_stps": 1}': "did you mean warmup_steps?",
+        "retention_drop_max=300": "retention_drop_max is '300.0'",
+        "evaluation_options=[1]": "evaluation_options is '[1]'",
+        "model": "--param 'model' has no value",
+    }
+
+    code, _, err = osft("submit", "--params", file, *(part for text in wrong for part in ("--param", text)))
+
+    assert code == 1
+    for message in (
+        "11 problems",
+        "unknown parameter 'num_epoch' (did you mean num_epochs?)",
+        "revision is '1.0'",
+        "remedy: put it in quotes",
+        "data is missing",
+        *wrong.values(),
+    ):
+        assert message in err
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("yaml_text", "flags", "expected"),
+    [
+        ("num_epochs: 3\n", [], {"num_epochs": 3}),
+        ("num_epochs: 3.0\n", [], {"num_epochs": 3}),
+        ("num_epochs: '3'\n", [], {"num_epochs": 3}),
+        ("num_epochs: 3\n", ["num_epochs=4"], {"num_epochs": 4}),
+        ("learning_rate: 5e-6\n", [], {"learning_rate": 5e-6}),  # a string to YAML
+        ("unfreeze_rank_ratio: 1\n", [], {"unfreeze_rank_ratio": 1.0}),
+        ("revision: '1.0'\n", [], {"revision": "1.0"}),
+        ("training_options:\n  warmup_steps: 2\n", [], {"training_options": {"warmup_steps": 2}}),
+        ("", ["seed=+7"], {"seed": 7}),
+    ],
+)
+def test_parameters_from_a_file_and_from_flags(
+    pipeline: CompiledPipeline, tmp_path: Path, yaml_text: str, flags: list[str], expected: dict[str, Any]
+) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text("data: /a.csv\nquestions: /b.csv\n" + yaml_text, encoding="utf-8")
+
+    read = read_parameters(pipeline, flags, file)
+
+    assert read == {"data": "/a.csv", "questions": "/b.csv", **expected}
+    assert [type(read[name]) for name in expected] == [type(value) for value in expected.values()]
+
+
+@pytest.mark.parametrize(
+    ("yaml_text", "message"),
+    [
+        ("num_epochs: true", "num_epochs is 'true'"),
+        ("num_epochs: 2.5", "num_epochs is '2.5'"),  # the API itself takes 2.5 for an integer
+        ("num_epochs: '2.5'", "num_epochs is '2.5'"),
+        ("num_epochs: .inf", "an integer"),
+        ("learning_rate: .nan", "a number"),
+        ("learning_rate: 1_0", "a number above 0 and below 1"),
+        ("model:", "model is 'null'"),
+        ("model: 2026-11-22", "model is '\"2026-11-22\"'"),
+        ("training_options: '{}'", "names with values"),
+        ("training_options: {warmup_steps: -1}", "warmup_steps is '-1'"),
+        ("data: c.csv", "given twice: data"),
+        ("1: 2", "no file of parameters"),
+        ("max_seq_len: 4096", "max_tokens_per_gpu must be at least max_seq_len"),
+        ("judge_url: https://judge.example/v1", "judge_url and judge_model are given both or not at all"),
+    ],
+)
+def test_a_wrong_value_in_the_file(pipeline: CompiledPipeline, tmp_path: Path, yaml_text: str, message: str) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text(f"data: /a.csv\nquestions: /b.csv\n{yaml_text}\n", encoding="utf-8")
+
+    with pytest.raises(Problems, match=re.escape(message)):
+        read_parameters(pipeline, [], file)
+
+
+def read(pipeline: CompiledPipeline, **values: str) -> dict[str, Any]:
+    given = {"data": "/a", "questions": "/b", **values}
+    return read_parameters(pipeline, [f"{name}={value}" for name, value in given.items()], None)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        (
+            "data",
+            ["/mnt/osft/*.csv", "s3://bucket/qa", "s3:///qa.csv", "file:///a b.csv", "HTTPS://a.b/c"],
+            ["a.csv", "./a.csv", "~/a.csv", "ftp://host/a", "file://a.csv", "s3://", " https://host/a"],
+        ),
+        ("questions", ["/mnt/osft/what?.csv", "s3://bucket/which?.csv"], ["b.csv"]),
+        ("retention_questions", ["", "https://host.example/general.csv"], ["c.csv"]),
+        (
+            "model",
+            ["org/name", "/mnt/osft/uploads/m", "s3://bucket/m"],
+            ["", "name", "./name", "../name", "~/name", "a/b/c", "https://hub.example/org/name"],
+        ),
+        ("revision", ["main", "refs/pr/1", "0" * 40], ["", " ", "a b"]),
+        ("workspace", ["/mnt/osft/team-a"], ["", "relative", "./relative", "s3://bucket"]),
+        ("publish_as", ["", "granite-3.2"], ["a b", "-a", "a/b"]),
+    ],
+)
+def test_a_pod_must_be_able_to_use_it(pipeline: CompiledPipeline, name: str, good: list[str], bad: list[str]) -> None:
+    for value in good:
+        assert read(pipeline, **{name: value})[name] == value
+    for value in bad:
+        assert only_problem_of(read, pipeline, **{name: value}).where == f"parameter {name}", value
+
+
+@pytest.mark.parametrize("name", ["data", "questions", "retention_questions", "model"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://u:hunter2@host.example/qa.csv",
+        "https://hunter2@host.example/qa.csv",
+        "https://host.example/qa.csv?X-Amz-Signature=hunter2",
+        "https://host.example/qa.csv#hunter2",
+        " https://host.example/qa.csv?X-Amz-Signature=hunter2",
+        "S3://key:hunter2@bucket/qa.csv",
+        "u:hunter2@host.example/qa.csv?sig=1",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_repeated(
+    pipeline: CompiledPipeline, name: str, address: str
+) -> None:
+    with pytest.raises(Problems) as error:
+        read(pipeline, **{name: address})
+
+    assert f"parameter {name}" in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft: Osft, tmp_path: Path) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text('model: ["https://u:hunter2@host.example/"]\n', encoding="utf-8")
+    wrong = ["--param", "https://u:hunter2@host.example/", "--param", "https://host.example/?X-Amz-Signature=hunter2"]
+
+    _, out, err = osft("submit", *PARAMETERS, "--params", file, *wrong)
+
+    assert "3 problems" in err
+    assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "parameter"),
+    [
+        ("training_options", '{"num_epochs": 3, "warmup_steps": 1}', "num_epochs"),
+        ("evaluation_options", '{"closed_min": 3}', "closed_min"),
+    ],
+)
+def test_an_option_that_is_a_parameter_is_refused_among_the_further_ones(
+    pipeline: CompiledPipeline, name: str, options: str, parameter: str
+) -> None:
+    assert only_problem_of(read, pipeline, **{name: options}).remedy == f"set the parameter {parameter}"

@@ -1,0 +1,261 @@
+"""upload and submit: what reaches the API, and what is shown."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cluster import runs
+from pipeline.cluster.compiled_file import PIPELINE, CompiledPipeline
+from pipeline.cluster.connection import ApiError, Connection
+from tests.cluster_file import compiled_for_a_cluster
+from tests.fast.cluster.conftest import PARAMETERS, SUNDAYS, TOKEN, Osft, changed
+from tests.kfp_server import Fault, KfpServer
+
+SENDING = [["upload"], ["submit", *PARAMETERS], ["schedule", "nightly", *SUNDAYS, *PARAMETERS]]
+
+# upload
+
+
+def test_the_same_content_is_one_version_and_other_content_another(
+    server: KfpServer, osft: Osft, compiled: Path, other_pipeline: Path, tmp_path: Path
+) -> None:
+    same = tmp_path / "same.yaml"
+    same.write_text("# moved about\n" + compiled.read_text(encoding="utf-8"), encoding="utf-8")
+
+    outputs = [osft("upload", file)[1] for file in (compiled, compiled, same, other_pipeline, compiled)]
+
+    assert ["is registered" in out for out in outputs] == [True, False, False, True, False]
+    assert all("is registered" in out or "is there already" in out for out in outputs)
+    assert len(server.pipelines) == 1
+    assert len(server.versions) == 2
+    assert all(re.fullmatch(r"osft-[0-9a-f]{12}", version["name"]) for version in server.versions.values())
+
+
+@pytest.mark.parametrize("command", SENDING)
+def test_a_dry_run_changes_nothing(server: KfpServer, osft: Osft, command: list[str]) -> None:
+    code, out, _ = osft(*command, "--dry-run")
+
+    assert code == 0
+    assert "would be" in out
+    assert server.requests
+    assert not server.changes
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "key"),
+    [
+        (0, [], "newField"),
+        (1, ["platforms", "kubernetes", "deploymentSpec", "executors", "exec-notify"], "noSuchField"),
+        (1, ["platforms", "kubernetes"], "pipelineConfig"),
+    ],
+)
+def test_a_pipeline_that_the_api_does_not_know_is_refused(
+    server: KfpServer, osft: Osft, compiled: Path, tmp_path: Path, document: int, path: list[str], key: str
+) -> None:
+    file = changed(compiled, tmp_path / "pipeline.yaml", document, path, key, {"resourceTtlOnCompletion": 60})
+
+    code, _, err = osft("upload", file)
+
+    assert code == 1
+    assert "the KFP API refuses (400)" in err
+    assert key in err
+    assert not server.versions
+
+
+@pytest.mark.parametrize("command", SENDING)
+@pytest.mark.parametrize("image", ["", "osft-pipeline/cpu:0.1.0", "registry.invalid:5000/cpu"])
+def test_placeholders_for_images_are_refused_before_anything_is_sent(
+    server: KfpServer, osft: Osft, compiled: Path, tmp_path: Path, command: list[str], image: str
+) -> None:
+    """The project's own pipeline has nothing else."""
+    file = PIPELINE
+    if image:
+        file = tmp_path / "pipeline.yaml"
+        text = re.sub(r"image: \S+/cpu\S+", f"image: {image}", compiled.read_text(encoding="utf-8"), count=1)
+        file.write_text(text, encoding="utf-8")
+
+    code, _, err = osft(*command, *([file] if command[0] == "upload" else ["--pipeline", file, "--param", "seed=x"]))
+
+    assert code == 1
+    assert f"images of the pipeline are placeholders: {image or 'registry.invalid/osft-pipeline/cpu:0.1.0, '}" in err
+    assert "osft-pipeline compile --cluster my-cluster.toml" in err
+    assert (command[0] == "upload") != ("seed is 'x'" in err)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("a: [", "no YAML"),
+        ("a: 1", "no compiled pipeline"),
+        ("", "no compiled pipeline"),
+        ("- 1", "no compiled pipeline"),
+        ("without its Kubernetes settings", "no compiled pipeline"),
+    ],
+)
+def test_a_file_that_is_no_pipeline(
+    osft: Osft, compiled: Path, tmp_path: Path, content: str | None, message: str
+) -> None:
+    path = tmp_path / "pipeline.yaml"
+    if content is not None:
+        half = compiled.read_text(encoding="utf-8").split("\n---\n")[0]
+        path.write_text(half if content.startswith("without") else content, encoding="utf-8")
+
+    code, _, err = osft("upload", path)
+
+    assert code == 1
+    assert message in err
+
+
+# submit
+
+
+def test_submit_starts_a_run_with_typed_parameters(server: KfpServer, osft: Osft) -> None:
+    more = ["num_epochs=3", "learning_rate=1e-5", 'training_options={"warmup_steps": 10}', "system_prompt=a=b"]
+
+    code, _, _ = osft("submit", *PARAMETERS, *(part for text in more for part in ("--param", text)))
+
+    (run,) = server.runs.values()
+    assert code == 0
+    assert run["runtime_config"]["parameters"] == {
+        "data": "/mnt/osft/qa.csv",
+        "questions": "/mnt/osft/gaps.csv",
+        "num_epochs": 3,
+        "learning_rate": 1e-5,
+        "training_options": {"warmup_steps": 10},
+        "system_prompt": "a=b",
+    }
+    assert run["pipeline_version_reference"]["pipeline_version_id"] in server.versions
+
+
+@pytest.mark.parametrize("source", ["pipeline", "option", "variable", "nowhere"])
+def test_links_lead_to_the_dashboard_that_is_named(
+    server: KfpServer, osft: Osft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    page = "https://other.example/runs/ours"
+    named: list[str] = []
+    if source == "pipeline":
+        page = "https://ai.example/develop-train/pipelines/runs/team"
+        named = ["--pipeline", str(compiled_for_a_cluster(tmp_path, f'notify.runs_page = "{page}/runs"\n'))]
+    if source == "option":
+        named = ["--dashboard", f"{page}/runs/"]
+    if source == "variable":
+        monkeypatch.setenv("OSFT_KFP_DASHBOARD", f"{page}/runs")
+
+    _, submitted, _ = osft("submit", *PARAMETERS, *named)
+    _, scheduled, _ = osft("schedule", "nightly", *SUNDAYS, *PARAMETERS, *named)
+    _, shown, _ = osft("status", *named)
+
+    run, schedule = next(iter(server.runs)), next(iter(server.schedules))
+    for out, ids in ((submitted, [f"runs/{run}"]), (scheduled, [f"schedules/{schedule}"]), (shown, [run, schedule])):
+        if source == "nowhere":
+            assert all(one.rpartition("/")[2] in out for one in ids)
+            assert "notify.runs_page in the cluster file and --pipeline, or OSFT_KFP_DASHBOARD" in out
+            assert "://" not in out
+        else:
+            assert all(re.search(f"{page}/(runs/|schedules/)?{one}", out) for one in ids)
+            assert "OSFT_KFP_DASHBOARD" not in out
+
+
+def test_a_page_that_is_none_of_the_dashboards_is_refused(server: KfpServer, osft: Osft) -> None:
+    code, _, err = osft("submit", *PARAMETERS, "--dashboard", "https://ai.example/develop-train/pipelines/runs/team")
+    _, _, secret = osft("status", "--dashboard", "https://user:secret@ai.example/runs")
+
+    assert code == 1
+    assert "https://DASHBOARD/develop-train/pipelines/runs/PROJECT/runs" in err
+    assert "secret@" not in secret
+    assert not server.requests
+
+
+def test_a_lost_answer_starts_nothing_twice(server: KfpServer, osft: Osft) -> None:
+    for path in ("/pipelines", "/upload_version", "/runs", "/recurringruns"):
+        server.faults.append(Fault(method="POST", path=path, times=1, status=504, after_deed=True))
+
+    submitted, _, _ = osft("submit", *PARAMETERS)
+    scheduled, _, _ = osft("schedule", "nightly", *SUNDAYS, *PARAMETERS)
+
+    assert (submitted, scheduled) == (0, 0)
+    assert all(fault.times == 0 for fault in server.faults)
+    assert [len(items) for items in (server.pipelines, server.versions, server.runs, server.schedules)] == [1] * 4
+
+
+# submit --wait
+
+
+def steps(**states: str | None) -> dict[str, Any]:
+    """What a run reports of its steps."""
+    tasks = [
+        {"task_id": f"id-{name}", "display_name": name.replace("_", "-"), "state": state}
+        for name, state in states.items()
+    ]
+    return {"run_details": {"task_details": tasks}}
+
+
+@pytest.mark.parametrize(("end", "expected"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 1), ("SKIPPED", 1)])
+def test_wait_shows_each_change_once_and_ends_with_an_exit_code(
+    server: KfpServer, osft: Osft, end: str, expected: int
+) -> None:
+    server.story = [
+        {"state": "PENDING"},
+        {"state": "RUNNING"} | steps(ingest_sdg="RUNNING", ingest_sdg_driver="SUCCEEDED"),
+        {"state": "RUNNING"} | steps(ingest_sdg="RUNNING"),
+        {"state": "RUNNING"} | steps(ingest_sdg="SUCCEEDED", train_osft="RUNNING"),
+        {"state": end} | steps(ingest_sdg="SUCCEEDED", train_osft=end, publish=None),  # omitted
+        {"state": "SUCCEEDED"},  # nobody looks any more
+    ]
+
+    code, out, _ = osft("submit", *PARAMETERS, "--wait")
+
+    assert code == expected
+    assert [" ".join(line.split()[1:]) for line in out.splitlines() if " | " in line] == [
+        "run | PENDING",
+        "ingest-sdg | RUNNING",
+        "run | RUNNING",
+        "ingest-sdg | SUCCEEDED",
+        "train-osft | RUNNING",
+        f"train-osft | {end}",
+        f"run | {end}",
+    ]
+    assert ("the API does not say why" in out) == (end == "FAILED")
+
+
+def test_wait_survives_a_connection_that_goes_and_comes(
+    server: KfpServer, connection: Connection, pipeline: CompiledPipeline
+) -> None:
+    submission = runs.submit(connection, pipeline, {"data": "a", "questions": "b"}, False)
+    assert submission.run is not None
+    server.story = [{"state": "RUNNING"}, {"state": "SUCCEEDED"}]
+    changes = []
+
+    for change in runs.follow(connection, submission.run.run_id, pipeline.steps, 0.01, 60.0):
+        changes.append((change.name, change.state))
+        if change.state == "RUNNING":
+            server.faults = [Fault(path="/runs", breaks_off=True, times=4), Fault(path="/runs", status=502, times=4)]
+
+    assert changes == [("run", "RUNNING"), ("connection", "lost"), ("connection", "back"), ("run", "SUCCEEDED")]
+
+
+def test_wait_gives_up_a_connection_that_stays_away(server: KfpServer, connection: Connection) -> None:
+    server.faults = [Fault(path="/runs", breaks_off=True)]
+
+    with pytest.raises(ApiError, match="the connection broke"):
+        list(runs.follow(connection, "run-1", (), 0.01, 0.2))
+
+
+def test_texts_of_the_cluster_do_not_act_on_the_terminal(server: KfpServer, osft: Osft) -> None:
+    failed = {"task_id": "1", "display_name": "ingest-sdg", "state": "FAILED", "error": {"message": "a\x1b[2Jb\rc"}}
+    server.story = [{"state": "FAILED", "display_name": "x\x1b[1m\n", "run_details": {"task_details": [failed]}}]
+
+    _, waited, _ = osft("submit", *PARAMETERS, "--wait")
+    _, shown, _ = osft("status")
+    server.faults = [Fault(status=400, path="/pipelines", body=json.dumps({"message": "\x07\x1b[2J" + TOKEN}).encode())]
+    _, _, refused = osft("upload")
+
+    assert "FAILED: a [2Jb c" in waited
+    assert "x [1m" in shown
+    assert "(the token)" in refused
+    assert not {"\x1b", "\x07", "\r"} & set(waited + shown + refused)
