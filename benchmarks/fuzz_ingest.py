@@ -1,11 +1,11 @@
-"""Coverage-guided fuzzing of how data is read: no input may give anything but rows or a problem that a user can mend.
+"""Coverage-guided fuzzing of how data is read: no input may give anything but rows or a problem that a user can solve.
 
     python -m pip install atheris          # not among the project's requirements
     python -m benchmarks.fuzz_ingest WORK_FOLDER [SECONDS | parquet]
 
 WORK_FOLDER keeps the corpus and what was found (crash-*, timeout-*, oom-*). Bounds: 10 seconds and 1 GiB for an input.
-Parquet files are read by a process of their own, far too slow for this; with `parquet` instead of SECONDS,
-PARQUET_FILES of them are mutated blindly.
+Parquet files are read by C++ without coverage; with `parquet` instead of SECONDS, PARQUET_FILES of them are mutated
+blindly.
 """
 
 import contextlib
@@ -27,14 +27,13 @@ with contextlib.suppress(ImportError):
         from components.run.data_options import DataOptions
         from components.shared.problems import Problems
 
-PARQUET_FILES = 200
+PARQUET_FILES = 2000
 NAMES = ("question", "response", "faithfulness_judgment")
 QUESTIONS = b"question,reference\nWho?,heron\n"
 OPTIONS = {"unjudged": "keep", "near_duplicates": 0.5, "held_out_share": 0.5}
 SEEDS = (
     b"question,response,faithfulness_judgment\nWho?,The heron.,YES\nWhat?,A sash.,NO\n",
     b'\xef\xbb\xbfquestion;response;faithfulness_judgment\r\n"Who; ""so""?";"two\r\nlines";YES\r\n',
-    b"'question'|'response'|'faithfulness_judgment'\n'a'|'b'|'YES'\n\n",
     b'question\tresponse\tfaithfulness_judgment\na\t"unclosed\tYES\n',
     "question,response,faithfulness_judgment\nSchärpe?,風,YES\n".encode("utf-16"),
     b'{"question": "Who?", "response": "A.", "faithfulness_judgment": "YES", "more": {"a": [1]}}\n{"question": 1}\n',
@@ -43,7 +42,6 @@ SEEDS = (
     b'{"question": "Who?", "reference": 40, "rag": true}\n',
     b"question,response\nq,\xff\xfe\n",
     b"question,question\na,b\n" + b"a," * 500,
-    b'"question","response"\n"a \\"b\\"?","c"\n"a \\"b\\"?","c d"\n"e, or not?","f"\n',
     b"sep=;\nquestion;response;;\nWhen?;Now.;;\nWhen;Not now.;;\nWhen, then?;Not now.;;\n",
     b'[{"question": "Who?"}]',
     b'{"question": "\\u200b", "response": "\\u0000", "question ": 1}\n',
@@ -60,7 +58,6 @@ TOKENS = (
     "\\x0d\\x0a",
     "\\x00",
     "sep=",
-    "\\\\\\x22",
     "not",
     "NaN",
 )
@@ -111,7 +108,7 @@ def try_parquet(seed: int) -> int:
         pq.write_table(table, whole, compression=choice.choice(["none", "snappy", "zstd", "gzip"]))
         content = bytearray(whole.getvalue())
         if number % 3 == 0:
-            del content[choice.randrange(len(content)) :]
+            del content[choice.randrange(4, len(content)) :]
         for _ in range(choice.choice([1, 1, 2, 8, 64])):
             if len(content) > 8:
                 content[choice.randrange(4, len(content))] = choice.randrange(256)

@@ -163,8 +163,8 @@ def main() -> None:
                 found[name][program] = min(best, one, key=lambda run: run["seconds"])
                 report = out / "records" / "report.json"
                 if report.exists():
-                    told = json.loads(report.read_text(encoding="utf-8"))
-                    found[name][program] |= {key: told[key] for key in ("rows_read", "kept", "dropped")}
+                    written = json.loads(report.read_text(encoding="utf-8"))
+                    found[name][program] |= {key: written[key] for key in ("rows_read", "kept", "dropped")}
                 subprocess.run(["rm", "-r", str(out)], check=True)  # noqa: S603, S607
     boilerplate = write_boilerplate(work, BOILERPLATE_ROWS)
     runs = [

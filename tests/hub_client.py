@@ -18,7 +18,7 @@ from pathlib import Path
 from components.shared.problems import Problems
 from components.snapshot_model import hub, model_source
 from components.snapshot_model.core import snapshot_model
-model_source.PATIENCE_SECONDS, hub.DESCRIPTION_PATIENCE_SECONDS, model_source.FIRST_WAIT_SECONDS = 4.0, 2.0, 0.01
+model_source.DOWNLOAD_TIMEOUT_SECONDS, hub.MODEL_INFO_TIMEOUT_SECONDS, model_source.FIRST_WAIT_SECONDS = 4.0, 2.0, 0.01
 {changes}
 for line in sys.stdin:
     call = json.loads(line)

@@ -135,7 +135,7 @@ class HubServer:
                 self.repositories[f"{name}@{repository.commit}"] = past
                 self.repositories[name] = repository.later
 
-    def mend(self, name: str) -> None:
+    def clear_faults(self, name: str) -> None:
         """From now on nothing goes wrong with a repository's answers."""
         with self.lock:
             self.repositories[name] = dataclasses.replace(self.repositories[name], faults=(), bytes_per_second=0.0)

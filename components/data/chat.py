@@ -19,7 +19,7 @@ def prompt(system_prompt: str, question: str) -> list[Message]:
 
 
 def training_row(system_prompt: str, question: str, response: str) -> dict[str, Any]:
-    """One training sample: the prompt and the answer to learn."""
+    """One training sample: the prompt and the answer to train on."""
     return {"messages": [*prompt(system_prompt, question), {"role": "assistant", "content": response}]}
 
 

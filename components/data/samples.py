@@ -1,8 +1,8 @@
 """Chat rows to tokens: what goes into the model and which tokens carry the loss; and micro-batches of whole samples.
 
-Only the assistant's answers are learnt, each together with the end-of-sequence token after it. Samples of a micro-batch
-are packed one after the other into a single sequence, so that no padding is computed; attention does not cross samples,
-because transformers derives a block-diagonal mask from position ids that start again at 0.
+Only the assistant's answers are trained on, each together with the end-of-sequence token after it. Samples of a
+micro-batch are packed one after the other into a single sequence, so that no padding is computed; attention does not
+cross samples, because transformers derives a block-diagonal mask from position ids that start again at 0.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class Sample:
 
     tokens: list[int]
     labels: list[int]
-    """As `tokens`; IGNORED where nothing is to be learnt."""
+    """As `tokens`; IGNORED where nothing is trained on."""
     row: int = 0
     """Where it stands in the training data, from 1."""
 
@@ -48,7 +48,7 @@ class Pack:
     position_ids: "Tensor"
     """[1, T], from 0 in each sample."""
     loss_positions: "Tensor"
-    """[n]: the positions whose next token is to be learnt."""
+    """[n]: the positions whose next token is trained on."""
     targets: "Tensor"
     """[n]: those tokens."""
     starts: "Tensor"
@@ -89,23 +89,23 @@ def tokenize(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase",
 
     Args:
         messages: a checked chat row's messages.
-        unmask: also learn the user's turns (`training_hub`'s unmask_messages).
+        unmask: also train on the user's turns (`training_hub`'s unmask_messages).
 
     Raises:
         Problems: when the chat template does not show the conversation as it is.
     """
-    text, spans = _rendered(messages, tokenizer, {"assistant", "user"} if unmask else {"assistant"})
+    text, spans = _render_with_spans(messages, tokenizer, {"assistant", "user"} if unmask else {"assistant"})
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     tokens: list[int] = encoded["input_ids"]
     offsets: list[tuple[int, int]] = encoded["offset_mapping"]
-    learnt: set[int] = set()
+    trained: set[int] = set()
     for role, start, end in spans:
-        learnt.update(index for index, (first, last) in enumerate(offsets) if first < end and last > start)
+        trained.update(index for index, (first, last) in enumerate(offsets) if first < end and last > start)
         if role == "assistant":
-            after = max(learnt, default=-1) + 1
+            after = max(trained, default=-1) + 1
             blank = [not text[first:last].strip() for first, last in offsets[after:]]
-            learnt.update(range(after, after + _end_of_turn(tokens[after:], blank, tokenizer)))
-    return Sample(tokens, [token if index in learnt else IGNORED for index, token in enumerate(tokens)])
+            trained.update(range(after, after + _end_of_turn(tokens[after:], blank, tokenizer)))
+    return Sample(tokens, [token if index in trained else IGNORED for index, token in enumerate(tokens)])
 
 
 def tokenize_rows(
@@ -152,7 +152,7 @@ def tokenize_rows(
         checks.add(
             f"{len(too_long)} of {count} samples are longer than max_seq_len = {max_seq_len} tokens: {named}",
             where=where,
-            rule="a sample is learnt whole or not at all, and none is dropped unasked",
+            rule="a sample is trained on whole or not at all, and none is dropped unasked",
             remedy=f"set max_seq_len to {longest} or more, or shorten those answers",
         )
     checks.raise_if_any()
@@ -171,7 +171,7 @@ def render(
             messages,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            enable_thinking=False,  # none is learnt, so none is asked for; templates that know no such switch ignore it
+            enable_thinking=False,  # none is trained on; templates without this switch ignore it
         )
     except jinja2.TemplateError as error:
         raise _not_shown(f"the model's chat template refuses the conversation: {error}") from error
@@ -186,7 +186,7 @@ def packs(samples: list[Sample], max_tokens: int, device: "torch.device | str" =
 
 
 def packing(batches: Iterable[list[Sample]], max_tokens: int) -> Packing:
-    """How full the packs are of a training whose optimizer steps learn from these samples."""
+    """How full the packs are of a training whose optimizer steps take these samples."""
     lengths = [[len(sample.tokens) for sample in group] for batch in batches for group in _groups(batch, max_tokens)]
     tokens = sum(map(sum, lengths))
     return Packing(
@@ -235,10 +235,10 @@ def _pack(samples: list[Sample], device: "torch.device | str") -> Pack:
     )
 
 
-def _rendered(
-    messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase", learnt: set[str]
+def _render_with_spans(
+    messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase", trained_roles: set[str]
 ) -> tuple[str, list[tuple[str, int, int]]]:
-    """The conversation as text, and in it the characters [start, end) of each message to learn, with its role."""
+    """The conversation as text, and in it the characters [start, end) of each message to train on, with its role."""
     text = render(messages, tokenizer)
     prompt = render(messages[:-1], tokenizer, add_generation_prompt=True)
     if not text.startswith(prompt):
@@ -248,9 +248,9 @@ def _rendered(
     foreign = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
     spans = []
     for index, message in enumerate(messages):
-        if message["role"] in learnt:
+        if message["role"] in trained_roles:
             other = render([*messages[:index], {**message, "content": foreign}, *messages[index + 1 :]], tokenizer)
-            spans.append((message["role"], *_differing(text, other, message["content"].strip(), foreign)))
+            spans.append((message["role"], *_find_difference(text, other, message["content"].strip(), foreign)))
     _, start, _ = spans[-1]
     if between := text[len(prompt) : start].strip():
         raise _not_shown(
@@ -259,7 +259,7 @@ def _rendered(
     return text, spans
 
 
-def _differing(text: str, other: str, words: str, foreign: str) -> tuple[int, int]:
+def _find_difference(text: str, other: str, words: str, foreign: str) -> tuple[int, int]:
     """Where in a text a message's words are: the part [start, end) in whose place another text has `foreign`.
 
     A template may trim them, and may leave out thinking in front of them, as Qwen3's does in all turns but the last.
@@ -268,7 +268,7 @@ def _differing(text: str, other: str, words: str, foreign: str) -> tuple[int, in
     end = len(text) - _common(text[start:][::-1], other[start:][::-1])
     shown = text[start:end].strip()
     if not shown or not words.endswith(shown) or other[start : len(other) - len(text) + end] != foreign:
-        raise _not_shown("the model's chat template leaves out or changes words that are to be learnt")
+        raise _not_shown("the model's chat template leaves out or changes words that are to be trained on")
     return start, end
 
 

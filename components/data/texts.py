@@ -1,4 +1,4 @@
-"""Text out of files that may hold anything: plain or packed with gzip, UTF-8 or UTF-16, with bounds on what is held."""
+"""Text out of files that may hold anything: plain or packed with gzip, UTF-8 or UTF-16, with bounds on memory."""
 
 import codecs
 import contextlib
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from components.shared.problems import problem
+from components.shared.source_errors import VOLUME_AWAY
 
 MAX_ROW = 1 << 24  # characters; a hundred times what any model reads at once
+MAX_COLUMNS = 20_000
 MAX_RATIO, RATIO_FROM_BYTES = 200, 1 << 26  # gzip unpacks texts to some 4 times their size, zeros to 1,000 times
 MAX_UNPACKED = 1 << 38
 BLANK_LINES, MAX_BLANK = ("\n", "\r\n", "\r"), 1_000_000
@@ -82,7 +84,7 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, packed: BinaryIO, size: int, shown: str) -> None:
         self._file = gzip.GzipFile(fileobj=packed)
-        self._most = min(MAX_UNPACKED, max(RATIO_FROM_BYTES, MAX_RATIO * size))
+        self._max_bytes = min(MAX_UNPACKED, max(RATIO_FROM_BYTES, MAX_RATIO * size))
         self._unpacked = 0
         self._shown = shown
 
@@ -92,9 +94,9 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         content = self._file.read1(len(buffer))
         self._unpacked += len(content)
-        if self._unpacked > self._most:
+        if self._unpacked > self._max_bytes:
             raise problem(
-                f"the file unpacks to more than {self._most >> 20} MiB",
+                f"the file unpacks to more than {self._max_bytes >> 20} MiB",
                 where=self._shown,
                 rule=f"a packed table is at most {MAX_RATIO} times as large as its file",
                 remedy="unpack it yourself, and look at what it holds",
@@ -121,8 +123,9 @@ def _bytes(path: Path, shown: str) -> Iterator[io.BufferedReader]:
 
 
 @contextlib.contextmanager
-def told(path: Path, shown: str) -> Iterator[None]:
-    """Turn what reading raises into a problem."""
+def reading(path: Path, shown: str) -> Iterator[None]:
+    """Turn what reading a file raises into a problem."""
+    may_pass = False
     try:
         yield
         return
@@ -136,7 +139,8 @@ def told(path: Path, shown: str) -> Iterator[None]:
     except OSError as error:
         where, what = shown, f"cannot be read: {error.strerror}"
         rule, remedy = "data and questions are readable files", "check the file, then run again"
-    raise problem(what, where=where, rule=rule, remedy=remedy)
+        may_pass = error.errno in VOLUME_AWAY
+    raise problem(what, where=where, rule=rule, remedy=remedy, may_pass=may_pass)
 
 
 def _undecodable(path: Path, shown: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 Out, a folder: `train.jsonl` (see components/data/chat.py), `held_out.jsonl` of the same form, the questions,
 `system_prompt.txt` and `report.json`. Rows stand in the order of their digests: the same rows in another order are
-learnt in the same order, and give the same model.
+trained on in the same order, and give the same model.
 """
 
 import contextlib
@@ -31,14 +31,14 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FormatReport:
-    """What there is to learn."""
+    """What there is to train on."""
 
     samples: int
     held_out: int
     """Samples set aside."""
     system_prompt: str
     data_digest: str
-    """SHA-256 of the chat rows to learn, whatever their order and the files that they come from."""
+    """SHA-256 of the chat rows to train on, whatever their order and the files that they come from."""
     held_out_digest: str
     """The same of the rows that are set aside."""
     ingest: dict[str, Any]
@@ -51,28 +51,28 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
 
     Args:
         records: what ingest_sdg made.
-        system_prompt: said first in every conversation; empty for none.
+        system_prompt: the first message of every conversation; empty for none.
         output: folder to make.
 
     Raises:
-        Problems: when the system prompt is no text.
+        Problems: when the system prompt is no valid Unicode.
     """
     started = time.monotonic()
     check_system_prompt(system_prompt)
-    said = system_prompt.strip()
+    system_prompt = system_prompt.strip()
     with publish_folder(output) as folder:
-        samples, data_digest = _write_rows(records / "records.jsonl", folder / "train.jsonl", said)
-        held_out, held_out_digest = _write_rows(records / "held_out.jsonl", folder / "held_out.jsonl", said)
+        samples, data_digest = _write_rows(records / "records.jsonl", folder / "train.jsonl", system_prompt)
+        held_out, held_out_digest = _write_rows(records / "held_out.jsonl", folder / "held_out.jsonl", system_prompt)
         report = FormatReport(
             samples=samples,
             held_out=held_out,
-            system_prompt=said,
+            system_prompt=system_prompt,
             data_digest=data_digest,
             held_out_digest=held_out_digest,
             ingest=read_json(records / "report.json"),
             seconds=time.monotonic() - started,
         )
-        (folder / "system_prompt.txt").write_text(said, encoding="utf-8")
+        (folder / "system_prompt.txt").write_text(system_prompt, encoding="utf-8")
         for name in QUESTION_FILES:
             shutil.copyfile(records / name, folder / name)
         write_json(folder / "report.json", dataclasses.asdict(report))
@@ -89,7 +89,7 @@ def check_system_prompt(system_prompt: str) -> None:
             f"system_prompt is {quote(progress.printable(system_prompt))}",
             where="parameter system_prompt",
             rule="text in Unicode, without NUL",
-            remedy="correct it; a command line passes bytes on that are no UTF-8",
+            remedy="correct it; the shell may have passed on bytes that are not UTF-8",
         )
 
 
@@ -98,7 +98,7 @@ def _write_rows(records: Path, output: Path, system_prompt: str) -> tuple[int, s
 
     Parts of the rows wait in files, so that no more than one of PARTS has to be sorted in memory.
     """
-    count, together = 0, hashlib.sha256()
+    count, total = 0, hashlib.sha256()
     with contextlib.ExitStack() as stack:
         parts = [stack.enter_context(tempfile.TemporaryFile(dir=output.parent)) for _ in range(PARTS)]
         with records.open(encoding="utf-8") as file:
@@ -112,7 +112,7 @@ def _write_rows(records: Path, output: Path, system_prompt: str) -> tuple[int, s
             for waiting in parts:
                 waiting.seek(0)
                 for entry in sorted(waiting):
-                    together.update(bytes.fromhex(entry[:DIGITS].decode()))
+                    total.update(bytes.fromhex(entry[:DIGITS].decode()))
                     ordered.write(entry[DIGITS:])
                     count += 1
-    return count, together.hexdigest()
+    return count, total.hexdigest()

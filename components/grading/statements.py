@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from components.data.questions import SMALL_WORDS
 from components.grading.quantities import Token, read, singular
 
-SMALL_WORDS = frozenset(
-    "a an the is are was were be of to in on at for and or it its by with as that this then".split()
-)
 # Words that decide nothing and are about nothing.
 FILLERS = SMALL_WORDS | frozenset(
     "i you he she we they there these those their his her s ll d m re ve do does did has have had will would can "

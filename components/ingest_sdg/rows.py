@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from components.data.tables import Table, clean, open_table
-from components.run.data_options import MAX_JUDGMENT, DataOptions
+from components.run.data_options import MAX_JUDGMENT, DataOptions, set_data_option
 from components.shared.problems import Checks, list_some, quote, suggest
 
 OTHER_NAMES = {
@@ -14,7 +14,7 @@ OTHER_NAMES = {
     "response": ("answer", "output", "completion", "assistant"),
     "judgment": ("faithfulness", "judgment", "judgement", "verdict", "faithful"),
 }
-"""Under which names the same column goes elsewhere: what an error proposes when one is missing."""
+"""Other usual names of the same columns: what an error proposes when one is missing."""
 
 MAX_NAME = 80  # characters of a column's name that an error repeats
 MAX_UNKNOWN_JUDGMENTS = 5  # more of them, and the column holds something else
@@ -25,7 +25,7 @@ class Row:
     """A row of a table after cleaning."""
 
     line: int
-    """That it begins in."""
+    """In which it begins."""
     question: str
     response: str
     judgment: str | None
@@ -46,14 +46,14 @@ def read_file(path: Path, shown: str, options: DataOptions) -> Iterator[Row]:
     optional = [] if refuse else [columns["judgment"]]
     _check_columns(table, {kind: name for kind, name in columns.items() if name in names and name not in optional})
     for line, (question, response, *judgment) in table.rows(names):
-        # An object of JSONL is judged or not, whatever the others are.
-        said = judgment[0] if judgment else None
-        said = "" if said is None and refuse else said
-        yield Row(line, clean(question or ""), clean(response or ""), said if said is None else clean(said))
+        # An object of JSONL has a judgment or not, whatever the others have.
+        verdict = judgment[0] if judgment else None
+        verdict = "" if verdict is None and refuse else verdict
+        yield Row(line, clean(question or ""), clean(response or ""), verdict if verdict is None else clean(verdict))
 
 
 class Judgments:
-    """Which rows are accepted; counts the judgments that nobody explained."""
+    """Which rows are accepted; counts the judgments that are neither accepted nor rejected."""
 
     def __init__(self, shown: str, options: DataOptions) -> None:
         self._shown = shown
@@ -68,13 +68,13 @@ class Judgments:
         self._rows += 1
         if row.judgment is None:
             return True
-        said = row.judgment if len(row.judgment) <= MAX_JUDGMENT else row.judgment[:MAX_JUDGMENT] + "…"
-        judgment = said.casefold()
-        if judgment in self._accepted:
+        verdict = row.judgment if len(row.judgment) <= MAX_JUDGMENT else row.judgment[:MAX_JUDGMENT] + "…"
+        if verdict.casefold() in self._accepted:
             return True
-        if judgment not in self._rejected and (said in self._unknown or len(self._unknown) <= MAX_UNKNOWN_JUDGMENTS):
-            self._counts[said] += 1
-            if len(lines := self._unknown.setdefault(said, [])) < 5:
+        is_listed = verdict in self._unknown or len(self._unknown) <= MAX_UNKNOWN_JUDGMENTS
+        if verdict.casefold() not in self._rejected and is_listed:
+            self._counts[verdict] += 1
+            if len(lines := self._unknown.setdefault(verdict, [])) < 5:
                 lines.append(row.line)
         return False
 
@@ -88,7 +88,7 @@ class Judgments:
                 f"{', '.join(map(quote, list(self._unknown)[:3]))}",
                 where=where,
                 rule=rule,
-                remedy="name the column that holds the judgment, as in columns='judgment=verdict'",
+                remedy=f"name the judgment's column, as in {set_data_option('columns', 'judgment=verdict')}",
             )
             return
         for judgment, lines in self._unknown.items():
@@ -97,8 +97,9 @@ class Judgments:
             if judgment:
                 remedy = "correct the rows"
                 if "," not in judgment and len(judgment) <= MAX_JUDGMENT:
-                    remedy += f", accept it: accepted_judgments='{','.join([*self._options.accepted, judgment])}', "
-                    remedy += f"or reject it: rejected_judgments='{','.join([*self._options.rejected, judgment])}'"
+                    for verb, known in (("accept", self._options.accepted), ("reject", self._options.rejected)):
+                        longer = set_data_option(f"{verb}ed_judgments", ",".join([*known, judgment]))
+                        remedy += f"; to {verb} it, add {longer}"
             checks.add(
                 f"unknown judgment {quote(judgment)} in {count} of {self._rows} rows",
                 where=f"{where}, lines {list_some(lines, 5)}" + (f" and {count - 5} more" if count > 5 else ""),
@@ -114,17 +115,14 @@ def _check_columns(table: Table, columns: Mapping[str, str]) -> None:
         if column in table.columns:
             continue
         likely = next((name for name in table.columns if name.casefold() in OTHER_NAMES[kind]), "")
-        hint = (
-            f" (is it {likely}?)"
-            if likely
-            else suggest(column, (name for name in table.columns[:100] if len(name) < MAX_NAME))
-        )
-        unjudged = "; data without judgments is learnt with unjudged='keep'" if kind == "judgment" else ""
+        similar = suggest(column, (name for name in table.columns[:100] if len(name) < MAX_NAME))
+        remedy = f"rename the column, or add {set_data_option('columns', f'{kind}={likely or OTHER_NAMES[kind][0]}')}"
+        if kind == "judgment":
+            remedy += f"; to keep data without judgments, add {set_data_option('unjudged', 'keep')}"
         checks.add(
-            f"column {quote(column)} is missing{hint}",
+            f"column {quote(column)} is missing{f' (is it {likely}?)' if likely else similar}",
             where=f"{table.shown}, header",
             rule=f"columns needed: {', '.join(columns.values())}; columns found: {found}",
-            remedy=f"rename the column, or name the right one, as in columns='{kind}={likely or OTHER_NAMES[kind][0]}'"
-            + unjudged,
+            remedy=remedy,
         )
     checks.raise_if_any()

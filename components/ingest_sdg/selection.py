@@ -1,7 +1,7 @@
-"""Which of the rows that could be learnt are learnt; from hashes and signatures, without their texts.
+"""Which of the rows are kept, held out or dropped; from hashes and signatures, without their texts.
 
-What is decided does not depend on the order of the rows: of rows that count once, one that begins with a capital stays,
-else the one with the smallest hash, and the first of those with the very same text.
+The decision does not depend on the order of the rows: of duplicates the one that begins with a capital stays, else the
+one with the smallest hash, and the first of those with the very same text.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xxhash
 
 from components.data.tables import without_format_characters
@@ -18,14 +19,12 @@ from components.ingest_sdg import similar
 from components.run.data_options import DataOptions
 
 GROUP_QUESTIONS, GROUP_RESPONSES = 0.5, 0.8
-"""From which similarity on questions, and answers, are about the same: what is held out must not be learnt in other
+"""Similarity from which questions, and answers, belong to one group: what is held out must not be trained on in other
 words. Estimated from signatures."""
 MIN_WORDS = 4  # of an answer that is compared for that; "Yes." is an answer to anything
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: an order without a pattern
 AT_ONCE, CHARACTERS_AT_ONCE = 4096, 1 << 22  # texts whose signatures are made together
-MAX_COMPARED_CHARACTERS = (
-    1 << 16
-)  # characters; what is longer is no near duplicate of anything, and no model reads it whole
+MAX_COMPARED_CHARACTERS = 1 << 16  # what is longer is no near duplicate of anything, and no model reads it whole
 
 PUNCTUATION = str.maketrans(dict.fromkeys("?!.,;:\"'“”„‘’«»¿¡()…？！。、，", " "))
 """What makes no difference between questions; other signs may: 2 + 2 is not 2 - 2."""
@@ -37,26 +36,29 @@ KEPT, HELD_OUT, GAP_QUESTION, DUPLICATE, NEAR_DUPLICATE, CONFLICT = range(6)
 class Decision:
     """What becomes of each row."""
 
-    fates: np.ndarray
-    """KEPT, HELD_OUT, GAP_QUESTION, DUPLICATE, NEAR_DUPLICATE or CONFLICT."""
-    instead: np.ndarray
-    """Of a duplicate and a near duplicate the row that stays instead."""
-    times: np.ndarray
-    """How many rows say the same as this one, it included; near duplicates count."""
+    rows: pd.DataFrame
+    """By row: `outcome` is KEPT, HELD_OUT, GAP_QUESTION, DUPLICATE, NEAR_DUPLICATE or CONFLICT; `duplicate_of` is the
+    row that stays of duplicates and near duplicates, else the row itself; `count` is how many rows say the same as this
+    one, it and near duplicates included; `question` is equal where the questions are."""
     held_out_asked: int
     """Rows that the share asks for."""
     largest_group: int
     """Rows of the largest group, of which all or none are held out; 0 when nothing is asked for."""
 
+    @property
+    def conflicts(self) -> pd.Index:
+        """The first row of each question with several answers, whether dropped or kept."""
+        return _conflicting(self.rows).drop_duplicates("question").index
 
-class Candidates:
-    """Collects what is needed of each row to decide: some 60 bytes, and 260 for each kind of similarity asked for."""
+
+class RowIndex:
+    """What is needed of each row to decide: some 60 bytes, and 260 for each kind of similarity asked for."""
 
     def __init__(self, options: DataOptions, gap_questions: Sequence[str]) -> None:
         self._options = options
         self._gap = {words(question): question for question in gap_questions}
         self._asked_by: dict[int, str] = {}
-        self._texts, self._questions, self._pairs = array("Q"), array("Q"), array("Q")
+        self._ranks, self._questions, self._pairs = array("Q"), array("Q"), array("Q")
         self._numbers = array("Q")
         self._lengths = array("Q")
         self._near = _Signer(options.near_duplicates < 1)
@@ -65,7 +67,7 @@ class Candidates:
         self._short = array("b")
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._ranks)
 
     def add(self, question: str, response: str) -> None:
         """A row's cleaned texts."""
@@ -73,25 +75,27 @@ class Candidates:
         both = f"{asked}\n{answered}"
         if gap := self._gap.get(words(question)):
             self._asked_by[len(self)] = gap
-        self._texts.append(_rank(question, response))
+        self._ranks.append(_rank(question, response))
         self._questions.append(xxhash.xxh3_64_intdigest(asked.encode()))
         self._pairs.append(xxhash.xxh3_64_intdigest(both.encode()))
         self._lengths.append(len(response))
-        if self._near.wanted:
-            long = len(both) > MAX_COMPARED_CHARACTERS
-            self._numbers.append(
-                xxhash.xxh3_64_intdigest((both if long else similar.numbers_and_negations(both)).encode())
-            )
-            self._near.add("" if long else both)
-        if self._asked.wanted:
+        if self._near.is_needed:
+            is_long = len(both) > MAX_COMPARED_CHARACTERS
+            told_apart_by = both if is_long else similar.numbers_and_negations(both)
+            self._numbers.append(xxhash.xxh3_64_intdigest(told_apart_by.encode()))
+            self._near.add("" if is_long else both)
+        if self._asked.is_needed:
             self._asked.add(asked[:MAX_COMPARED_CHARACTERS])
             self._answered.add(answered[:MAX_COMPARED_CHARACTERS])
             self._short.append(answered.count(" ") + 1 < MIN_WORDS)
 
-    @property
     def lengths(self) -> np.ndarray:
         """Characters of each answer."""
         return _numbers(self._lengths)
+
+    def gap_questions(self) -> list[str]:
+        """Those that rows ask."""
+        return sorted(set(self._asked_by.values()))
 
     def decide(self, text_of: Callable[[int], tuple[str, str]]) -> Decision:
         """Decide about all rows.
@@ -99,83 +103,66 @@ class Candidates:
         Args:
             text_of: question and response of a row by its number.
         """
-        size = len(self)
-        texts, questions = _numbers(self._texts), _numbers(self._questions)
-        fates, instead = np.full(size, KEPT, np.uint8), np.arange(size)
-
+        rows = pd.DataFrame({"rank": _numbers(self._ranks), "question": _numbers(self._questions)})
+        rows["outcome"] = np.uint8(KEPT)
+        rows["duplicate_of"] = np.arange(len(rows))
         if self._options.gap_questions == "drop":
-            fates[np.fromiter(self._asked_by, np.int64)] = GAP_QUESTION
-        rows = np.flatnonzero(fates == KEPT)
-        pairs = _numbers(self._pairs)
-        order = rows[np.lexsort((texts[rows], pairs[rows]))]
-        _keep_first(order, pairs[order], DUPLICATE, fates, instead)
-        if self._near.wanted:
-            self._drop_near(texts, fates, instead, text_of)
-        times = np.bincount(instead, minlength=size)
+            rows.loc[list(self._asked_by), "outcome"] = GAP_QUESTION
+        ordered = rows.assign(pair=_numbers(self._pairs))[rows["outcome"] == KEPT].sort_values("rank", kind="stable")
+        rows.loc[ordered.index, "duplicate_of"] = ordered.groupby("pair")["duplicate_of"].transform("first")
+        rows.loc[rows["duplicate_of"] != rows.index, "outcome"] = DUPLICATE
+        if self._near.is_needed:
+            self._drop_near(rows, text_of)
+        rows["count"] = np.bincount(rows["duplicate_of"], minlength=len(rows))
         if self._options.conflicts == "drop":
-            fates[conflicting(questions, fates)] = CONFLICT
-        asked, largest = self._hold_out(texts, questions, fates) if self._options.held_out_share else (0, 0)
-        return Decision(fates=fates, instead=instead, times=times, held_out_asked=asked, largest_group=largest)
+            rows.loc[_conflicting(rows).index, "outcome"] = CONFLICT
+        asked, largest = self._hold_out(rows) if self._options.held_out_share else (0, 0)
+        return Decision(rows=rows, held_out_asked=asked, largest_group=largest)
 
-    def conflicts(self, decision: Decision) -> np.ndarray:
-        """The rows whose question has several answers, whether dropped or kept."""
-        return np.flatnonzero(conflicting(_numbers(self._questions), decision.fates))
-
-    def question_keys(self) -> np.ndarray:
-        """Equal where the questions are."""
-        return _numbers(self._questions)
-
-    def gap_questions(self) -> list[str]:
-        """Those that rows ask."""
-        return sorted(set(self._asked_by.values()))
-
-    def _drop_near(
-        self, texts: np.ndarray, fates: np.ndarray, instead: np.ndarray, text_of: Callable[[int], tuple[str, str]]
-    ) -> None:
-        rows = np.flatnonzero(fates == KEPT)
+    def _drop_near(self, rows: pd.DataFrame, text_of: Callable[[int], tuple[str, str]]) -> None:
+        kept = np.flatnonzero(rows["outcome"] == KEPT)
         found = similar.duplicates(
-            self._near.signatures()[rows],
-            texts[rows],
+            self._near.signatures()[kept],
+            rows["rank"].to_numpy()[kept],
             self._options.near_duplicates,
-            _numbers(self._numbers)[rows],
-            lambda number: "\n".join(map(same, text_of(int(rows[number])))),
+            _numbers(self._numbers)[kept],
+            lambda number: "\n".join(map(same, text_of(int(kept[number])))),
         )
-        dropped = rows[np.fromiter(found, np.int64, len(found))]
-        fates[dropped] = NEAR_DUPLICATE
-        instead[dropped] = rows[np.fromiter(found.values(), np.int64, len(found))]
-        np.copyto(instead, instead[instead])  # a duplicate of a near duplicate
+        dropped = kept[np.fromiter(found, np.int64, len(found))]
+        rows.loc[dropped, "outcome"] = NEAR_DUPLICATE
+        rows.loc[dropped, "duplicate_of"] = kept[np.fromiter(found.values(), np.int64, len(found))]
+        # A duplicate of a near duplicate is one of the row that stays.
+        rows["duplicate_of"] = rows["duplicate_of"].to_numpy()[rows["duplicate_of"]]
 
-    def _hold_out(self, texts: np.ndarray, questions: np.ndarray, fates: np.ndarray) -> tuple[int, int]:
-        """Whole groups of rows about the same, in an order that only their texts decide, up to the share; gives how
-        many rows that is, and those of the largest group."""
-        rows = np.flatnonzero(fates == KEPT)
-        order = texts[rows] * MIX
-        asked = similar.candidates(self._asked.signatures()[rows], order, GROUP_QUESTIONS)
-        answered = similar.candidates(self._answered.signatures()[rows], order, GROUP_RESPONSES)
-        short = np.frombuffer(self._short, np.int8).astype(bool)[rows]
+    def _hold_out(self, rows: pd.DataFrame) -> tuple[int, int]:
+        """Whole groups of similar rows, in an order that only their texts decide, up to the share; gives how many rows
+        that is, and those of the largest group."""
+        kept = np.flatnonzero(rows["outcome"] == KEPT)
+        questions, order = rows["question"].to_numpy()[kept], rows["rank"].to_numpy()[kept] * MIX
+        asked = similar.candidates(self._asked.signatures()[kept], order, GROUP_QUESTIONS)
+        answered = similar.candidates(self._answered.signatures()[kept], order, GROUP_RESPONSES)
+        short = np.frombuffer(self._short, np.int8).astype(bool)[kept]
         answered = answered[~short[answered].any(axis=1)]
-        by_question = np.argsort(questions[rows], kind="stable")
-        equal = questions[rows][by_question][1:] == questions[rows][by_question][:-1]
+        by_question = np.argsort(questions, kind="stable")
+        equal = questions[by_question][1:] == questions[by_question][:-1]
         same_question = np.stack([by_question[:-1][equal], by_question[1:][equal]], axis=1)
-        labels = similar.groups(len(rows), np.concatenate([asked, answered, same_question]))
-        _, members, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-        rank = np.full(len(sizes), np.iinfo(np.uint64).max, np.uint64)
-        np.minimum.at(rank, members, order)
-        left = wanted = int(self._options.held_out_share * len(rows))
-        taken = np.zeros(len(sizes), bool)
-        for group in np.argsort(rank):
-            if sizes[group] <= left:
-                taken[group] = True
-                left -= int(sizes[group])
-        fates[rows[taken[members]]] = HELD_OUT
-        return wanted, int(sizes.max(initial=0))
+        labels = similar.groups(len(kept), np.concatenate([asked, answered, same_question]))
+        groups = pd.Series(order).groupby(labels).agg(["min", "size"]).sort_values("min")
+        left = requested = int(self._options.held_out_share * len(kept))
+        chosen: list[int] = []
+        for group, size in zip(groups.index.tolist(), groups["size"].tolist(), strict=True):
+            if size <= left:
+                chosen.append(group)
+                left -= size
+        rows.loc[kept[np.isin(labels, chosen)].tolist(), "outcome"] = HELD_OUT
+        return requested, int(groups["size"].max()) if len(groups) else 0
 
 
 class _Signer:
     """Signatures of texts that come one by one."""
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
+    def __init__(self, is_needed: bool) -> None:
+        self.is_needed = is_needed
         self._waiting: list[str] = []
         self._characters = 0
         self._done: list[np.ndarray] = [np.empty((0, similar.SIGNATURE), np.uint32)]
@@ -216,23 +203,10 @@ def _rank(question: str, response: str) -> int:
     return first << 48 | xxhash.xxh3_64_intdigest(f"{question}\0{response}".encode()) >> 16
 
 
-def conflicting(questions: np.ndarray, fates: np.ndarray) -> np.ndarray:
-    """Of each row, whether it is left or a conflict and another such row asks the same."""
-    rows = np.flatnonzero((fates == KEPT) | (fates == HELD_OUT) | (fates == CONFLICT))
-    _, members, counts = np.unique(questions[rows], return_inverse=True, return_counts=True)
-    found = np.zeros(len(fates), bool)
-    found[rows[counts[members] > 1]] = True
-    return found
-
-
-def _keep_first(order: np.ndarray, keys: np.ndarray, fate: int, fates: np.ndarray, instead: np.ndarray) -> None:
-    """Of rows in an order, with equal keys side by side, the first of each key stays; the others get the fate."""
-    first = np.concatenate(([True], keys[1:] != keys[:-1]))[: len(keys)]
-    if not len(keys):
-        return
-    stays = order[first][np.cumsum(first) - 1]
-    fates[order[~first]] = fate
-    instead[order[~first]] = stays[~first]
+def _conflicting(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are left, or a conflict, and share their question with another such row."""
+    left = rows[rows["outcome"].isin([KEPT, HELD_OUT, CONFLICT])]
+    return left[left.duplicated("question", keep=False)]
 
 
 def _numbers(values: "array[Any]") -> np.ndarray:

@@ -209,7 +209,7 @@ def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
             checks.add(
                 f"{name} is {quote(value)}" if name in config else f"{name} is missing",
                 where=f"{where}/config.json",
-                rule="a model's sizes are whole numbers from 1",
+                rule="a model's sizes are integers from 1",
                 remedy="fetch the file again, or save the model with transformers' save_pretrained",
             )
 

@@ -35,23 +35,34 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a run is asked to do, and on what."""
+
+    options: dict[str, Any]
+    """Training options that are parameters, by name."""
+    further_options: dict[str, Any]
+    """The other ones."""
+    evaluation: dict[str, Any]
+    """Evaluation options that are parameters, by name."""
+    further_evaluation: dict[str, Any]
+    """The other ones."""
+    gpus: int
+    """How many GPUs it will run on; 0 for the CPU."""
+    gpu_memory_gib: float
+    """Memory of each; 0 when it runs on this machine, whatever it has."""
+    gpu_product: str
+    """The GPU that it is placed on, as its node's label names it; empty for any."""
+    publish_as: str
+    """Name of a good model in the registry; empty for one after the base model."""
+    registry: str
+    """Address of the model registry; empty for none."""
+    snapshot_seconds: float
+    """What the snapshot took, for the report."""
+
+
 def plan_training(
-    *,
-    dataset: Path,
-    snapshot: Path,
-    workspace: Path,
-    options: dict[str, Any],
-    further_options: dict[str, Any],
-    evaluation: dict[str, Any],
-    further_evaluation: dict[str, Any],
-    gpus: int,
-    gpu_memory_gib: float,
-    gpu_product: str,
-    publish_as: str,
-    registry: str,
-    snapshot_seconds: float,
-    output: Path,
-    page: Path,
+    *, dataset: Path, snapshot: Path, workspace: Path, output: Path, page: Path, **request: Any
 ) -> TrainingPlan:
     """Plan a run; write the plan and its page.
 
@@ -59,26 +70,56 @@ def plan_training(
         dataset: what format_chat made.
         snapshot: what snapshot_model handed on about the base model.
         workspace: the run's workspace.
-        options: training options that are parameters, by name.
-        further_options: the other ones.
-        evaluation: evaluation options that are parameters, by name.
-        further_evaluation: the other ones.
-        gpus: how many GPUs it will run on.
-        gpu_memory_gib: memory of each; 0 when it runs on this machine, whatever it has.
-        gpu_product: the GPU that it is placed on, as its node's label names it; empty for any.
-        publish_as: name of a good model in the registry; empty for one after the base model.
-        registry: address of the model registry; empty for none.
-        snapshot_seconds: what the snapshot took, for the report.
         output: JSON file to make: the plan.
         page: HTML page to make: the plan to look at.
+        request: the fields of Request.
 
     Raises:
         Problems: when the run is impossible, with the change that would make it possible.
     """
+    base = find_model(snapshot, workspace)
+    manifest = read_json(base / SNAPSHOT_MANIFEST)
+    plan, lengths = make_plan(base, manifest, dataset, workspace, Request(**request))
+    mark_used(base / SNAPSHOT_MANIFEST)
+    if plan.trained:
+        mark_used(adapted_folder(workspace, plan.run_key) / TRAINING_REPORT)
+    write_json(output, dataclasses.asdict(plan))
+    write_text(
+        page,
+        pages.render(
+            "components.plan_training",
+            "plan.html.j2",
+            title="Training plan",
+            plan=plan,
+            verdict=_verdict(plan),
+            lengths=Lengths.of(lengths),
+            length_chart=length_chart(lengths, plan.options["max_seq_len"]),
+            stock=MIN_STOCK_SAMPLE,
+            duration=progress.duration,
+        ),
+    )
+    for line in describe(plan):
+        progress.log(line)
+    records.note(run_key=plan.run_key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
+    return plan
+
+
+def make_plan(
+    base: Path, manifest: dict[str, Any], dataset: Path, workspace: Path, request: Request
+) -> tuple[TrainingPlan, list[int]]:
+    """Plan a run and change nothing; gives the plan, and the tokens of each sample.
+
+    Args:
+        base: folder of the base model; its weights are not read.
+        manifest: its snapshot.json.
+
+    Raises:
+        Problems: as `plan_training`.
+    """
     from transformers import AutoTokenizer
 
     started = time.monotonic()
-    base = find_model(snapshot, workspace)
+    gpus, gpu_memory_gib, gpu_product = request.gpus, request.gpu_memory_gib, request.gpu_product
     if gpus == 0:
         gpus, gpu_memory_gib, gpu_product = 1, 0.0, ""
     else:
@@ -86,13 +127,12 @@ def plan_training(
     checks = Checks()
     parsed, asked = TrainingOptions(), EvaluationOptions()
     with checks.collecting():
-        parsed = TrainingOptions.from_mapping(options, further_options)
+        parsed = TrainingOptions.from_mapping(request.options, request.further_options)
     with checks.collecting():
-        asked = EvaluationOptions.from_mapping(evaluation, further_evaluation)
-    manifest = read_json(base / SNAPSHOT_MANIFEST)
+        asked = EvaluationOptions.from_mapping(request.evaluation, request.further_evaluation)
     name = ""
     with checks.collecting():
-        name = registered_name(publish_as, manifest["source"])
+        name = registered_name(request.publish_as, manifest["source"])
     checks.raise_if_any()
     if gpus <= 1:
         parsed = parsed.on("cuda" if gpu_memory_gib else "cpu")
@@ -122,9 +162,6 @@ def plan_training(
         )
     key = run_key(report["data_digest"], manifest["commit"], parsed, gpus)
     trained = (adapted_folder(workspace, key) / TRAINING_REPORT).exists()
-    mark_used(base / SNAPSHOT_MANIFEST)
-    if trained:
-        mark_used(adapted_folder(workspace, key) / TRAINING_REPORT)
     with checks.collecting():
         there = folder_bytes(run_folder(workspace, key))
         check_workspace(workspace, 0 if trained else volume_bytes(manifest["bytes"], memory) - there)
@@ -142,7 +179,7 @@ def plan_training(
         evaluated=evaluated,
         published=found is not None
         and evaluated
-        and (not found.good_enough or is_published(workspace, key, name, registry)),
+        and (not found.good_enough or is_published(workspace, key, name, request.registry)),
         options=parsed.as_json(),
         evaluation=dataclasses.asdict(asked),
         samples=len(lengths),
@@ -153,37 +190,25 @@ def plan_training(
         gpus=gpus,
         gpu_memory_gib=gpu_memory_gib,
         gpu_product=gpu_product,
-        publish={"name": name, "registry": registry},
+        publish={"name": name, "registry": request.registry},
         data=report,
         model={name: value for name, value in manifest.items() if name != "files"},
-        snapshot_seconds=snapshot_seconds,
+        snapshot_seconds=request.snapshot_seconds,
         seconds=time.monotonic() - started,
         checkpoint_seconds=_checkpoint_seconds(parsed, memory, gpus, gpu_memory_gib),
     )
-    write_json(output, dataclasses.asdict(plan))
-    write_text(
-        page,
-        pages.render(
-            "components.plan_training",
-            "plan.html.j2",
-            title="Training plan",
-            plan=plan,
-            verdict=_verdict(plan),
-            lengths=Lengths.of(lengths),
-            length_chart=length_chart(lengths, parsed.max_seq_len),
-            stock=MIN_STOCK_SAMPLE,
-            duration=progress.duration,
-        ),
-    )
-    progress.log(
-        f"run {key}: {plan.samples} samples, {plan.tokens_per_epoch} tokens an epoch, longest {plan.longest_sample}, "
-        f"{plan.steps} steps, about {memory.total_gib:.1f} GiB"
-    )
+    return plan, lengths
+
+
+def describe(plan: TrainingPlan) -> list[str]:
+    """A plan in a few lines."""
+    lines = [
+        f"run {plan.run_key}: {plan.samples} samples, {plan.tokens_per_epoch} tokens an epoch, longest "
+        f"{plan.longest_sample}, {plan.steps} steps, about {plan.memory.total_gib:.1f} GiB"
+    ]
     if plan.checkpoint_seconds:
-        progress.log(f"a checkpoint about every {progress.duration(plan.checkpoint_seconds)} while it trains")
-    progress.log(_verdict(plan))
-    records.note(run_key=key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
-    return plan
+        lines.append(f"a checkpoint about every {progress.duration(plan.checkpoint_seconds)} while it trains")
+    return [*lines, _verdict(plan)]
 
 
 def _checkpoint_seconds(options: TrainingOptions, memory: MemoryPlan, gpus: int, gpu_memory_gib: float) -> float:

@@ -85,6 +85,11 @@ class DataOptions:
         return _split(self.rejected_judgments)
 
 
+def set_data_option(name: str, value: Any) -> str:
+    """How an option of the data is set, for the remedy of an error."""
+    return set_option(DataOptions, name, value)
+
+
 def _split(text: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, text.split(","))))
 

@@ -1,11 +1,11 @@
-"""Whose turn it is to make what several pods could make at once, on any volume.
+"""A lease on work that several pods could do at once, on any volume.
 
     <file>: "5f0c2a… 8d1b…/pid:[4026531836]/812 17"
 
-Who is at work has its name in a file, then its process, then a sign that it comes further, renewed as long as it lives.
-Who finds the file waits until it is gone, or until what was to be made is there. A holder without a new sign for
-`patience_seconds` counts as dead or stuck, and its turn goes to who waits; a dead process of the same machine is seen
-at once. File locks would not do: on some network volumes they fail, and on others they succeed for everybody.
+The file has the holder's name, its process, and a heartbeat, renewed as long as it lives. Whoever finds the file waits
+until it is gone, or until the work is done. A holder without a new heartbeat for `timeout_seconds` counts as dead or
+stuck, and the lease goes to one that waits; a dead process of the same machine is noticed at once. File locks would not
+do: on some network volumes they fail, and on others they succeed for everybody.
 """
 
 import contextlib
@@ -19,58 +19,58 @@ from pathlib import Path
 from components.shared import progress
 from components.shared.storage import FILE_MODE, make_folders
 
-SECONDS_BETWEEN_SIGNS = 5.0
-SECONDS_BETWEEN_LOOKS = 0.5
-SETTLING_SECONDS = 0.5  # between the writing of two that take over at the same moment; the later one has the turn
+SECONDS_BETWEEN_HEARTBEATS = 5.0
+SECONDS_BETWEEN_CHECKS = 0.5
+SETTLING_SECONDS = 0.5  # two may take over at the same moment; the lease is that of the later one
 MAX_BYTES = 1000
 
 
 @contextlib.contextmanager
-def turn(
+def hold_lease(
     file: Path,
     *,
-    taken: str,
+    busy_message: str,
     is_done: Callable[[], bool],
-    sign: Callable[[], object],
-    patience_seconds: float,
-    on_loss: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], object],
+    timeout_seconds: float,
+    on_lost: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """Have the turn within the block, or find on entry that there is nothing left to do.
+    """Hold the lease within the block, or find on entry that the work is done.
 
     Args:
-        file: says whose turn it is; made, and removed at the end.
-        taken: what is said while another is at work: a sentence.
-        is_done: whether it is there; asked again and again while another is at work.
-        sign: changes as the work comes further; asked every SECONDS_BETWEEN_SIGNS.
-        patience_seconds: without a new sign of the other one.
-        on_loss: called from another thread when the turn was taken away: this process was taken for dead.
+        file: names the holder; made, and removed at the end.
+        busy_message: logged while another holds the lease: a sentence.
+        is_done: whether the work is done; asked again and again while another is at work.
+        heartbeat: changes as the work makes progress; asked every SECONDS_BETWEEN_HEARTBEATS.
+        timeout_seconds: without a new heartbeat, until the holder counts as dead.
+        on_lost: called from another thread when another has taken the lease: this process was taken for dead.
     """
     holder = _Holder(file)
-    if is_done() or not holder.wait(taken, is_done, patience_seconds):
+    if is_done() or not holder.wait(busy_message, is_done, timeout_seconds):
         yield
         return
     ended = threading.Event()
-    signs = threading.Thread(target=holder.renew, args=(sign, ended, on_loss), daemon=True)
-    signs.start()
+    heartbeats = threading.Thread(target=holder.renew, args=(heartbeat, ended, on_lost), daemon=True)
+    heartbeats.start()
     try:
         yield
     finally:
         ended.set()
-        signs.join()
+        heartbeats.join()
         holder.release()
 
 
 class _Holder:
-    """One that wants the turn, or has it."""
+    """A process that waits for the lease, or holds it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.name = f"{uuid.uuid4().hex} {_place()}/{os.getpid()} "
 
-    def wait(self, taken: str, is_done: Callable[[], bool], patience_seconds: float) -> bool:
-        """Wait for the turn; False when the work is done meanwhile."""
+    def wait(self, busy_message: str, is_done: Callable[[], bool], timeout_seconds: float) -> bool:
+        """Wait for the lease; False when the work is done meanwhile."""
         make_folders(self.file.parent)
-        seen, since, told = "", time.monotonic(), False
+        seen, since, is_logged = "", time.monotonic(), False
         while not is_done():
             if self._create():
                 return True
@@ -80,29 +80,29 @@ class _Holder:
             if found != seen:
                 seen, since = found, time.monotonic()
             waited = time.monotonic() - since
-            if _is_dead(found) or waited > patience_seconds:
+            if _is_dead(found) or waited > timeout_seconds:
                 if self._take_over(found):
-                    progress.log(f"{taken}, which is gone or has not come further for {waited:.0f} s: going on")
+                    progress.log(f"{busy_message}, which is gone or made no progress for {waited:.0f} s: taking over")
                     return True
                 continue
-            if not told:
-                told = True
-                progress.log(f"{taken}: waiting")
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            if not is_logged:
+                is_logged = True
+                progress.log(f"{busy_message}: waiting")
+            time.sleep(SECONDS_BETWEEN_CHECKS)
         return False
 
-    def renew(self, sign: Callable[[], object], ended: threading.Event, on_loss: Callable[[], None]) -> None:
-        """Show signs until the work has ended, or the turn is another's."""
-        while not ended.wait(SECONDS_BETWEEN_SIGNS):
+    def renew(self, heartbeat: Callable[[], object], ended: threading.Event, on_lost: Callable[[], None]) -> None:
+        """Write heartbeats until the work has ended, or the lease is another's."""
+        while not ended.wait(SECONDS_BETWEEN_HEARTBEATS):
             with contextlib.suppress(OSError):  # a volume that is away for a moment
                 if self._is_mine():
-                    self._write(f"{self.name}{sign()}")
+                    self._write(f"{self.name}{heartbeat()}")
                 elif not self._create():
-                    on_loss()
+                    on_lost()
                     return
 
     def release(self) -> None:
-        with contextlib.suppress(OSError):  # a file that stays is a dead holder's
+        with contextlib.suppress(OSError):  # a file that stays counts as a dead holder's
             if self._is_mine():
                 self.file.unlink()
 
@@ -146,7 +146,7 @@ class _Holder:
 
 
 def _place() -> str:
-    """Where process numbers mean the same: this start of this machine, this container; unique where nobody tells."""
+    """Where process numbers mean the same: this start of this machine, this container; unique where this is unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"  # not a path: a name

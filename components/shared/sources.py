@@ -7,7 +7,6 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION, as a data conne
 address without a bucket, `s3:///qa.csv`, means the bucket AWS_S3_BUCKET.
 """
 
-import contextlib
 import dataclasses
 import glob
 import os
@@ -18,40 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from components.shared.problems import Problem, Problems, problem, quote
+from components.shared.problems import Problems, problem, quote
+from components.shared.source_errors import ATTEMPTS, HTTP, RULE, S3, broken, is_of, reading, without_credentials
 
 PIECE_BYTES = 1 << 22
 MAX_FILES = 10_000  # of a folder or glob; more of them is a wrong address, and a list that takes minutes
 GLOB = re.compile(r"[*?\[]")
-S3, HTTP = ("s3",), ("http", "https")
 CONNECT_SECONDS, READ_SECONDS = 10, 60  # until an attempt counts as failed: to connect, and without a byte
-ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 1.0
-RULE = "an address is a readable file, a folder with files, or a glob: a path, file://, https:// or s3://"
-
-S3_CODES = {
-    "InvalidAccessKeyId": ("the object store does not know the access key", "correct AWS_ACCESS_KEY_ID"),
-    "SignatureDoesNotMatch": (
-        "the secret key does not fit the access key",
-        "correct AWS_SECRET_ACCESS_KEY in the data connection",
-    ),
-    "ExpiredToken": ("the session token has expired", "set fresh keys in the data connection"),
-    "RequestTimeTooSkewed": ("the object store's clock and this machine's differ", "set the clock"),
-    "NoSuchBucket": ("no such bucket", "correct the bucket's name, or AWS_S3_ENDPOINT if it is another store's"),
-    "AccessDenied": ("the keys may not read it", "let the keys' owner read and list the bucket"),
-    "403": ("the keys may not read it", "let the keys' owner read and list the bucket"),
-    "PermanentRedirect": ("the bucket is in another region", "correct AWS_DEFAULT_REGION and AWS_S3_ENDPOINT"),
-    "301": ("the bucket is in another region", "correct AWS_DEFAULT_REGION and AWS_S3_ENDPOINT"),
-    "AuthorizationHeaderMalformed": ("the bucket is in another region", "correct AWS_DEFAULT_REGION"),
-}
-"""What the object store's error codes mean, and the remedy."""
-
-HTTP_STATUS = {
-    404: ("no such file", "correct the address"),
-    401: ("the server wants to know who asks", "give an address that needs no login, or copy the file"),
-    403: ("the server refuses to give it", "give an address that needs no login, or copy the file"),
-    410: ("no such file any more", "correct the address"),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,12 +50,12 @@ class File:
         Raises:
             Problems: when it cannot be read, or not to its end.
         """
-        uncached = {"cache_type": "none"} if _is(self.filesystem, S3) else {}
+        uncached = {"cache_type": "none"} if is_of(self.filesystem, S3) else {}
         with (
-            told_as_problems(self.address, self.filesystem),
+            reading(self.address, self.filesystem),
             self.filesystem.open(self.path, "rb", block_size=0, **uncached) as file,
         ):
-            if _is(self.filesystem, HTTP):
+            if is_of(self.filesystem, HTTP):
                 _check_encoding(file.r.headers.get("Content-Encoding", ""), self.address)
             if start:
                 file.seek(start)
@@ -101,15 +74,15 @@ class File:
                 for piece in self.pieces():
                     file.write(piece)
                 if self.size not in (None, file.tell()):
-                    raise BrokenConnection(_broken(self.address, f"it ended after {file.tell()} of {self.size} bytes"))
+                    raise broken(self.address, f"it ended after {file.tell()} of {self.size} bytes")
 
-        _patiently(attempt)
+        _retry(attempt)
 
 
 def find_files(address: str) -> list[File]:
     """The files behind an address, sorted by name: one file, all below a folder, or those that a glob matches.
 
-    Names that begin with a dot or an underscore are passed over, markers and half-written files, unless a part of the
+    Names that begin with a dot or an underscore are skipped, markers and half-written files, unless a part of the
     glob begins with it, too.
 
     Raises:
@@ -120,11 +93,28 @@ def find_files(address: str) -> list[File]:
     files: list[File] = []
 
     def attempt() -> None:
-        with told_as_problems(shown, filesystem):
+        with reading(shown, filesystem):
             files[:] = _list(filesystem, path, shown)
 
-    _patiently(attempt)
+    _retry(attempt)
     return files
+
+
+def find_file(address: str) -> File:
+    """The one file behind an address.
+
+    Raises:
+        Problems: when it cannot be found, or there is more than one.
+    """
+    files = find_files(address)
+    if len(files) > 1:
+        raise problem(
+            f"this is a folder or a glob of {len(files)} files",
+            where=without_credentials(address),
+            rule="one file is read here",
+            remedy="name the file in it",
+        )
+    return files[0]
 
 
 def read_bytes(address: str) -> bytes:
@@ -133,50 +123,24 @@ def read_bytes(address: str) -> bytes:
     Raises:
         Problems: when it cannot be read, or there is more than one.
     """
-    files = find_files(address)
-    if len(files) > 1 or files[0].name.count("/"):
-        raise problem(
-            f"this is a folder or a glob of {len(files)} files",
-            where=without_credentials(address),
-            rule="one file is read here",
-            remedy="name the file in it",
-        )
+    file = find_file(address)
     content = bytearray()
 
     def attempt() -> None:
         content.clear()
-        for piece in files[0].pieces():
+        for piece in file.pieces():
             content.extend(piece)
 
-    _patiently(attempt)
+    _retry(attempt)
     return bytes(content)
 
 
-def without_credentials(address: str) -> str:
-    """An address to show: without a user, a password and the values of a query, which may be a signature."""
-    if "://" not in address:
-        return address
-    scheme, _, rest = address.partition("://")
-    place, slash, path = rest.partition("/")
-    if scheme.lower() in HTTP:
-        path, question, _ = path.partition("?")
-        path += question and "?…"
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
-
-
-class BrokenConnection(Problems):
-    """A connection that broke: what may go well another time."""
-
-    def __init__(self, one: Problem) -> None:
-        super().__init__([one])
-
-
-def _patiently(attempt: Callable[[], None]) -> None:
+def _retry(attempt: Callable[[], None]) -> None:
     for number in range(1, ATTEMPTS + 1):
         try:
             return attempt()
-        except BrokenConnection:
-            if number == ATTEMPTS:
+        except Problems as error:
+            if not error.may_pass or number == ATTEMPTS:
                 raise
             time.sleep(number * SECONDS_BETWEEN_ATTEMPTS)
 
@@ -219,7 +183,7 @@ def _s3() -> Any:
         config_kwargs={
             "connect_timeout": CONNECT_SECONDS,
             "read_timeout": READ_SECONDS,
-            "retries": {"total_max_attempts": 1},  # _patiently tries again
+            "retries": {"total_max_attempts": 1},  # _retry tries again
             # Stores beside AWS rarely have a host name for every bucket.
             "s3": {"addressing_style": "path" if endpoint else "auto"},
         },
@@ -244,7 +208,7 @@ def _in_a_bucket(path: str, shown: str) -> str:
 
 
 def _list(filesystem: Any, path: str, shown: str) -> list[File]:
-    if _is(filesystem, HTTP):
+    if is_of(filesystem, HTTP):
         # The server is asked when the file is read; many refuse anything but a GET.
         name = urllib.parse.unquote(urllib.parse.urlsplit(path).path.rpartition("/")[2])
         return [File(address=shown, name=name, size=None, local=None, filesystem=filesystem, path=path)]
@@ -282,7 +246,7 @@ def _info(filesystem: Any, path: str) -> dict[str, Any]:
     try:
         return dict(filesystem.info(path))
     except (FileNotFoundError, PermissionError):
-        if not _is(filesystem, S3):
+        if not is_of(filesystem, S3):
             raise
         # The answer to a HEAD has no text; the answer to this one says what is wrong.
         bucket, key, _ = filesystem.split_path(path)
@@ -294,20 +258,20 @@ def _matched(filesystem: Any, pattern: str, base: str) -> dict[str, dict[str, An
     """The files that a glob matches by path; `base` is the part of it that is none."""
     named = {part[0] for part in pattern[len(base) :].split("/") if _is_hidden(part)}
 
-    def is_passed_over(name: str) -> bool:
+    def is_skipped(name: str) -> bool:
         return any(_is_hidden(part) and part[0] not in named for part in name[len(base) :].split("/"))
 
-    if _is(filesystem, S3):
+    if is_of(filesystem, S3):
         found = filesystem.glob(pattern, detail=True).items()
-        return {name: entry for name, entry in found if entry["type"] == "file" and not is_passed_over(name)}
+        return {name: entry for name, entry in found if entry["type"] == "file" and not is_skipped(name)}
     if "**" in pattern:  # a link may lead round in a circle
         for place, folders, _ in os.walk(base):
             for folder in (os.path.join(place, name) for name in folders):
-                if os.path.islink(folder) and not is_passed_over(folder):
+                if os.path.islink(folder) and not is_skipped(folder):
                     raise _no_file(folder)
     entries = {}
     for name in glob.iglob(pattern, recursive=True, include_hidden=True):
-        if is_passed_over(name) or os.path.isdir(name):
+        if is_skipped(name) or os.path.isdir(name):
             continue
         if not os.path.isfile(name):
             raise _no_file(name)
@@ -317,7 +281,7 @@ def _matched(filesystem: Any, pattern: str, base: str) -> dict[str, dict[str, An
 
 def _below(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
     """All files below a folder by path, or one more than MAX_FILES of them."""
-    if not _is(filesystem, S3):
+    if not is_of(filesystem, S3):
         walk = os.walk(folder, onerror=_raise)
         found = ((Path(place), folders, names) for place, folders, names in walk)
         entries: dict[str, dict[str, Any]] = {}
@@ -357,8 +321,8 @@ def _no_file(path: str) -> Problems:
     return problem(
         f"{quote(os.path.basename(path).encode(errors='replace').decode())} {what or 'is no file but a device'}",
         where=path.encode(errors="replace").decode(),
-        rule="what lies below a folder, or is matched by a glob, is read and not passed over; links are to files",
-        remedy="remove the link or mend it; a folder's own address may be a link",
+        rule="what lies below a folder, or is matched by a glob, is read and never skipped; links are to files",
+        remedy="remove the link or correct it; a folder's own address may be a link",
     )
 
 
@@ -378,106 +342,7 @@ def _raise(error: OSError) -> None:
 
 
 def _file(filesystem: Any, path: str, name: str, size: int, shown: str) -> File:
-    local = None if _is(filesystem, S3) else Path(path)
+    local = None if is_of(filesystem, S3) else Path(path)
     # Names on a disk may be no text.
     shown, name = (text.encode(errors="replace").decode() for text in (shown, name))
     return File(address=shown, name=name, size=size, local=local, filesystem=filesystem, path=path)
-
-
-def _is(filesystem: Any, schemes: tuple[str, ...]) -> bool:
-    protocols = (filesystem.protocol,) if isinstance(filesystem.protocol, str) else filesystem.protocol
-    return bool(set(protocols) & set(schemes))
-
-
-@contextlib.contextmanager
-def told_as_problems(where: str, filesystem: Any) -> Iterator[None]:
-    """Turn what the libraries raise into a problem, in our words: theirs may hold the address, keys and all."""
-    expected: tuple[type[Exception], ...] = (OSError, ValueError)
-    explain = _explained
-    if _is(filesystem, S3):
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        expected, explain = (*expected, BotoCoreError, ClientError), _explained_by_s3
-    elif _is(filesystem, HTTP):
-        import aiohttp
-
-        expected, explain = (*expected, aiohttp.ClientError), _explained_by_http
-    try:
-        yield
-    except Problems:  # a ValueError, too
-        raise
-    except expected as error:
-        raise explain(error, where) from None
-
-
-def _explained(error: Exception, where: str) -> Problems:
-    match error:
-        case FileNotFoundError():
-            what = "no such file"
-            remedy = "correct the path; on the cluster the workspace is the only disk the step sees"
-        case PermissionError():
-            what, remedy = f"no permission to read it: {error.strerror}", "make it readable for group 0"
-        case OSError():
-            what, remedy = f"cannot be read: {error.strerror}", "check the path, then run again"
-        case _:
-            what, remedy = "no usable address", "correct it"
-    return problem(what, where=where, rule=RULE, remedy=remedy)
-
-
-def _explained_by_s3(error: Exception, where: str) -> Problems:
-    cause = error if hasattr(error, "response") else error.__cause__
-    response = getattr(cause, "response", None) or {}
-    code = str(response.get("Error", {}).get("Code", ""))
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    kind = type(error).__name__
-    where = f"{where}, endpoint {without_credentials(os.environ.get('AWS_S3_ENDPOINT', '') or 'of AWS')}"
-    if code in S3_CODES:
-        what, remedy = S3_CODES[code]
-    elif code in ("NoSuchKey", "404") or (isinstance(error, FileNotFoundError) and not code):
-        what, remedy = "no such file", "correct the key; upper and lower case are different"
-    elif kind in ("NoCredentialsError", "PartialCredentialsError"):
-        what = "there are no access keys"
-        remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; on the cluster the secret of the data connection"
-    elif kind == "SSLError":
-        what = "the endpoint's certificate is not trusted"
-        remedy = "set AWS_CA_BUNDLE to the certificate authorities of your company"
-    elif isinstance(error, ValueError) or kind in ("ParamValidationError", "InvalidRegionError"):
-        what, remedy = (
-            "no usable bucket, endpoint or region",
-            "correct the address, AWS_S3_ENDPOINT, AWS_DEFAULT_REGION",
-        )
-    elif status and status < 500:
-        what, remedy = f"the object store refuses: {code or status}", "check the data connection"
-    else:
-        reason = f"the object store answers {code or status}" if status else f"the endpoint gives no answer ({kind})"
-        return BrokenConnection(_broken(where, reason))
-    return problem(what, where=where, rule=RULE, remedy=remedy)
-
-
-def _explained_by_http(error: Exception, where: str) -> Problems:
-    error = error.__cause__ if isinstance(error.__cause__, Exception) else error  # fsspec: all are FileNotFoundError
-    status = getattr(error, "status", 0)
-    kind = type(error).__name__
-    if status in HTTP_STATUS:
-        what, remedy = HTTP_STATUS[status]
-    elif isinstance(error, FileNotFoundError):
-        what, remedy = "no such file", "correct the address"
-    elif "Certificate" in kind or "SSL" in kind:
-        what = "the server's certificate is not trusted"
-        remedy = "set SSL_CERT_FILE to the certificate authorities of your company"
-    elif isinstance(error, ValueError):
-        what, remedy = "no usable address", "correct it: https://host/path"
-    elif 400 <= status < 500 and status not in (408, 429):
-        what, remedy = f"the server answers {status}", "correct the address"
-    else:
-        return BrokenConnection(_broken(where, f"the server answers {status}" if status else f"no answer ({kind})"))
-    return problem(what, where=where, rule=RULE, remedy=remedy)
-
-
-def _broken(where: str, reason: str) -> Problem:
-    return Problem(
-        what=f"cannot be read: {reason}",
-        where=where,
-        rule=f"{RULE}; it is tried {ATTEMPTS} times",
-        remedy="check the address, the network policy and the server, then run again",
-    )

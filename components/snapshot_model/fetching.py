@@ -1,4 +1,4 @@
-"""Bring a source's files into a folder, each from where it stopped, and make sure that they are what the source says.
+"""Fetch a source's files into a folder, each from where it stopped, and make sure that they are what the source says.
 
 The folder may be filled by others at the same time: bytes are written where they belong and nowhere else, and a file
 that was taken away meanwhile is noticed (FileNotFoundError) before more than a MiB is written to it.
@@ -16,13 +16,14 @@ from pathlib import Path
 
 from components.shared import progress
 from components.shared.problems import Problems, problem
+from components.shared.source_errors import VOLUME_AWAY
 from components.shared.storage import FILE_MODE, READ_BYTES, flush, sha256_of_file
 from components.snapshot_model import model_source
 from components.snapshot_model.meter import Meter
-from components.snapshot_model.model_source import FileInfo, Patience, Source, Unreachable
+from components.snapshot_model.model_source import FileInfo, RetryPolicy, Source, Unreachable
 
 FILES_AT_ONCE = 8  # as many as huggingface_hub's own client
-CHECK_BYTES = 1 << 20  # written between two looks at whether the file still stands there
+CHECK_BYTES = 1 << 20  # written between two checks that the file is still there
 MIN_BYTES = 1 << 20  # that count as progress, or a twentieth of a smaller file: a source that trickles is given up, too
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GIT_DIGITS, MD5_DIGITS = 40, 32
@@ -35,32 +36,32 @@ class Fetched:
     files: dict[str, FileInfo]
     """With their sha256."""
     fetched_bytes: int
-    """Received; what was there before is the rest."""
+    """Received; the rest was there before."""
 
 
 class _Stopped(Exception):
-    """Another file failed; this one stays as far as it is."""
+    """Another file failed; what has arrived of this one stays."""
 
 
-def fetch_files(folder: Path, wanted: dict[str, FileInfo], source: Source) -> Fetched:
-    """Bring files into a folder that may hold some of them, whole or in part.
+def fetch_files(folder: Path, expected: dict[str, FileInfo], source: Source) -> Fetched:
+    """Fetch files into a folder that may hold some of them, whole or in part.
 
-    What was there before counts where the source states a digest that can show it to be right. Other files are written
-    whole once more, over what is there.
+    What was there before counts where a digest can show it to be right. Other files are written whole once more, over
+    what is there.
 
     Raises:
         Problems: when one of them cannot be had, is not what the source says, or cannot be written.
         FileNotFoundError: when the folder is taken away meanwhile.
     """
-    missing = sum(max(0, stated.size - _usable(folder / name, stated)) for name, stated in wanted.items())
+    missing = sum(max(0, info.size - _usable(folder / name, info)) for name, info in expected.items())
     stopped = threading.Event()
     first: list[BaseException] = []
-    with Meter("fetching", missing) as arrived, Meter("verifying", total_bytes(wanted)) as verified:
+    with Meter("fetching", missing) as arrived, Meter("verifying", total_bytes(expected)) as verified:
 
         def fetch(name: str) -> FileInfo | None:
-            file = _File(folder / name, wanted[name], source, stopped, arrived, verified)
+            file = _File(folder / name, expected[name], source, stopped, arrived, verified)
             try:
-                return FileInfo(size=wanted[name].size, digest=file.fetch())
+                return FileInfo(size=expected[name].size, digest=file.fetch())
             except _Stopped:
                 return None
             except BaseException as error:
@@ -70,13 +71,13 @@ def fetch_files(folder: Path, wanted: dict[str, FileInfo], source: Source) -> Fe
 
         with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
             try:
-                found = dict(zip(wanted, threads.map(fetch, wanted), strict=True))
-            except BaseException:  # somebody wants this process to end
+                found = dict(zip(expected, threads.map(fetch, expected), strict=True))
+            except BaseException:  # the process is being ended
                 stopped.set()
                 raise
     if first:
         raise first[0]
-    return Fetched(files={name: stated for name, stated in found.items() if stated}, fetched_bytes=arrived.bytes)
+    return Fetched(files={name: info for name, info in found.items() if info}, fetched_bytes=arrived.bytes)
 
 
 def size_of(path: Path) -> int:
@@ -87,7 +88,7 @@ def size_of(path: Path) -> int:
 
 
 def total_bytes(files: dict[str, FileInfo]) -> int:
-    return sum(stated.size for stated in files.values())
+    return sum(info.size for info in files.values())
 
 
 @contextlib.contextmanager
@@ -112,22 +113,23 @@ def writing(path: Path) -> Iterator[None]:
             rule="a snapshot is written to the workspace",
             remedy=f"{'make room or enlarge the volume' if is_full else 'make it writable'}, then run again: what has "
             "arrived stays",
+            may_pass=is_full or error.errno in VOLUME_AWAY,
         ) from None
 
 
 class _File:
-    """One file on its way."""
+    """One file that is being fetched."""
 
     def __init__(
-        self, path: Path, stated: FileInfo, source: Source, stopped: threading.Event, arrived: Meter, verified: Meter
+        self, path: Path, info: FileInfo, source: Source, stopped: threading.Event, arrived: Meter, verified: Meter
     ) -> None:
-        self.path, self.stated, self.source = path, stated, source
+        self.path, self.info, self.source = path, info, source
         self.stopped, self.arrived, self.verified = stopped, arrived, verified
         self.offset = 0  # the first byte that this attempt has not written
 
     def fetch(self) -> str:
         """Have the whole file there and right; gives its sha256."""
-        in_parts = self._complete()
+        in_parts = self._receive_all()
         while True:
             sha256 = sha256_of_file(self.path, self.verified.add)
             if self._is_right(sha256):
@@ -141,67 +143,69 @@ class _File:
                 raise problem(
                     f"{self.path.name} arrived damaged: {size} bytes, sha256 {sha256[:12]}…",
                     where=self.source.where,
-                    rule=f"the source says {self.stated.size} bytes and digest {self.stated.digest}",
+                    rule=f"the source says {self.info.size} bytes and digest {self.info.digest}",
                     remedy=self.source.if_damaged,
+                    may_pass=True,
                 )
-            progress.log(f"{self.path.name} is damaged, it is fetched once more from its beginning")
-            self._complete()
+            progress.log(f"{self.path.name} is damaged: it is fetched again from its beginning")
+            self._receive_all()
             in_parts = False
 
     def _is_right(self, sha256: str) -> bool:
-        stated = self.stated.digest
-        if len(stated) == GIT_DIGITS:
-            return _git_blob_id(self.path) == stated
-        if len(stated) == MD5_DIGITS:
-            return _digest(self.path, hashlib.md5(usedforsecurity=False)) == stated
-        return not stated or sha256 == stated
+        expected = self.info.digest
+        if len(expected) == GIT_DIGITS:
+            return _git_blob_id(self.path) == expected
+        if len(expected) == MD5_DIGITS:
+            return _digest(self.path, hashlib.md5(usedforsecurity=False)) == expected
+        return expected in ("", sha256)
 
-    def _complete(self) -> bool:
+    def _receive_all(self) -> bool:
         """Read until the file has its size; says whether that took more than one answer."""
         answers = 0
         has_prefix = self._usable() > 0
-        patience = Patience(model_source.PATIENCE_SECONDS, self.stopped)
-        if size_of(self.path) > self.stated.size:
+        retry = RetryPolicy(model_source.DOWNLOAD_TIMEOUT_SECONDS, self.stopped)
+        if size_of(self.path) > self.info.size:
             self.path.unlink()
-        while (offset := self._usable()) < self.stated.size or not self.path.exists():
+        while (offset := self._usable()) < self.info.size or not self.path.exists():
             answers += 1
             try:
-                self._receive(offset, patience)
-                if self._usable() < self.stated.size:
-                    raise Unreachable(f"the answer ended at byte {self._usable()} of {self.stated.size}")
+                self._receive(offset, retry)
+                if self._usable() < self.info.size:
+                    raise Unreachable(f"the answer ended at byte {self._usable()} of {self.info.size}")
             except Unreachable as error:
-                self._wait(patience, error)
+                self._wait(retry, error)
         return has_prefix or answers > 1
 
     def _usable(self) -> int:
-        return max(_usable(self.path, self.stated), min(self.offset, size_of(self.path)))
+        return max(_usable(self.path, self.info), min(self.offset, size_of(self.path)))
 
-    def _wait(self, patience: Patience, error: Unreachable) -> None:
+    def _wait(self, retry: RetryPolicy, error: Unreachable) -> None:
         try:
-            patience.wait(error, self.path.name)
+            retry.wait(error, self.path.name)
         except Unreachable:
             raise problem(
                 f"{self.path.name} cannot be fetched: {error}",
                 where=self.source.where,
-                rule=f"a download goes on within {model_source.PATIENCE_SECONDS:.0f} s",
+                rule=f"a download makes progress within {model_source.DOWNLOAD_TIMEOUT_SECONDS:.0f} s",
                 remedy="run again later; what has arrived stays",
+                may_pass=True,
             ) from None
         if self.stopped.is_set():
             raise _Stopped
 
-    def _receive(self, offset: int, patience: Patience) -> None:
+    def _receive(self, offset: int, retry: RetryPolicy) -> None:
         """Write what one answer brings."""
         with writing(self.path):
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
         marked = checked = offset
-        least = min(MIN_BYTES, self.stated.size // 20)
+        least = min(MIN_BYTES, self.info.size // 20)
         with os.fdopen(descriptor), contextlib.closing(self.source.read(self.path.name, offset)) as pieces:
             with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
                 os.fchmod(descriptor, FILE_MODE)
             for piece in pieces:
                 if self.stopped.is_set():
                     raise _Stopped
-                if offset + len(piece) > self.stated.size:
+                if offset + len(piece) > self.info.size:
                     raise self._too_long()
                 with writing(self.path):
                     _write(descriptor, piece, offset)
@@ -213,22 +217,25 @@ class _File:
                     _check_still_there(self.path, descriptor)
                 if offset - marked > least:
                     marked = offset
-                    patience.renew()
-                elif patience.is_over():
-                    raise Unreachable(f"only {offset - marked} bytes came in {model_source.PATIENCE_SECONDS:.0f} s")
+                    retry.renew()
+                elif retry.is_over():
+                    raise Unreachable(
+                        f"only {offset - marked} bytes came in {model_source.DOWNLOAD_TIMEOUT_SECONDS:.0f} s"
+                    )
 
     def _too_long(self) -> Problems:
         return problem(
-            f"{self.path.name} has another length: more than {self.stated.size} bytes",
+            f"{self.path.name} has another length: more than {self.info.size} bytes",
             where=self.source.where,
-            rule=f"the source says that it has {self.stated.size} bytes",
+            rule=f"the source says that it has {self.info.size} bytes",
             remedy=self.source.if_damaged,
+            may_pass=True,
         )
 
 
-def _usable(path: Path, stated: FileInfo) -> int:
-    """Bytes of what an earlier attempt left that need not come again."""
-    return size_of(path) if stated.digest else 0
+def _usable(path: Path, info: FileInfo) -> int:
+    """Bytes of an earlier attempt that need not be fetched again."""
+    return size_of(path) if info.digest else 0
 
 
 def _git_blob_id(path: Path) -> str:

@@ -1,7 +1,7 @@
 """A model on a hub, through huggingface_hub's client: HF_ENDPOINT names the hub, HF_TOKEN opens what is not public.
 
-The client describes the model, holds the connections and knows the errors; a file's bytes are read here, because its
-own downloads begin again from the first byte after a failure and wait as long as the hub tells them to.
+The client describes the model, holds the connections and knows the errors. A file's bytes are read here: the client's
+own downloads begin again at the first byte after a failure, and wait for as long as the hub asks.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 from components.shared.problems import Problems, problem, quote
 from components.shared.workspace import COMMIT
-from components.snapshot_model.model_source import FileInfo, Patience, Source, Unreachable, card_fields
+from components.snapshot_model.model_source import FileInfo, RetryPolicy, Source, Unreachable, card_fields
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-DESCRIPTION_PATIENCE_SECONDS = 60.0  # until a hub that does not say what a model holds counts as unreachable
+MODEL_INFO_TIMEOUT_SECONDS = 60.0  # until a hub that does not say what a model holds counts as unreachable
 ENDPOINT = "HF_ENDPOINT"
 IF_DAMAGED = "run again; if it stays, a proxy or mirror in between changes files"
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's blob id, sha256
@@ -39,7 +39,7 @@ def open_model(name: str, revision: str) -> Source:
     from huggingface_hub import HfApi, ModelCardData, constants
 
     where = f"{name} at revision {revision}, hub {hub_name()}"
-    if constants.is_offline_mode():
+    if is_offline():
         raise Unreachable("HF_HUB_OFFLINE is set")
     if urlsplit(constants.ENDPOINT).scheme not in ("http", "https"):
         raise problem(
@@ -48,19 +48,19 @@ def open_model(name: str, revision: str) -> Source:
             rule="an address begins with https://",
             remedy="correct it, or leave it out for the hub itself",
         )
-    patience = Patience(DESCRIPTION_PATIENCE_SECONDS, threading.Event())
+    retry = RetryPolicy(MODEL_INFO_TIMEOUT_SECONDS, threading.Event())
     while True:
         try:
-            with _hub_errors(name, revision, where):
-                info = _described(HfApi(), name, revision, where)
-                files = {sibling.rfilename: _stated(name, info, sibling, where) for sibling in info.siblings or []}
+            with _explaining_errors(name, revision, where):
+                info = _fetch_model_info(HfApi(), name, revision, where)
+                files = {sibling.rfilename: _file_info(name, info, sibling, where) for sibling in info.siblings or []}
             break
         except Unreachable as error:
-            patience.wait(error, f"asking for {name}")
+            retry.wait(error, f"asking the hub for {name}")
     commit, card = str(info.sha), info.card_data
 
     def read(file: str, offset: int) -> Generator[bytes, None, None]:
-        with _hub_errors(name, commit, f"{where}, {file}"):
+        with _explaining_errors(name, commit, f"{where}, {file}"):
             yield from _read(name, commit, file, offset, files[file].size, where)
 
     return Source(
@@ -75,6 +75,13 @@ def open_model(name: str, revision: str) -> Source:
     )
 
 
+def is_offline() -> bool:
+    """Whether the user has switched the hub off."""
+    from huggingface_hub import constants
+
+    return constants.is_offline_mode()
+
+
 def hub_name() -> str:
     """The hub's address to show: without a user and password that HF_ENDPOINT may hold."""
     from huggingface_hub import constants
@@ -83,7 +90,7 @@ def hub_name() -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _described(api: Any, name: str, revision: str, where: str) -> "ModelInfo":
+def _fetch_model_info(api: Any, name: str, revision: str, where: str) -> "ModelInfo":
     from huggingface_hub import constants
     from huggingface_hub.errors import HFValidationError
 
@@ -104,12 +111,12 @@ def _no_hub(where: str) -> Problems:
         "the answer is not that of a hub",
         where=where,
         rule="HF_ENDPOINT is the address of a hub, or of a mirror that answers as one",
-        remedy="correct HF_ENDPOINT; a proxy that wants a login answers with a page of its own",
+        remedy="correct HF_ENDPOINT; a proxy that asks for a login answers with a page of its own",
     )
 
 
-def _stated(name: str, info: "ModelInfo", sibling: Any, where: str) -> FileInfo:
-    """Size and digest of a file; some mirrors say neither when they describe a model, but with the file itself."""
+def _file_info(name: str, info: "ModelInfo", sibling: Any, where: str) -> FileInfo:
+    """Size and digest of a file; some mirrors state neither in a model's description, only with the file itself."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     if not isinstance(sibling.rfilename, str):
@@ -127,7 +134,7 @@ def _stated(name: str, info: "ModelInfo", sibling: Any, where: str) -> FileInfo:
 
 
 def _read(name: str, commit: str, file: str, offset: int, size: int, where: str) -> Iterator[bytes]:
-    """One answer of the hub. The client leaves the token out when it is sent on to another host."""
+    """One answer of the hub. The client leaves the token out when it is redirected to another host."""
     from huggingface_hub import constants, get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -144,6 +151,7 @@ def _read(name: str, commit: str, file: str, offset: int, size: int, where: str)
                 where=where,
                 rule=f"the hub says that it has {size} bytes",
                 remedy=IF_DAMAGED,
+                may_pass=True,
             )
         # A server that knows no ranges sends everything again.
         skipped = 0 if response.status_code == 206 else offset
@@ -155,7 +163,7 @@ def _read(name: str, commit: str, file: str, offset: int, size: int, where: str)
 
 
 def _whole_size(headers: Mapping[str, str]) -> int | None:
-    """The length of a file, of which an answer may be a part; None where it is not said, or said of packed bytes."""
+    """The length of a file, of which an answer may be a part; None where it is not stated for the file itself."""
     if headers.get("Content-Encoding", "identity") != "identity":
         return None
     text = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
@@ -163,10 +171,11 @@ def _whole_size(headers: Mapping[str, str]) -> int | None:
 
 
 @contextlib.contextmanager
-def _hub_errors(name: str, revision: str, where: str) -> Iterator[None]:
+def _explaining_errors(name: str, revision: str, where: str) -> Iterator[None]:
     """Turn what the hub's client raises into one error that says what to do, or into Unreachable."""
     from huggingface_hub import errors, get_token
 
+    may_pass = False
     try:
         yield
     except errors.GatedRepoError:
@@ -176,8 +185,9 @@ def _hub_errors(name: str, revision: str, where: str) -> Iterator[None]:
         what, remedy = f"there is no revision {quote(revision)}", "use a branch, a tag or a commit of the model"
     except errors.RemoteEntryNotFoundError:
         what, remedy = "the hub lists the file and does not have it", "run again, or name another mirror in HF_ENDPOINT"
+        may_pass = True
     except errors.HfHubHTTPError as error:
-        what, remedy = _answered(error, name, has_token=get_token() is not None)
+        what, remedy = _explain_answer(error, name, has_token=get_token() is not None)
     except errors.HFValidationError as error:
         what, remedy = f"{quote(name)} is no name on a hub: {error}", "correct org/name"
     except errors.HTTPError as error:
@@ -188,14 +198,14 @@ def _hub_errors(name: str, revision: str, where: str) -> Iterator[None]:
         remedy = "set SSL_CERT_FILE to the certificate authorities of your company"
     else:
         return
-    raise problem(what, where=where, rule=RULE, remedy=remedy)
+    raise problem(what, where=where, rule=RULE, remedy=remedy, may_pass=may_pass)
 
 
-def _answered(error: Any, name: str, has_token: bool) -> tuple[str, str]:
+def _explain_answer(error: Any, name: str, has_token: bool) -> tuple[str, str]:
     """What an answer with an error means, and the remedy.
 
     Raises:
-        Unreachable: when it may pass.
+        Unreachable: when another attempt may succeed.
     """
     from huggingface_hub import errors
 
@@ -212,7 +222,7 @@ def _answered(error: Any, name: str, has_token: bool) -> tuple[str, str]:
 
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """How long the hub wants to be left alone; a date is read against the hub's own clock, ours may be wrong."""
+    """How long the hub asks to wait; a date is read against the hub's own clock, ours may be wrong."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     text = headers.get("Retry-After", "")

@@ -1,4 +1,4 @@
-"""A model in a folder of this machine: a state of it is named by a hash over its files."""
+"""A model in a folder of this machine; its commit is a hash over its files."""
 
 import re
 from collections.abc import Generator
@@ -31,7 +31,7 @@ def open_folder(folder: Path) -> Source:
         name: FileInfo(size=(folder / name).stat().st_size, digest=digest)
         for name, digest in zip(names, digests, strict=True)
     }
-    described = [{"name": name, "size": stated.size, "sha256": stated.digest} for name, stated in files.items()]
+    described = [{"name": name, "size": info.size, "sha256": info.digest} for name, info in files.items()]
 
     def read(name: str, offset: int) -> Generator[bytes, None, None]:
         try:
@@ -48,6 +48,7 @@ def open_folder(folder: Path) -> Source:
                 where=str(folder),
                 rule="a snapshot is of one state of the model",
                 remedy="run again when nobody writes to the folder",
+                may_pass=True,
             )
 
     return Source(
@@ -69,7 +70,7 @@ def read_card(content: bytes) -> dict[str, Any]:
     found = FRONT_MATTER.match(content[:MAX_FRONT_MATTER].decode(errors="replace"))
     try:
         return card_fields(yaml.safe_load(found[1]) if found else {})
-    except (yaml.YAMLError, RecursionError, ValueError):  # somebody's text, which the training can do without
+    except (yaml.YAMLError, RecursionError, ValueError):  # the author's own words, which the training can do without
         return {}
 
 

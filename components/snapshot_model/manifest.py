@@ -33,9 +33,7 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    files = [
-        {"name": name, "size": stated.size, "sha256": stated.digest} for name, stated in sorted(manifest.files.items())
-    ]
+    files = [{"name": name, "size": info.size, "sha256": info.digest} for name, info in sorted(manifest.files.items())]
     values = {field.name: getattr(manifest, field.name) for field in dataclasses.fields(manifest)}
     write_json(folder / SNAPSHOT_MANIFEST, {**values, "files": files})
 
@@ -49,9 +47,9 @@ def read_manifest(folder: Path) -> Manifest | None:
         source, revision, commit, card = values["source"], values["revision"], values["commit"], values.get("card", {})
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    texts = [source, revision, commit, *(text for name, _, digest in described for text in (name, digest))]
+    strings = [source, revision, commit, *(value for name, _, digest in described for value in (name, digest))]
     if (
-        not all(isinstance(text, str) for text in texts)
+        not all(isinstance(value, str) for value in strings)
         or not isinstance(card, dict)
         or not all(
             is_plain_name(name) and name != SNAPSHOT_MANIFEST and SHA256.fullmatch(digest)
@@ -67,7 +65,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         source=source,
         revision=revision,
         commit=commit,
-        bytes=sum(stated.size for stated in files.values()),
+        bytes=sum(info.size for info in files.values()),
         card=card,
         files=files,
     )
@@ -76,14 +74,14 @@ def read_manifest(folder: Path) -> Manifest | None:
 def wrong_sizes(folder: Path, manifest: Manifest) -> dict[str, str]:
     """Files that are missing, of another length or elsewhere, each with what is wrong; reads no content."""
     wrong = {}
-    for name, stated in manifest.files.items():
+    for name, info in manifest.files.items():
         path = folder / name
         if path.is_symlink():
             wrong[name] = "is a link"
         elif not path.is_file():
             wrong[name] = "is missing"
-        elif (size := path.stat().st_size) != stated.size:
-            wrong[name] = f"has {size} bytes instead of {stated.size}"
+        elif (size := path.stat().st_size) != info.size:
+            wrong[name] = f"has {size} bytes instead of {info.size}"
     return wrong
 
 

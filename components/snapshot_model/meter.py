@@ -1,4 +1,4 @@
-"""Bytes that several threads work through: how many, how fast, how long still; and hashing files in several threads."""
+"""Progress of several threads in bytes: how many, how fast, how long still; and hashing files in several threads."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ HASHING_THREADS = min(8, os.cpu_count() or 1)  # hashlib lets the others run
 
 
 class Meter:
-    """Counts bytes and says every few seconds how far it is, as in
+    """Counts bytes and logs every few seconds:
 
     snapshot_model | fetching: 4210 of 16340 MB, 98 MB/s, 2 min 03 s left
     """
@@ -25,7 +25,7 @@ class Meter:
         self._what, self._total = what, total_bytes
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self._thread = threading.Thread(target=self._log_lines, daemon=True)
         self._started = time.monotonic()
         self.bytes = 0
 
@@ -39,11 +39,11 @@ class Meter:
         done = f"{self.bytes / 1e6:.0f} of {self._total / 1e6:.0f} MB"
         return f"{self._what}: {done}, {rate / 1e6:.0f} MB/s, {left} left"
 
-    def _tell(self) -> None:
-        said = 0
+    def _log_lines(self) -> None:
+        logged = 0
         while not self._stop.wait(SECONDS_BETWEEN_LINES):
-            if self.bytes != said:
-                said = self.bytes
+            if self.bytes != logged:
+                logged = self.bytes
                 progress.log(self.line())
 
     def __enter__(self) -> "Meter":

@@ -1,4 +1,4 @@
-"""What a model's source is to the rest: files with their sizes, a commit, and a way to read each from any byte on."""
+"""What every source of models has: files with their sizes, a commit, and a way to read each from any byte on."""
 
 import dataclasses
 import threading
@@ -8,19 +8,19 @@ from typing import Any
 
 from components.shared import progress
 
-PATIENCE_SECONDS = 300.0  # without progress, until a download is given up; whoever retries the step goes on from there
-FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 30.0  # between two tries, doubled each time
+DOWNLOAD_TIMEOUT_SECONDS = 300.0  # without progress, until a download is given up; the step's retry resumes it
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 30.0  # between two attempts, doubled each time
 
 # What a model card says about where the model comes from and what it may be used for.
 CARD_FIELDS = (
     "base_model", "base_model_relation", "language", "library_name", "license", "license_link", "license_name",
     "pipeline_tag", "tags",
 )  # fmt: skip
-CARD_TEXT, CARD_LIST = 200, 30  # characters of a text and entries of a list that are kept: it is somebody else's text
+CARD_TEXT, CARD_LIST = 200, 30  # characters of a string and entries of a list that are kept: the author's own words
 
 
 class Unreachable(Exception):
-    """A source that does not answer, or stopped in the middle: trying again may help."""
+    """A source that does not answer, or stopped in the middle: another attempt may succeed."""
 
     def __init__(self, what: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(what)
@@ -43,26 +43,26 @@ class Source:
     name: str
     """org/name, the folder, or the s3:// address."""
     revision: str
-    """What was asked for; empty where there are no revisions."""
+    """The branch, tag or commit that the user named; empty where there are no revisions."""
     commit: str
     """40 digits that stand for this state."""
     where: str
     """For errors."""
     if_damaged: str
-    """What to do when a file's content is not what the source says."""
+    """The remedy when a file's content is not what the source says."""
     files: dict[str, FileInfo]
     """Everything at the top of the source that may belong to the model."""
     card: dict[str, Any]
     """`CARD_FIELDS` of the model card."""
     read: Callable[[str, int], Generator[bytes, None, None]]
-    """A file's content from a byte on. Raises Unreachable, or Problems where trying again is useless."""
+    """A file's content from a byte on. Raises Unreachable, or Problems where another attempt is useless."""
 
 
-class Patience:
-    """Waits between tries, longer each time, until there was no progress for too long."""
+class RetryPolicy:
+    """Waits between attempts, longer each time, until there was no progress for too long."""
 
-    def __init__(self, seconds: float, stopped: threading.Event) -> None:
-        self._seconds = seconds
+    def __init__(self, timeout_seconds: float, stopped: threading.Event) -> None:
+        self._timeout_seconds = timeout_seconds
         self._stopped = stopped
         self.renew()
 
@@ -72,18 +72,18 @@ class Patience:
         self._wait = FIRST_WAIT_SECONDS
 
     def is_over(self, further_seconds: float = 0.0) -> bool:
-        return time.monotonic() - self._since + further_seconds > self._seconds
+        return time.monotonic() - self._since + further_seconds > self._timeout_seconds
 
     def wait(self, error: Unreachable, what: str) -> None:
-        """Wait before the next try.
+        """Wait before the next attempt.
 
         Raises:
-            Unreachable: the given one, when it has lasted too long, or would until the source wants to be asked again.
+            Unreachable: the given one, when there was no progress for too long, or the source asks for a longer wait.
         """
         seconds = max(self._wait, error.retry_after_seconds)
         if self.is_over(seconds):
             raise error
-        progress.log(f"{what}: {error}; again in {progress.duration(seconds)}")
+        progress.log(f"{what}: {error}; trying again in {progress.duration(seconds)}")
         self._wait = min(2 * self._wait, MAX_WAIT_SECONDS)
         self._stopped.wait(seconds)
 

@@ -1,6 +1,6 @@
-"""A model in a folder of an object store: a state of it is named by a hash over names, sizes and ETags of its files.
+"""A model in a folder of an object store; its commit is a hash over names, sizes and ETags of its files.
 
-An object store says no sha256 of what it holds. The ETag of an object that was uploaded in one piece, and is not
+An object store states no sha256. The ETag of an object that was uploaded in one piece, and is not
 encrypted with somebody's key, is its MD5: that is compared. Of others nothing is known but the length, and that the
 ETag is the same before and after they were read. The snapshot's own sha256 is taken from what arrived.
 """
@@ -12,7 +12,8 @@ from typing import Any
 
 from components.models.folder import small_files
 from components.shared import sources
-from components.shared.problems import problem
+from components.shared.problems import Problems, problem
+from components.shared.source_errors import reading
 from components.shared.sources import File
 from components.shared.storage import sha256_of_json
 from components.snapshot_model.local_source import CARD, MAX_FRONT_MATTER, read_card
@@ -33,9 +34,8 @@ def open_s3(address: str) -> Source:
         Problems: when it cannot be listed.
     """
     found = {file.name: file for file in sources.find_files(address.rstrip("/") + "/")}
-    names = sorted(
-        {*small_files(found), *(name for name in found if fnmatch(name, "*.safetensors") and "/" not in name)}
-    )
+    weights = [name for name in found if fnmatch(name, "*.safetensors") and "/" not in name]
+    names = sorted({*small_files(found), *weights})
     heads = {name: _head(found[name]) for name in names}
     etags = {name: _etag(head) for name, head in heads.items()}
     described = [{"name": name, "size": found[name].size, "etag": etags[name]} for name in names]
@@ -44,7 +44,9 @@ def open_s3(address: str) -> Source:
         try:
             yield from found[name].pieces(offset)
             etag = _etag(_head(found[name]))
-        except sources.BrokenConnection as error:  # a connection, not a rule
+        except Problems as error:
+            if not error.may_pass:
+                raise
             raise Unreachable(error.problems[0].what) from None
         if etag != etags[name]:
             raise problem(
@@ -52,6 +54,7 @@ def open_s3(address: str) -> Source:
                 where=address,
                 rule="a snapshot is of one state of the model",
                 remedy="run again when nobody writes to the folder",
+                may_pass=True,
             )
 
     return Source(
@@ -72,7 +75,7 @@ def _beginning(file: File) -> bytes:
 
 def _head(file: File) -> dict[str, Any]:
     head: dict[str, Any] = {}
-    with sources.told_as_problems(file.address, file.filesystem):
+    with reading(file.address, file.filesystem):
         bucket, key, _ = file.filesystem.split_path(file.path)
         head = file.filesystem.call_s3("head_object", Bucket=bucket, Key=key)
     return head

@@ -1,14 +1,14 @@
-"""Is a snapshot still what it was? Reads all of it, and on request fetches what is broken again, and only that."""
+"""Whether a snapshot is still what it was: reads all of it, and on request fetches again what is broken."""
 
 import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from components.shared.problems import Checks, Problems, problem, quote
+from components.shared.problems import Checks, problem, quote
 from components.shared.storage import remove, sha256_of_file
 from components.shared.workspace import SNAPSHOT_MANIFEST
-from components.snapshot_model.assembly import ManifestMismatch, mend
+from components.snapshot_model.assembly import assemble_snapshot
 from components.snapshot_model.core import open_source
 from components.snapshot_model.fetching import writing
 from components.snapshot_model.manifest import Manifest, foreign_entries, read_manifest, wrong_sizes
@@ -19,7 +19,7 @@ RULE = f"a snapshot's files are as its {SNAPSHOT_MANIFEST} says"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What became of one snapshot."""
+    """What was found in one snapshot."""
 
     path: Path
     source: str
@@ -50,7 +50,7 @@ def verify(path: Path, repair: bool) -> list[Verification]:
     checks, verified = Checks(), []
     for folder in folders:
         with checks.collecting():
-            verified.append(_verified(folder, repair))
+            verified.append(_verify_snapshot(folder, repair))
     checks.raise_if_any()
     return verified
 
@@ -74,11 +74,16 @@ def broken_files(folder: Path, manifest: Manifest) -> dict[str, str]:
     return broken
 
 
-def _verified(folder: Path, repair: bool) -> Verification:
+def _verify_snapshot(folder: Path, repair: bool) -> Verification:
     started = time.monotonic()
     manifest = read_manifest(folder)
     if manifest is None:
-        raise _damaged(folder, "is damaged")
+        raise problem(
+            f"{SNAPSHOT_MANIFEST} is damaged",
+            where=str(folder),
+            rule=RULE,
+            remedy="run the pipeline with this model: it makes the snapshot anew from what is there",
+        )
     foreign = foreign_entries(folder, manifest)
     if repair:
         with writing(folder):
@@ -87,14 +92,14 @@ def _verified(folder: Path, repair: bool) -> Verification:
     checks = Checks()
     for name in () if repair else foreign:
         what = f"{quote(name)} does not belong to the snapshot"
-        checks.add(what, where=str(folder), rule=RULE, remedy="remove it, or let --repair do so")
+        checks.add(what, where=str(folder), rule=RULE, remedy=f"osft-pipeline verify --repair {folder}")
     broken = broken_files(folder, manifest)
-    remedy = "make its source readable again, or copy it there" if repair else "fetch it again with --repair"
+    remedy = "make its source readable again" if repair else f"osft-pipeline verify --repair {folder}"
     for name, reason in broken.items():
         checks.add(f"{name} {reason}", where=str(folder), rule=RULE, remedy=remedy)
     if broken and repair:
         with checks.collecting():
-            _mend(folder, manifest, broken)
+            manifest = assemble_snapshot(folder.parents[2], folder, open_source(manifest), repair=True).manifest
             checks = Checks()
     checks.raise_if_any()
     return Verification(
@@ -106,22 +111,6 @@ def _verified(folder: Path, repair: bool) -> Verification:
         repaired=tuple(broken),
         removed=tuple(foreign),
         seconds=time.monotonic() - started,
-    )
-
-
-def _mend(folder: Path, manifest: Manifest, broken: dict[str, str]) -> None:
-    try:
-        mend(folder, manifest, broken, open_source(manifest))
-    except ManifestMismatch:
-        raise _damaged(folder, f"says something else of {', '.join(broken)} than the source") from None
-
-
-def _damaged(folder: Path, reason: str) -> Problems:
-    return problem(
-        f"{SNAPSHOT_MANIFEST} {reason}",
-        where=str(folder),
-        rule=RULE,
-        remedy="run the pipeline with this model: it makes the snapshot anew from what is there",
     )
 
 

@@ -17,15 +17,15 @@ from components.run.run_key import trainer
 from components.run.training_report import TrainingReport
 from components.shared import progress, records
 from components.shared.gpu import check_gpu
-from components.shared.lease import turn
+from components.shared.lease import hold_lease
 from components.shared.storage import publish_whole, write_json
 from components.shared.workspace import METRICS, TRAINING_REPORT, adapted_folder, run_folder
 
 if TYPE_CHECKING:
     from components.training.backend import TrainingResult
 
-TURN = ".turn"  # in the run's folder
-OTHERS_PATIENCE_SECONDS = 120.0  # without a sign of who trains the same, until it counts as dead
+LEASE = ".lease"  # in the run's folder
+LEASE_TIMEOUT_SECONDS = 120.0  # without a heartbeat of the pod that trains the same, until it counts as dead
 VERSIONS_OF = ("torch", "transformers", "training-hub")
 
 
@@ -45,13 +45,13 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
     base, run_key = find_model(snapshot, workspace), planned.run_key
     final, output = adapted_folder(workspace, run_key), run_folder(workspace, run_key)
     done = final / TRAINING_REPORT
-    with turn(
-        output / TURN,
-        taken=f"run {run_key} is being trained by another run",
+    with hold_lease(
+        output / LEASE,
+        busy_message=f"run {run_key} is being trained by another run",
         is_done=done.exists,
-        sign=itertools.count().__next__,
-        patience_seconds=OTHERS_PATIENCE_SECONDS,
-        on_loss=_end,
+        heartbeat=itertools.count().__next__,
+        timeout_seconds=LEASE_TIMEOUT_SECONDS,
+        on_lost=_end,
     ):
         if not done.exists():
             return _record(_make(dataset, base, planned, final, output))

@@ -74,6 +74,12 @@ def run(
     parameters = read_run_parameters(params, given, options, checks)
     check_before(parameters, checks)
     checks.raise_if_any()
+    if dry_run:
+        from pipeline.local.dry_run import forecast
+
+        for line in forecast(parameters, Path(parameters["workspace"])).lines():
+            typer.echo(line)
+        return
 
     from rich.console import Console
 

@@ -19,8 +19,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-# The SDK's executor first, which every step needs; then what takes long, for the steps behind plan_training.
-IMPORTS = ("kfp.dsl.executor_main", "components.ingest_sdg.core", "transformers", "torch", "training_hub")
+# What steps need, in the order in which they come to it: no import while a step waits to be forked takes longer than a
+# few seconds, so that training_hub, which takes most, is imported in parts.
+IMPORTS = (
+    *("kfp.dsl.executor_main", "components.ingest_sdg.core", "components.snapshot_model.core"),
+    *("transformers.models.auto.tokenization_auto", "matplotlib.figure", "components.plan_training.core"),
+    *("torch", "torch._dynamo", "torch.distributed.tensor", "transformers.modeling_utils"),
+    *("peft", "datasets", "mini_trainer", "training_hub", "components.train_osft.core", "components.training.backend"),
+    *("scipy.stats", "components.evaluate.core"),
+)
 
 
 class StepProcesses:

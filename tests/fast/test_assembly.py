@@ -9,7 +9,7 @@ from pathlib import Path
 from components.shared import lease
 from components.shared.workspace import snapshot_folder
 from components.snapshot_model import assembly, model_source
-from components.snapshot_model.assembly import assemble
+from components.snapshot_model.assembly import assemble_snapshot
 from components.snapshot_model.model_source import FileInfo, Source, Unreachable
 from tests.hub_server import sha256
 from tests.model_files import SMALL, shards
@@ -39,7 +39,7 @@ def unsteady_source(choice: random.Random) -> Source:
 
 
 def test_all_end_with_the_same_good_snapshot_and_leave_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(assembly, "OTHERS_PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(assembly, "LEASE_TIMEOUT_SECONDS", -1)
     monkeypatch.setattr(lease, "SETTLING_SECONDS", 0)
     monkeypatch.setattr(model_source, "FIRST_WAIT_SECONDS", 0.001)
     for number in range(ROUNDS):
@@ -51,7 +51,7 @@ def test_all_end_with_the_same_good_snapshot_and_leave_nothing(tmp_path, monkeyp
             choice = random.Random(seed)
             time.sleep(choice.random() * 0.02)
             try:
-                assemble(workspace, final, unsteady_source(choice))
+                assemble_snapshot(workspace, final, unsteady_source(choice))
                 faults += [name for name, content in CONTENTS.items() if (final / name).read_bytes() != content]
             except BaseException as error:
                 faults.append(error)
@@ -89,7 +89,7 @@ def test_files_are_on_the_disk_before_the_snapshot_appears_under_its_name(tmp_pa
     monkeypatch.setattr(os, "pwrite", observed_write)
     monkeypatch.setattr(os, "fsync", observed_flush)
     monkeypatch.setattr(os, "rename", observed_rename)
-    assemble(tmp_path, snapshot_folder(tmp_path, "org/model", COMMIT), unsteady_source(random.Random(0)))
+    assemble_snapshot(tmp_path, snapshot_folder(tmp_path, "org/model", COMMIT), unsteady_source(random.Random(0)))
     appears = events.index(("rename", f".partial-{COMMIT}"))
     assert ("flush", f".partial-{COMMIT}") in events[:appears]
     for name in CONTENTS:

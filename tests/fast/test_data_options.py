@@ -22,6 +22,8 @@ from tests.fast.conftest import only_problem_of
         },
         {"columns": "response=answer", "accepted_judgments": "yes, partly ,", "rejected_judgments": "no, false"},
         {"columns": "question=response, response=question"},
+        {"columns": " , ,"},
+        {"columns": "question=a=b, response = my answer"},
     ],
 )
 def test_good_options_are_taken(given: dict[str, Any]) -> None:
@@ -31,11 +33,11 @@ def test_good_options_are_taken(given: dict[str, Any]) -> None:
 
 
 def test_lists_are_read() -> None:
-    options = DataOptions(columns="response=answer", accepted_judgments="yes, partly ,")
+    options = DataOptions(columns=" response = my=answer ,", accepted_judgments="yes, partly ,")
 
     assert options.accepted == ("yes", "partly")
     assert options.column_names == {
-        "question": "question", "response": "answer", "judgment": "faithfulness_judgment"
+        "question": "question", "response": "my=answer", "judgment": "faithfulness_judgment"
     }  # fmt: skip
 
 
@@ -62,6 +64,9 @@ def test_lists_are_read() -> None:
         ({"columns": "question=a, question=b"}, "question is named twice: 'a' and 'b'", "one column"),
         ({"columns": 5}, "columns is '5'", "known=name"),
         ({"columns": "answer"}, "'answer' names no column", "known=name"),
+        ({"columns": "respons=a"}, "'respons=a' names no column (did you mean response?)", "response, judgment"),
+        ({"columns": "response="}, "'response=' names no column (did you mean response?)", "known=name"),
+        ({"columns": "=answer"}, "'=answer' names no column", "known=name"),
     ],
 )
 def test_bad_option_is_one_problem(given: dict[str, Any], what: str, rule: str) -> None:

@@ -32,7 +32,7 @@ def pieces(offset: int) -> Iterator[bytes]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(model_source, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(model_source, "DOWNLOAD_TIMEOUT_SECONDS", 0.5)
     monkeypatch.setattr(model_source, "FIRST_WAIT_SECONDS", 0.01)
 
 
@@ -76,18 +76,18 @@ def test_nothing_is_written_to_a_file_that_was_published_meanwhile(tmp_path):
 
 def test_file_that_another_writes_at_the_same_time_ends_right(tmp_path):
     """Two that know nothing of each other, one ahead of the other, both from the source's bytes."""
-    turns = {}
+    results = {}
 
     def slow(name, offset):
         for number, piece in enumerate(pieces(offset)):
-            if number == 10 and not turns:
-                turns["other"] = fetch_files(tmp_path, FILES, source_of(lambda name, offset: pieces(offset)))
+            if number == 10 and not results:
+                results["other"] = fetch_files(tmp_path, FILES, source_of(lambda name, offset: pieces(offset)))
             yield piece
 
     fetched = fetch_files(tmp_path, FILES, source_of(slow))
-    assert fetched.files == turns["other"].files == FILES
+    assert fetched.files == results["other"].files == FILES
     assert sha256_of_file(tmp_path / NAME) == FILES[NAME].digest
-    assert turns["other"].fetched_bytes == len(CONTENT) - 10 * PIECE
+    assert results["other"].fetched_bytes == len(CONTENT) - 10 * PIECE
 
 
 def test_source_that_trickles_is_given_up(tmp_path):

@@ -25,7 +25,7 @@ LEFT_OUT = {
         "components.plan_training.core",  # asks this machine's GPU, where no cluster file says what there is
         "components.data.samples",  # packs for a training, not for a plan
     },
-    ("gpu", "botocore"): {"components.shared.sources"},  # what the GPU steps read are artifacts and the workspace
+    ("gpu", "botocore"): {"components.shared.source_errors"},  # what the GPU steps read are artifacts and the workspace
     ("gpu", "lm_eval"): {"components.evaluate.harness"},  # optional; its data come from the hub
 }
 VARIABLES = {

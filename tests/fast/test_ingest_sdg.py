@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.data.questions import VERDICTS, read_gap_questions, read_retention_questions
+from components.data.questions import read_gap_questions, read_retention_questions
 from components.data.tables import clean
 from components.grading.reference_rules import is_right, words
-from components.ingest_sdg.core import DROP_REASONS, check_data, ingest_sdg
-from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, Candidates, same
+from components.ingest_sdg.core import check_data, ingest_sdg
+from components.ingest_sdg.report import DROP_REASONS
+from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, RowIndex, same
 from components.ingest_sdg.similar import similarity
-from components.run.data_options import COLUMNS, DataOptions
+from components.run.data_options import DataOptions
 from components.shared.problems import Problems
 from components.shared.storage import read_json, read_jsonl
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
@@ -106,20 +107,6 @@ def test_every_row_is_kept_or_dropped_with_its_reason(ingest, tmp_path):
     assert read_json(tmp_path / "out" / "report.json") == dataclasses.asdict(report)
 
 
-def test_none_of_two_conflicting_answers_is_learnt_and_the_question_is_named(ingest, tmp_path):
-    report = ingest((SASH, LAMPS, (SASH[0], "It is blue.", "YES")))
-    assert kept(tmp_path) == [LAMPS[:2]]
-    assert report.dropped["conflict"] == 2
-    assert report.conflicting_questions == [SASH[0]]
-    assert "What colour is a master&#39;s sash?" in (tmp_path / "review.html").read_text(encoding="utf-8")
-
-
-def test_unfaithful_answer_is_no_conflict(ingest, tmp_path):
-    report = ingest((SASH, (SASH[0], "It is blue.", "NO")))
-    assert kept(tmp_path) == [SASH[:2]]
-    assert report.conflicting_questions == []
-
-
 @pytest.mark.parametrize(
     ("table", "pair"),
     [
@@ -156,22 +143,6 @@ def test_own_column_names_are_read(ingest, tmp_path):
     table = "question,antwort,urteil,response\nq,right,YES,wrong\n"
     ingest(table, columns=" response = antwort, judgment=urteil, ")
     assert kept(tmp_path) == [("q", "right")]
-
-
-@pytest.mark.parametrize(
-    ("accepted", "judgments_kept"),
-    [
-        ("YES", ["YES", "yes"]),
-        ("yes, faithful", ["YES", "yes", "Faithful"]),
-        ("YES,FAITHFUL,partly", ["YES", "yes", "Faithful", "PARTLY"]),
-    ],
-)
-def test_accepted_judgments_are_kept_whatever_their_case(ingest, tmp_path, accepted, judgments_kept):
-    known = ["YES", "yes", "no", "NO", *(["Faithful"] if "aithful" in accepted.casefold() else [])]
-    known += ["PARTLY"] if "partly" in accepted else []
-    ingest(tuple((f"question {j}{n}", "r", j) for n, j in enumerate(known)), accepted_judgments=accepted)
-    wanted = [(f"question {j}{n}", "r") for n, j in enumerate(known) if j in judgments_kept]
-    assert kept(tmp_path) == wanted
 
 
 def test_questions_are_handed_on_with_the_verdicts_of_other_approaches(ingest, tmp_path):
@@ -224,147 +195,56 @@ def test_texts_are_escaped_in_the_review_page(ingest, tmp_path):
     assert page.count("&lt;script&gt;") == 3  # a question, its response, a question with conflicting answers
 
 
-def test_review_page_tells_each_reason_and_its_count(ingest, tmp_path):
-    ingest((SASH, SASH, SASH, ("q", "", "YES")))
-    page = (tmp_path / "review.html").read_text(encoding="utf-8")
-    assert "1 of 4 rows" in page
-    assert all(reason in page for reason in DROP_REASONS)
-    assert '<td>duplicate</td><td class="number">2</td>' in page
-    assert "It is crimson." in page
-    assert (
-        page.count('<div class="wide"') == page.count('<div class="wide" tabindex="0" role="region" aria-label=') == 1
-    )
-
-
 DATA_HEADER = "question,response,faithfulness_judgment\n"
 
 
-@pytest.mark.parametrize(
-    ("data", "what", "where", "rule", "remedy"),
-    [
-        (None, "no such file", "data.csv", "a readable file", "correct the path"),
-        (b"", "file is empty", "data.csv", "header", "check what wrote it"),
-        (b"\xef\xbb\xbf \n\n", "file is empty", "data.csv", "header", "check what wrote it"),
-        (
-            DATA_HEADER.encode() + b"q,r,YES\nSch\xe4rpe?,r,YES\n",
-            "not UTF-8: byte 0xe4",
-            "data.csv, line 3",
-            "UTF-8",
-            "iconv",
-        ),
-        ((DATA_HEADER + "q,r,YES\n").encode("utf-16-le"), "NUL character", "line 1", "UTF-16 with a byte", "convert"),
-        (DATA_HEADER + 'q,"r,YES\n', "no CSV", "data.csv", "double quotes", "CSV library"),
-        (DATA_HEADER + "q,r,YES\nq,r,s,YES\n", "no CSV", "data.csv", "double quotes", "CSV library"),
-        (DATA_HEADER + "q, and more,r,YES\nq,r,YES\n", "no CSV", "data.csv", "double quotes", "CSV library"),
-        (DATA_HEADER + "q, and more,r,YES\n", "no CSV", "data.csv", "double quotes", "CSV library"),
-        (
-            DATA_HEADER + "q,r,YES\nq,YES\n",
-            "1 rows have more or fewer cells",
-            "lines 3",
-            "double quotes",
-            "CSV library",
-        ),
-        ("question,response,response,faithfulness_judgment\nq,a,b,YES\n", "response", "header", "once", "remove"),
-        ("question,response, response,faithfulness_judgment\nq,a,b,YES\n", "response", "header", "once", "remove"),
-        (
-            "question,respons,faithfulness_judgment\nq,r,YES\n",
-            "column 'response' is missing (did you mean respons?)",
-            "data.csv, header",
-            "columns found: question, respons, faithfulness_judgment",
-            "columns='response=",
-        ),
-        (
-            "question:response:faithfulness_judgment\nq:r:YES\n",
-            "column 'question' is missing",
-            "header",
-            "columns found: question:response:faithfulness_judgment",
-            "rename",
-        ),
-        (
-            DATA_HEADER + "q,r,YES\na,b,maybe\nc,d,maybe\n",
-            "unknown judgment 'maybe' in 2 of 3 rows",
-            "column faithfulness_judgment, lines 3, 4",
-            "kept: YES; dropped: NO",
-            "accepted_judgments='YES,maybe'",
-        ),
-        (
-            DATA_HEADER + "q,r,\na,b,YES\n",
-            "unknown judgment '' in 1 of 2 rows",
-            "lines 2",
-            "kept: YES",
-            "fill the cells",
-        ),
-        (DATA_HEADER, "none of the 0 rows", "data.csv", "judged faithful", "the data has no rows"),
-        (
-            DATA_HEADER + "a,b,NO\nc,d,NO\n,r,YES\n",
-            "none of the 3 rows can be learnt",
-            "data.csv",
-            "judged faithful",
-            "2 dropped: judged unfaithful",
-        ),
-    ],
-)
-def test_bad_data_is_refused_with_what_where_rule_and_remedy(ingest, tmp_path, data, what, where, rule, remedy):
-    found = problems_of(ingest, data)[0]
-    assert what in found.what
-    assert where in found.where
-    assert rule in found.rule
-    assert remedy in found.remedy
-    assert not (tmp_path / "out").exists()
-    assert not (tmp_path / "review.html").exists()
+BAD_DATA = [
+    (None, "no such file", "data.csv"),
+    (b"", "the file is empty", "data.csv"),
+    (b"\xef\xbb\xbf \n\n", "the file is empty", "data.csv"),
+    (DATA_HEADER.encode() + b"q,r,YES\nSch\xe4rpe?,r,YES\n", "not UTF-8: byte 0xe4", "data.csv, line 3"),
+    ((DATA_HEADER + "q,r,YES\n").encode("utf-16-le"), "NUL character", "line 1"),
+    (DATA_HEADER + 'q,"r,YES\n', "no CSV", "row that begins in line 2"),
+    (DATA_HEADER + "q,r,YES\nq,r,s,YES\n", "1 rows have more or fewer cells", "lines 3"),
+    (DATA_HEADER + "q, and more,r,YES\nq,r,YES\n", "1 rows have more or fewer cells", "lines 2"),
+    (DATA_HEADER + "q,r,YES\nq,YES\n", "1 rows have more or fewer cells", "lines 3"),
+    ("question,response,response,faithfulness_judgment\nq,a,b,YES\n", "more than once: 'response'", "header"),
+    ("question,response, response,faithfulness_judgment\nq,a,b,YES\n", "more than once: 'response'", "header"),
+    ("question,respons,faithfulness_judgment\nq,r,YES\n", "'response' is missing (did you mean respons?)", "header"),
+    ("question:response:faithfulness_judgment\nq:r:YES\n", "column 'question' is missing", "header"),
+    (DATA_HEADER + "q,r,YES\na,b,maybe\nc,d,maybe\n", "unknown judgment 'maybe' in 2 of 3 rows", "lines 3, 4"),
+    (DATA_HEADER + "q,r,\na,b,YES\n", "unknown judgment '' in 1 of 2 rows", "lines 2"),
+    (DATA_HEADER, "none of the 0 rows", "data.csv"),
+    (DATA_HEADER + "a,b,NO\nc,d,NO\n,r,YES\n", "none of the 3 rows can be trained on", "data.csv"),
+]
+QUESTIONS_HEADER = "question,reference\n"
+BAD_QUESTIONS = [
+    (None, "no such file", "questions.csv"),
+    ("", "the file is empty", "questions.csv"),
+    ("question,answer\nq,a\n", "column 'reference' is missing", "header"),
+    ("question,referenz\nq,a\n", "(did you mean referenz?)", "questions.csv, header"),
+    (QUESTIONS_HEADER + "q,\n", "row 2 has no reference", "questions.csv, row 2"),
+    (QUESTIONS_HEADER + "a,b\n ,r\n", "row 3 has no question", "questions.csv, row 3"),
+    (QUESTIONS_HEADER + "a,b\nc,d\na,e\n", "row 4 repeats the question of row 2: 'a'", "row 4"),
+    (QUESTIONS_HEADER + "Who, then?,b\nc,d\n", "no CSV", "questions.csv"),
+    ("question,reference,rag\na,b,right\nc,d,maybe\n", "'maybe' is no verdict", "row 3, column rag"),
+    ("question,reference,rag\na,b,right\nc,d,\n", "'' is no verdict", "row 3, column rag"),
+    ("question,reference,rag\na,b,maybe\nc,d,perhaps\n", "unknown column 'rag': none of its cells", "header"),
+    (QUESTIONS_HEADER, "there is no question", "questions.csv"),
+    (QUESTIONS_HEADER + "a,?\n", "row 2 has a reference that no answer can be graded against: '?'", "row 2"),
+    (QUESTIONS_HEADER + "a,b\nc,d |\n", "row 3 has a reference that no answer can be graded against", "row 3"),
+    (QUESTIONS_HEADER + "a,The\n", "row 2 has a reference that no answer can be graded against: 'The'", "row 2"),
+]
 
 
 @pytest.mark.parametrize(
-    ("questions", "what", "where", "rule", "remedy"),
-    [
-        (None, "no such file", "questions.csv", "a readable file", "correct the path"),
-        ("", "file is empty", "questions.csv", "header", "check what wrote it"),
-        ("question,answer\nq,a\n", "column 'reference' is missing", "header", "columns found: question, answer", "add"),
-        ("question,referenz\nq,a\n", "(did you mean referenz?)", "questions.csv, header", "needed", "add the column"),
-        ("question,reference\nq,\n", "row 2 has no reference", "questions.csv, row 2", "reference", "fill the cell"),
-        ("question,reference\na,b\n ,r\n", "row 3 has no question", "questions.csv, row 3", "reference", "fill"),
-        (
-            "question,reference\na,b\nc,d\na,e\n",
-            "row 4 repeats the question of row 2: 'a'",
-            "row 4",
-            "counts once",
-            "remove one",
-        ),
-        ("question,reference\nWho, then?,b\nc,d\n", "no CSV", "questions.csv", "double quotes", "CSV library"),
-        (
-            "question,reference,rag\na,b,right\nc,d,maybe\n",
-            "'maybe' is no verdict",
-            "row 3, column rag",
-            "a verdict is one of right, correct, yes, true, pass, 1, wrong, incorrect, no, false, fail, 0",
-            "correct the cell",
-        ),
-        (
-            "question,reference,rag\na,b,right\nc,d,\n",
-            "'' is no verdict",
-            "row 3, column rag",
-            "a verdict is one of",
-            "correct the cell",
-        ),
-        (
-            "question,reference,rag\na,b,maybe\nc,d,perhaps\n",
-            "unknown column 'rag': none of its cells is a verdict, the first is 'maybe'",
-            "questions.csv, header",
-            "other approaches' verdicts: right, correct",
-            "remove the column",
-        ),
-        ("question,reference\n", "there is no question", "questions.csv", "at least one row", "check what wrote"),
-        ("question,reference\na,?\n", "reference", "questions.csv, row 2", "word", ""),
-        ("question,reference\na,b\nc,d |\n", "reference", "questions.csv, row 3", "word", ""),
-    ],
+    ("data", "questions", "what", "where"),
+    [*((data, QUESTIONS, *found) for data, *found in BAD_DATA), *(((SASH,), *case) for case in BAD_QUESTIONS)],
 )
-def test_bad_questions_are_refused_with_what_where_rule_and_remedy(
-    ingest, tmp_path, questions, what, where, rule, remedy
-):
-    found = only_problem_of(ingest, questions=questions)
+def test_bad_input_is_named_with_its_place_and_nothing_is_made(ingest, tmp_path, data, questions, what, where):
+    found = problems_of(ingest, data, questions)[0]
     assert what in found.what
     assert where in found.where
-    assert rule in found.rule
-    assert remedy in found.remedy
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "review.html").exists()
 
@@ -403,12 +283,7 @@ def test_questions_in_json_lines_are_read(tmp_path):
             "others": {"rag": False, "best_of_n": True},
             "subject": "",
         },
-        {
-            "question": 'Schärpe, "rot"?',
-            "reference": "yes",
-            "others": {"rag": True, "best_of_n": False},
-            "subject": "",
-        },
+        {"question": 'Schärpe, "rot"?', "reference": "yes", "others": {"rag": True, "best_of_n": False}, "subject": ""},
     ]
 
 
@@ -440,21 +315,21 @@ def test_csv_and_json_lines_of_the_same_content_are_read_the_same(tmp_path, read
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ('{"question": ["a"], "reference": "b"}', "is no object whose values are texts, numbers, true or false"),
-        ('{"question": "a", "reference": {"text": "b"}}', "is no object whose values are texts"),
-        ('["a", "b"]', "is no object whose values are texts"),
+        ('{"question": ["a"], "reference": "b"}', "is no object whose values are strings, numbers, true or false"),
+        ('{"question": "a", "reference": {"text": "b"}}', "is no object whose values are strings"),
+        ('["a", "b"]', "is no object whose values are strings"),
         ('"a"', "is no object"),
         ("null", "is no object"),
         ('{"question": "a", "reference": "b"', "is no JSON: "),
         ("{'question': 'a', 'reference': 'b'}", "is no JSON: "),
         ('{"question": "a", "reference": "b"} {"question": "c", "reference": "d"}', "is no JSON: Extra data"),
         ("question,reference", "is no JSON: "),
-        ('{"question": "a", "reference": NaN}', "is no object whose values are texts, numbers, true or false: 'ref"),
-        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no object whose values are texts"),
+        ('{"question": "a", "reference": NaN}', "is no object whose values are strings, numbers, true or false: 'ref"),
+        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no object whose values are strings"),
         ('{"question": ' + "[" * 100_000, "is no JSON: "),
     ],
 )
-def test_line_that_is_no_object_of_texts_is_named(tmp_path, line, what):
+def test_line_that_is_no_object_of_strings_is_named(tmp_path, line, what):
     good = {"question": "good?", "reference": "yes"}
     path = write_lines(tmp_path / "q.jsonl", good, "", line, good)
     found = only_problem_of(read_gap_questions, path)
@@ -462,13 +337,6 @@ def test_line_that_is_no_object_of_texts_is_named(tmp_path, line, what):
     assert found.where == f"{path}, line 3"
     assert "one object a line" in found.rule
     assert "json.dumps" in found.remedy
-
-
-def test_every_broken_line_is_named_at_once(tmp_path):
-    path = write_lines(tmp_path / "q.jsonl", '{"question"', {"question": "a", "reference": "b"}, "x", '{"a": []}')
-    assert [problem.where for problem in problems_of(read_gap_questions, path)] == [
-        f"{path}, line {number}" for number in (1, 3, 4)
-    ]
 
 
 def test_rows_of_json_lines_are_named_by_their_line(tmp_path):
@@ -495,11 +363,6 @@ def test_rows_of_json_lines_are_named_by_their_line(tmp_path):
 def test_verdict_is_taken_in_other_words(tmp_path, cell, right):
     path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag"), [("a", "b", cell)])
     assert read_gap_questions(path)[0]["others"] == {"rag": right}
-
-
-def test_table_of_verdicts_is_covered():
-    assert len(VERDICTS) == 12
-    assert sum(VERDICTS.values()) == 6
 
 
 @pytest.mark.parametrize("cell", ["maybe", "", "2", "rightt", "1.0", "none"])
@@ -629,47 +492,9 @@ def test_address_that_is_no_readable_file_is_named(tmp_path, address, what, read
     assert address in found.where
 
 
-def test_name_of_a_missing_file_is_whole_however_long_its_path(tmp_path):
-    path = tmp_path / ("folder" * 20) / "the-missing-file.csv"
-    found = only_problem_of(check_data, str(path), DataOptions())
-    assert "the-missing-file.csv" in found.where
-
-
 def test_file_address_is_read_as_a_path_is(ingest, tmp_path):
     path = write_csv(tmp_path / "a b.csv", ("question", "reference"), [("Who?", "The heron.")])
     assert read_gap_questions(f"file://{path.replace(' ', '%20')}") == read_gap_questions(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "changed"),
-    [
-        ("", {}),
-        (" , ,", {}),
-        ("response=answer", {"response": "answer"}),
-        ("response = my answer ,judgment=v", {"response": "my answer", "judgment": "v"}),
-        ("question=a=b", {"question": "a=b"}),
-    ],
-)
-def test_column_names_are_parsed(text, changed):
-    assert DataOptions(columns=text).column_names == {**COLUMNS, **changed}
-
-
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("answer", "'answer' names no column"),
-        ("answer=response", "'answer=response' names no column"),
-        ("respons=answer", "(did you mean response?)"),
-        ("response=", "'response=' names no column"),
-        ("=answer", "'=answer' names no column"),
-        ("response:answer", "'response:answer' names no column"),
-    ],
-)
-def test_bad_column_name_is_refused_with_the_known_ones(text, what):
-    found = only_problem_of(DataOptions, columns=text)
-    assert what in found.what
-    assert found.where == "data options, columns"
-    assert "question, response, judgment" in found.rule
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6) | st.sampled_from(
@@ -723,19 +548,19 @@ def test_what_is_learnt_does_not_depend_on_the_order_of_rows(pairs, random, near
 
     def decide(pairs):
         rows = [(clean(question), clean(response)) for question, response in pairs]
-        candidates = Candidates(options, ["b"])
+        index = RowIndex(options, ["b"])
         for row in rows:
-            candidates.add(*row)
-        decision = candidates.decide(lambda number: rows[number])
-        fates = decision.fates.tolist()
-        assert len(fates) == len(rows)
-        for number, (fate, other) in enumerate(zip(fates, decision.instead.tolist(), strict=True)):
-            assert (fate in (DUPLICATE, NEAR_DUPLICATE)) == (other != number)
-            assert fates[other] not in (DUPLICATE, NEAR_DUPLICATE)
-            if fate == NEAR_DUPLICATE:
+            index.add(*row)
+        decision = index.decide(lambda number: rows[number])
+        outcomes, stays = decision.rows["outcome"].tolist(), decision.rows["duplicate_of"].tolist()
+        assert len(outcomes) == len(rows)
+        for number, (outcome, other) in enumerate(zip(outcomes, stays, strict=True)):
+            assert (outcome in (DUPLICATE, NEAR_DUPLICATE)) == (other != number)
+            assert outcomes[other] not in (DUPLICATE, NEAR_DUPLICATE)
+            if outcome == NEAR_DUPLICATE:
                 assert similarity(*("\n".join(map(same, rows[one])) for one in (number, other))) >= near
-        learnt = {row for row, fate in zip(rows, fates, strict=True) if fate == KEPT}
-        held_out = {row for row, fate in zip(rows, fates, strict=True) if fate == HELD_OUT}
+        learnt = {row for row, outcome in zip(rows, outcomes, strict=True) if outcome == KEPT}
+        held_out = {row for row, outcome in zip(rows, outcomes, strict=True) if outcome == HELD_OUT}
         assert not {same(question) for question, _ in learnt} & {same(question) for question, _ in held_out}
         assert len(held_out) <= share * (len(learnt) + len(held_out))
         if conflicts == "drop":
@@ -769,4 +594,4 @@ def test_missing_column_that_goes_by_another_name_is_proposed_by_that_name(tmp_p
         " (is it Answer?)",
         " (is it verdict?)",
     ]
-    assert "columns='response=Answer'" in found[1].remedy
+    assert "--data-option columns=response=Answer " in found[1].remedy

@@ -81,11 +81,7 @@ def test_bands_find_what_they_promise(threshold: float) -> None:
 
 @pytest.mark.parametrize(
     ("pairs", "expected"),
-    [
-        ([], [0, 1, 2, 3, 4]),
-        ([(3, 1)], [0, 1, 2, 1, 4]),
-        ([(4, 3), (3, 2), (0, 1)], [0, 0, 2, 2, 2]),
-    ],
+    [([], [0, 1, 2, 3, 4]), ([(3, 1)], [0, 1, 2, 1, 4]), ([(4, 3), (3, 2), (0, 1)], [0, 0, 2, 2, 2])],
 )
 def test_groups_are_named_by_their_first_row(pairs: list[tuple[int, int]], expected: list[int]) -> None:
     assert similar.groups(5, np.array(pairs, np.int64).reshape(-1, 2)).tolist() == expected

@@ -97,6 +97,9 @@ LASTING = {
 }  # fmt: skip
 
 
+USERS_MISTAKES = ("not-a-hub", "gated", "token-without-the-right", "missing-shard")
+
+
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     repositories = {f"org/passing-{name}": repository for name, (repository, _) in PASSING.items()}
@@ -157,12 +160,13 @@ def test_fault_that_stays_is_one_clear_error_with_nothing_published_and_the_next
     found = client.problem(model, tmp_path)
     assert what in found.what
     assert remedy in found.remedy
+    assert found.may_pass == (name not in USERS_MISTAKES)
     assert model in found.where
     assert hub.url in found.where
     assert published(tmp_path) == []
     if not repository.faults:
         return
-    hub.mend(model)
+    hub.clear_faults(model)
     assert_good(tmp_path, client.snapshot(model, tmp_path), FILES)
     if name in ("stall", "down"):  # after half of the file
         assert hub.sent_bytes[model] <= 1.1 * size(FILES)
@@ -195,12 +199,14 @@ def test_twenty_kills_cost_no_bytes_and_never_show_half_a_snapshot(hub, tmp_path
     folder = tmp_path / "models" / "org--killed" / COMMIT
     at_once = "from components.shared import lease; lease.SETTLING_SECONDS = 0"  # each finds the one killed before
     with Client(hub.url, tmp_path / "home", changes=at_once) as client:
-        for _ in range(20):
-            client.be_killed("org/killed", tmp_path, after_seconds=choice.uniform(0.01, 0.3))
+        kills = 0
+        while kills < 20 or not hub.sent_bytes["org/killed"]:  # a busy machine needs longer for the first byte
+            client.be_killed("org/killed", tmp_path, after_seconds=choice.uniform(0.01, 0.3) * (1 + kills // 20))
             assert not folder.exists() or (folder / "snapshot.json").exists()
+            kills += 1
         sent = hub.sent_bytes["org/killed"]
         assert 0 < sent < size(SPLIT)
-        hub.mend("org/killed")
+        hub.clear_faults("org/killed")
         report = client.snapshot("org/killed", tmp_path)
     assert_good(tmp_path, report, SPLIT)
     assert hub.sent_bytes["org/killed"] <= 1.1 * size(SPLIT)
@@ -210,7 +216,7 @@ def test_twenty_kills_cost_no_bytes_and_never_show_half_a_snapshot(hub, tmp_path
 @pytest.mark.parametrize(("patience", "most"), [("120", 1.1), ("0", 2.1)])
 def test_two_pods_at_once_end_with_one_good_snapshot(hub, tmp_path, patience, most):
     model = f"org/two-{patience}"
-    changes = f"from components.snapshot_model import assembly; assembly.OTHERS_PATIENCE_SECONDS = {patience}"
+    changes = f"from components.snapshot_model import assembly; assembly.LEASE_TIMEOUT_SECONDS = {patience}"
     with (
         Client(hub.url, tmp_path / "home1", changes=changes) as one,
         Client(hub.url, tmp_path / "home2", changes=changes) as other,
@@ -235,12 +241,9 @@ def test_pod_goes_on_with_what_a_killed_one_left_while_it_waited(hub, client, tm
     assert hub.sent_bytes["org/left"] <= 1.1 * size(SPLIT)
 
 
-def test_pod_goes_past_one_that_has_the_turn_and_does_nothing(hub, tmp_path):
-    impatient = "from components.snapshot_model import assembly; assembly.OTHERS_PATIENCE_SECONDS = 0.5"
-    with (
-        Client(hub.url, tmp_path / "home1") as stuck,
-        Client(hub.url, tmp_path / "home2", changes=impatient) as other,
-    ):
+def test_pod_goes_past_one_that_holds_the_lease_and_does_nothing(hub, tmp_path):
+    impatient = "from components.snapshot_model import assembly; assembly.LEASE_TIMEOUT_SECONDS = 0.5"
+    with Client(hub.url, tmp_path / "home1") as stuck, Client(hub.url, tmp_path / "home2", changes=impatient) as other:
         stuck.ask("org/stopped", tmp_path / "workspace")
         wait_until(lambda: hub.sent_bytes["org/stopped"] > 1e6)
         stuck.stop()
@@ -254,7 +257,7 @@ def test_disk_that_fills_up_is_one_clear_error_and_the_rest_comes_when_there_is_
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))"
     with Client(hub.url, tmp_path / "home", changes=limited) as small:
         found = small.problem("org/full", tmp_path / "workspace")
-    assert found.what == "the volume is full"
+    assert (found.what, found.may_pass) == ("the volume is full", True)
     assert "make room" in found.remedy
     assert published(tmp_path / "workspace") == []
     assert_good(tmp_path / "workspace", client.snapshot("org/full", tmp_path / "workspace"), SPLIT)
@@ -314,8 +317,3 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def test_every_fault_is_in_a_table_once():
-    assert len(PASSING) == 18
-    assert len(LASTING) == 13

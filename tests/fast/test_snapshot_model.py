@@ -54,15 +54,10 @@ def hub():
             "org/whole": Repository(files=REPOSITORY, revisions=("main", "v1.0", "refs/pr/1")),
             "org/reused": Repository(files=REPOSITORY),
             "org/pinned": Repository(files=REPOSITORY),
-            "org/interrupted": Repository(files=REPOSITORY, faults=(Fault(file="model.safetensors", cut_at=0.5),)),
             "org/private": Repository(files=REPOSITORY, token=TOKEN),
-            "org/gated": Repository(files=REPOSITORY, gated=True),
-            "org/broken": Repository(files=REPOSITORY, faults=(Fault(status=500, times=ALWAYS),)),
-            "org/damaged": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\xff" + WEIGHTS[1:]),)),
             "org/damaged-config": Repository(
                 files=REPOSITORY, faults=(spoilt("config.json", FILES["config.json"].replace(b"llama", b"lIama")),)
             ),
-            "org/short": Repository(files=REPOSITORY, faults=(spoilt("model.safetensors", b"\0" * 100),)),
             "org/no-template": Repository(files={**REPOSITORY, "tokenizer_config.json": b"{}"}),
             "org/experts": Repository(files={**REPOSITORY, "config.json": b'{"model_type": "x", "num_experts": 8}'}),
             "org/consolidated": Repository(
@@ -74,7 +69,7 @@ def hub():
             ),
             "org/cut": Repository(files={**REPOSITORY, "model.safetensors": WEIGHTS[:-1]}),
             "org/card": Repository(files=REPOSITORY, card=CARD),
-            "org/mended": Repository(files=REPOSITORY),
+            "org/repaired": Repository(files=REPOSITORY),
             "org/pickles": Repository(
                 files={name: content for name, content in REPOSITORY.items() if name != "model.safetensors"}
             ),
@@ -118,6 +113,7 @@ def test_second_call_downloads_nothing(hub, client, tmp_path):
     first = client.snapshot("org/reused", tmp_path)
     second = client.snapshot("org/reused", tmp_path)
     assert (first["reused"], second["reused"]) == (False, True)
+    assert (first["reused_bytes"], second["reused_bytes"]) == (0, first["bytes"])
     assert first["path"] == second["path"]
     assert hub.sent_files("org/reused") == sorted(FILES)
 
@@ -144,31 +140,27 @@ def test_licence_and_base_model_are_in_the_snapshot_and_in_the_report_and_bounde
     assert read_json(Path(report["path"]) / "snapshot.json")["card"] == card
 
 
-def test_report_says_what_was_brought_and_what_was_there(client, tmp_path):
-    first = client.snapshot("org/whole", tmp_path)
-    assert (first["files"], first["bytes"], first["reused_bytes"]) == (len(FILES), sum(map(len, FILES.values())), 0)
-    second = client.snapshot("org/whole", tmp_path)
-    assert second["reused_bytes"] == second["bytes"] == first["bytes"]
-    assert second["seconds"] > 0
-
-
 @pytest.mark.parametrize(
     ("name", "content"), [("model.safetensors", None), ("model.safetensors", b"cut"), ("config.json", b"")]
 )
 @pytest.mark.parametrize("revision", ["main", COMMIT])
 def test_file_that_a_snapshot_lost_is_fetched_again_alone(hub, client, tmp_path, name, content, revision):
-    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    path = Path(client.snapshot("org/repaired", tmp_path)["path"])
     (path / name).unlink()
     if content is not None:
         (path / name).write_bytes(content)
-    before = hub.sent_bytes["org/mended"]
-    report = client.snapshot("org/mended", tmp_path, revision)
+    before = hub.sent_bytes["org/repaired"]
+    report = client.snapshot("org/repaired", tmp_path, revision)
     assert (path / name).read_bytes() == FILES[name]
-    assert hub.sent_bytes["org/mended"] - before == len(FILES[name]) == report["bytes"] - report["reused_bytes"]
+    assert hub.sent_bytes["org/repaired"] - before == len(FILES[name]) == report["bytes"] - report["reused_bytes"]
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
 
 
 FALSE_MANIFESTS = {
+    "empty": lambda text: "",
+    "half": lambda text: "{",
+    "list": lambda text: "[]",
+    "no-file": lambda text: '{"files": []}',
     "size-inf": lambda text: text.replace('"size": ', '"size": 1e999, "was": ', 1),
     "size-negative": lambda text: text.replace('"size": ', '"size": -', 1),
     "size-text": lambda text: text.replace('"size": ', '"size": "1", "was": ', 1),
@@ -184,7 +176,7 @@ FALSE_MANIFESTS = {
     "other-commit": lambda text: text.replace(COMMIT, "f" * 40),
     "no-commit": lambda text: text.replace("commit", "comit"),
     "card": lambda text: text.replace('"card": {}', '"card": 7'),
-    "source": lambda text: text.replace('"org/mended"', "7"),
+    "source": lambda text: text.replace('"org/repaired"', "7"),
     "nested": lambda text: "[" * 200_000,
     "file-that-nobody-has": lambda text: text.replace("config.json", "extra.safetensors", 1),
 }
@@ -192,40 +184,42 @@ FALSE_MANIFESTS = {
 
 @pytest.mark.parametrize("change", FALSE_MANIFESTS)
 def test_manifest_that_says_what_cannot_be_is_made_anew(hub, client, tmp_path, change):
-    path = Path(client.snapshot("org/mended", tmp_path)["path"])
-    before, manifest = hub.sent_bytes["org/mended"], (path / "snapshot.json").read_text()
+    path = Path(client.snapshot("org/repaired", tmp_path)["path"])
+    before, manifest = hub.sent_bytes["org/repaired"], (path / "snapshot.json").read_text()
     changed = FALSE_MANIFESTS[change](manifest)
     assert changed != manifest
     (path / "snapshot.json").write_text(changed)
+    (path / "something").mkdir()
     for revision in (COMMIT, "main"):
-        assert client.snapshot("org/mended", tmp_path, revision)["commit"] == COMMIT
+        assert client.snapshot("org/repaired", tmp_path, revision)["commit"] == COMMIT
     assert {**read_json(path / "snapshot.json"), "revision": "main"} == json.loads(manifest)
-    assert hub.sent_bytes["org/mended"] == before
+    assert {entry.name for entry in path.iterdir()} == {*FILES, "snapshot.json"}
+    assert hub.sent_bytes["org/repaired"] == before
 
 
 @pytest.mark.parametrize("entry", ["folder", "link"])
 def test_what_stands_in_the_manifests_place_is_removed(client, tmp_path, entry):
-    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    path = Path(client.snapshot("org/repaired", tmp_path)["path"])
     (path / "snapshot.json").rename(tmp_path / "elsewhere.json")
     if entry == "folder":
         (path / "snapshot.json").mkdir()
     else:
         (path / "snapshot.json").symlink_to(tmp_path / "elsewhere.json")
     before = (tmp_path / "elsewhere.json").read_bytes()
-    assert client.snapshot("org/mended", tmp_path)["reused"]
+    assert client.snapshot("org/repaired", tmp_path)["reused"]
     assert (path / "snapshot.json").is_file()
     assert not (path / "snapshot.json").is_symlink()
     assert (tmp_path / "elsewhere.json").read_bytes() == before
 
 
 def test_file_whose_digest_in_the_manifest_is_false_does_not_block_the_snapshot(client, tmp_path):
-    path = Path(client.snapshot("org/mended", tmp_path)["path"])
+    path = Path(client.snapshot("org/repaired", tmp_path)["path"])
     manifest = read_json(path / "snapshot.json")
     for file in manifest["files"]:
         file["sha256"] = "0" * 64
         (path / "snapshot.json").write_text(json.dumps(manifest))
         (path / file["name"]).write_bytes(b"cut")
-        client.snapshot("org/mended", tmp_path)
+        client.snapshot("org/repaired", tmp_path)
         assert (path / file["name"]).read_bytes() == FILES[file["name"]]
         manifest = read_json(path / "snapshot.json")
         assert "0" * 64 not in str(manifest)
@@ -235,14 +229,14 @@ def test_file_whose_digest_in_the_manifest_is_false_does_not_block_the_snapshot(
 @pytest.mark.parametrize("is_there", ["in the snapshot", "in what has arrived"])
 def test_nothing_is_read_or_written_through_a_link(client, tmp_path, place, is_there):
     workspace, outside = tmp_path / "workspace", tmp_path / "outside"
-    path = Path(client.snapshot("org/mended", workspace)["path"])
+    path = Path(client.snapshot("org/repaired", workspace)["path"])
     outside.write_bytes(FILES[place][:-1] + b" ")
     if is_there == "in what has arrived":
         path = path.rename(path.with_name(f".partial-{COMMIT}"))
         (path / "snapshot.json").unlink()
     (path / place).unlink()
     (path / place).symlink_to(outside)
-    final = Path(client.snapshot("org/mended", workspace)["path"])
+    final = Path(client.snapshot("org/repaired", workspace)["path"])
     assert not (final / place).is_symlink()
     assert (final / place).read_bytes() == FILES[place]
     assert outside.read_bytes() == FILES[place][:-1] + b" "
@@ -332,18 +326,6 @@ def test_name_that_no_file_can_have_is_one_clear_error(client, tmp_path, model):
     assert client.problem(model, tmp_path).what
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": []}', '{"files": [{"name": "../x", "size": 1}]}'])
-def test_snapshot_whose_manifest_is_damaged_is_made_anew_from_what_is_there(hub, client, tmp_path, content):
-    path = Path(client.snapshot("org/mended", tmp_path)["path"])
-    before, manifest = hub.sent_bytes["org/mended"], read_json(path / "snapshot.json")
-    (path / "snapshot.json").write_text(content)
-    (path / "something").mkdir()
-    assert client.snapshot("org/mended", tmp_path)["reused"]
-    assert read_json(path / "snapshot.json") == manifest
-    assert sorted(entry.name for entry in path.iterdir()) == sorted([*FILES, "snapshot.json"])
-    assert hub.sent_bytes["org/mended"] == before
-
-
 def test_hub_that_is_down_leaves_what_the_branch_was_and_says_so(tmp_path):
     with HubServer({"org/model": Repository(files=REPOSITORY)}) as hub, Client(hub.url, tmp_path / "home") as client:
         first = client.snapshot("org/model", tmp_path)
@@ -376,7 +358,9 @@ def test_endpoint_that_is_no_address_is_named_at_once(tmp_path, address):
 
 def test_empty_endpoint_means_the_hub_itself(tmp_path):
     with Client("", tmp_path / "home", offline=True) as client:
-        assert "hub https://" in client.problem("org/model", tmp_path).where
+        found = client.problem("org/model", tmp_path)
+        assert "hub https://" in found.where
+        assert not found.may_pass  # the user has switched the hub off
 
 
 def test_password_of_an_endpoint_is_never_shown(tmp_path):
@@ -438,12 +422,6 @@ def test_folder_without_manifest_is_not_taken_for_a_snapshot(client, tmp_path):
     assert (folder / "snapshot.json").is_file()
 
 
-def test_download_that_breaks_off_goes_on(hub, client, tmp_path):
-    report = client.snapshot("org/interrupted", tmp_path)
-    assert (Path(report["path"]) / "model.safetensors").read_bytes() == FILES["model.safetensors"]
-    assert hub.sent_files("org/interrupted").count("model.safetensors") == 2
-
-
 @pytest.mark.parametrize(
     ("model", "revision", "what", "where", "remedy"),
     [
@@ -451,11 +429,7 @@ def test_download_that_breaks_off_goes_on(hub, client, tmp_path):
         ("org/private", "main", "it is private", "org/private", "HF_TOKEN"),
         ("org/whole", "v9", "no revision 'v9'", "org/whole at revision v9", "a branch, a tag or a commit"),
         ("org/whole", "f" * 40, "no revision", "org/whole", "a branch, a tag or a commit"),
-        ("org/gated", "main", "restricted", "org/gated", "accept its terms"),
-        ("org/broken", "main", "the hub answered 500", "org/broken", "run again later"),
-        ("org/damaged", "main", "model.safetensors arrived damaged", f"org/damaged at {COMMIT[:12]}", "run again"),
         ("org/damaged-config", "main", "config.json arrived damaged", "org/damaged-config", "run again"),
-        ("org/short", "main", "model.safetensors has another length: 100 bytes", "org/short", "run again"),
         ("org/no-template", "main", "lacks a chat template", "org/no-template", "-instruct"),
         ("org/experts", "main", "mixture of experts", "org/experts", "mini-trainer"),
         ("org/pickles", "main", "lacks weights (*.safetensors)", "org/pickles", "save_pretrained"),
@@ -479,13 +453,6 @@ def test_name_that_no_hub_can_hold_is_one_clear_error(hub, client, tmp_path, mod
     assert files_below(tmp_path) == []
 
 
-def test_rule_names_what_the_hub_said_of_a_damaged_file(client, tmp_path):
-    rule = client.problem("org/damaged", tmp_path).rule
-    assert sha256(FILES["model.safetensors"]) in rule
-    assert str(len(FILES["model.safetensors"])) in rule
-    assert git_blob_id(FILES["config.json"]) in client.problem("org/damaged-config", tmp_path).rule
-
-
 @pytest.mark.parametrize("model", ["org/no-template", "org/experts"])
 def test_weights_of_an_unusable_model_are_never_downloaded(hub, client, tmp_path, model):
     client.problem(model, tmp_path)
@@ -499,6 +466,7 @@ def test_hub_that_is_down_is_one_clear_error(tmp_path):
     found = client.problem("org/whole", tmp_path / "workspace")
     client.close()
     assert "cannot be reached" in found.what
+    assert found.may_pass
     assert gone.url in found.where
     assert "HF_ENDPOINT" in found.remedy
     assert not (tmp_path / "workspace").exists() or files_below(tmp_path / "workspace") == []
@@ -609,22 +577,6 @@ def test_name_that_is_neither_folder_nor_hub_name_is_refused(tmp_path, monkeypat
     assert found.what == f"{model!r} is neither a folder nor org/name"
     assert found.where == "parameter model"
     assert "/mnt/" in found.remedy
-
-
-def test_folder_of_pickles_only_is_refused(folder, tmp_path):
-    (folder / "model.safetensors").unlink()
-    found = only_problem_of(snapshot_model, model=str(folder), revision="main", workspace=tmp_path / "workspace")
-    assert found.what == "the model lacks weights (*.safetensors)"
-    assert found.where == str(folder)
-    assert not (tmp_path / "workspace").exists()
-
-
-@pytest.mark.parametrize("model", ["/absent/model", "./absent"])
-def test_absent_folder_is_named(tmp_path, monkeypatch, model):
-    monkeypatch.chdir(tmp_path)
-    found = only_problem_of(snapshot_model, model=model, revision="main", workspace=tmp_path / "workspace")
-    assert found.what == "no such folder"
-    assert model.lstrip(".") in found.where
 
 
 def test_model_that_does_not_fit_is_refused_before_anything_is_copied(folder, tmp_path, monkeypatch):

@@ -1,17 +1,21 @@
 """Addresses, against real servers."""
 
+import errno
 import functools
 import gzip
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
+from components.data import texts
 from components.data.tables import read_table
 from components.ingest_sdg.core import ingest_sdg
-from components.shared import sources
+from components.shared import source_errors, sources
 from tests.fast.conftest import only_problem_of
 from tests.s3_server import S3Server, running
 
@@ -128,6 +132,7 @@ def test_what_an_object_store_refuses_is_one_error_without_keys(
     found = only_problem_of(sources.find_files, address)
 
     assert found.what.startswith(what)
+    assert found.may_pass == what.startswith("cannot be read")
     assert address in found.where
     for secret in ("AKIAWRONGKEY", "wr0ng", server.environment["AWS_SECRET_ACCESS_KEY"]):
         assert secret not in str(found)
@@ -191,7 +196,7 @@ def test_file_of_a_web_server_is_read(host: str) -> None:
     ("path", "what"),
     [
         ("absent.csv", "no such file"),
-        ("401", "the server wants to know who asks"),
+        ("401", "the server asks for a login"),
         ("403", "the server refuses to give it"),
         ("400", "the server answers 400"),
         ("503", "cannot be read: the server answers 503"),
@@ -203,6 +208,7 @@ def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host
     found = only_problem_of(sources.read_bytes, f"{host}/{path}?signature=s3cret")
 
     assert found.what == what
+    assert found.may_pass == what.startswith("cannot be read")
     assert f"/{path}?…" in found.where
     assert "s3cret" not in str(found)
     assert "passw0rd" not in str(found)
@@ -288,6 +294,19 @@ def test_path_without_a_file_is_one_error(tmp_path: Path, path: str, what: str) 
     (tmp_path / "empty").mkdir()
 
     assert only_problem_of(sources.find_files, f"{tmp_path}/{path}").what == what
+
+
+@pytest.mark.parametrize(("error", "may_pass"), [(errno.ESTALE, True), (errno.EIO, True), (errno.EISDIR, False)])
+def test_network_volume_that_is_away_may_come_back(tmp_path: Path, error: int, may_pass: bool) -> None:
+    def list_files() -> None:
+        with source_errors.reading("/data/qa.csv", fsspec.filesystem("file")):
+            raise OSError(error, os.strerror(error))
+
+    def open_table() -> None:
+        with texts.reading(tmp_path, "/data/qa.csv"):
+            raise OSError(error, os.strerror(error))
+
+    assert [only_problem_of(read).may_pass for read in (list_files, open_table)] == [may_pass] * 2
 
 
 def test_device_is_no_file() -> None:

@@ -1,4 +1,4 @@
-"""The way of the rows from the data to the files of what is learnt, held out and dropped."""
+"""Reads rows from the data and writes each to the file where it belongs: kept, held out or dropped."""
 
 import json
 from array import array
@@ -11,7 +11,7 @@ import numpy as np
 from components.data.tables import local_files
 from components.ingest_sdg import review, selection
 from components.ingest_sdg.rows import Judgments, Row, read_file
-from components.ingest_sdg.selection import Candidates
+from components.ingest_sdg.selection import RowIndex
 from components.run.data_options import DataOptions
 from components.shared import progress, sources
 from components.shared.problems import Checks
@@ -26,11 +26,11 @@ REASONS = {
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-class Sorter:
-    """Reads rows into a folder, decides about them, and writes each where it belongs."""
+class RowStore:
+    """The rows of a run; those that may be trained on wait in a file until all are read."""
 
     def __init__(self, folder: Path, options: DataOptions, gap: list[str]) -> None:
-        self.number = 0
+        self.count = 0
         self.kept = 0
         self.held_out = 0
         self.counts: Counter[str] = Counter()
@@ -39,38 +39,38 @@ class Sorter:
         self._folder = folder
         self._waiting = folder / "waiting.jsonl"
         self._dropped = (folder / "dropped.jsonl").open("wb")
-        self.candidates = Candidates(options, gap)
+        self.index = RowIndex(options, gap)
         self._offsets, self._file_numbers, self._lines = array("Q"), array("L"), array("Q")
         self._reading: IO[bytes] | None = None
 
     def read(self, data: str) -> None:
-        """Read all rows; those that cannot be learnt are dropped, the others wait.
+        """Read all rows; those that cannot be trained on are dropped, the others wait.
 
         Raises:
             Problems: when a file cannot be read, or a judgment is unknown.
         """
         checks = Checks()
         judgments = Judgments(sources.without_credentials(data), self._options)
-        with local_files(data) as files, self._waiting.open("wb") as waiting:
+        with local_files(sources.find_files(data)) as files, self._waiting.open("wb") as waiting:
             end = 0
             for number, (file, path) in enumerate(files):
-                before = self.number
+                before = self.count
                 self.files.append(file.name)
                 with checks.collecting():
                     for row in read_file(path, file.address, self._options):
-                        self.number += 1
-                        line = self._place(row, file.name, judgments)
+                        self.count += 1
+                        line = self._add(row, file.name, judgments)
                         if line:
                             waiting.write(line)
                             self._offsets.append(end)
                             self._file_numbers.append(number)
                             self._lines.append(row.line)
                             end += len(line)
-                progress.log(f"read {self.number - before} rows from {file.address}")
+                progress.log(f"read {self.count - before} rows from {file.address}")
         judgments.check(checks)
         checks.raise_if_any()
 
-    def _place(self, row: Row, file: str, judgments: "Judgments") -> bytes:
+    def _add(self, row: Row, file: str, judgments: Judgments) -> bytes:
         """Drop a row, or give it as the line that waits."""
         reason = ""
         if not judgments.accepts(row):
@@ -81,33 +81,32 @@ class Sorter:
             reason = "empty response"
         entry = {"question": row.question, "response": row.response, "file": file, "line": row.line}
         if not reason:
-            self.candidates.add(row.question, row.response)
+            self.index.add(row.question, row.response)
             return _encode(entry).encode() + b"\n"
         self.counts[reason] += 1
         self._dropped.write(_encode(entry | {"judgment": row.judgment, "reason": reason}).encode() + b"\n")
         return b""
 
-    def sort(self) -> selection.Decision:
-        """Decide about the waiting rows and write each where it belongs."""
-        decision = self.candidates.decide(self.texts_of)
-        fates, instead = decision.fates.tolist(), decision.instead
+    def decide(self) -> selection.Decision:
+        """Decide what becomes of the waiting rows, and write each where it belongs."""
+        decision = self.index.decide(self.texts_of)
+        decided = zip(decision.rows["outcome"].tolist(), decision.rows["duplicate_of"].tolist(), strict=True)
         records = (self._folder / "records.jsonl").open("wb")
         held_out = (self._folder / "held_out.jsonl").open("wb")
         with records, held_out, self._waiting.open("rb") as waiting:
-            for number, (fate, line) in enumerate(zip(fates, waiting, strict=True)):
-                if fate == selection.KEPT:
+            for number, ((outcome, other), line) in enumerate(zip(decided, waiting, strict=True)):
+                if outcome == selection.KEPT:
                     self.kept += 1
                     records.write(line)
-                elif fate == selection.HELD_OUT:
+                elif outcome == selection.HELD_OUT:
                     self.held_out += 1
                     held_out.write(line)
                 else:
-                    self.counts[REASONS[fate]] += 1
-                    end = f', "reason": "{REASONS[fate]}"'
-                    if instead[number] != number:
-                        other = int(instead[number])
+                    self.counts[REASONS[outcome]] += 1
+                    end = f', "reason": "{REASONS[outcome]}"'
+                    if other != number:
                         place = {"file": self.files[self._file_numbers[other]], "line": self._lines[other]}
-                        end += f', "instead": {_encode(place)}'
+                        end += f', "duplicate_of": {_encode(place)}'
                     self._dropped.write(line[:-2] + end.encode() + b"}\n")
         return decision
 
@@ -129,17 +128,9 @@ class Sorter:
         row = self.row(number)
         return row["question"], row["response"]
 
-    def conflicting_questions(self, decision: selection.Decision) -> np.ndarray:
-        """The first row of each question with several answers."""
-        rows = self.candidates.conflicts(decision)
-        _, first = np.unique(self.candidates.question_keys()[rows], return_index=True)
-        return np.sort(rows[first])
-
-    def questions_of(self, rows: np.ndarray) -> list[str]:
-        return [self.texts_of(int(number))[0] for number in rows]
-
-    def sample(self, decision: selection.Decision) -> list[review.Sampled]:
+    def sample(self, decision: selection.Decision) -> list[review.SampleRow]:
         """Rows for a person to look at."""
-        kept = np.flatnonzero(decision.fates == selection.KEPT)
-        chosen = review.choose(kept, self.candidates.lengths, decision.times)
-        return [review.Sampled(why=why, times=int(decision.times[n]), **self.row(n)) for n, why in chosen.items()]
+        counts = decision.rows["count"].to_numpy()
+        kept = np.flatnonzero(decision.rows["outcome"] == selection.KEPT)
+        chosen = review.choose(kept, self.index.lengths(), counts)
+        return [review.SampleRow(why=why, count=int(counts[n]), **self.row(n)) for n, why in chosen.items()]

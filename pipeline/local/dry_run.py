@@ -1,0 +1,126 @@
+"""`osft-pipeline run --dry-run`: what a run would train, how long about, and with what memory. Nothing is kept.
+
+Ingestion, formatting and planning are the steps' own; of the model only the small files are read, or fetched.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.format_chat.core import format_chat
+from components.ingest_sdg.core import ingest_sdg
+from components.models.folder import check_model_files, small_files
+from components.models.shapes import Shapes
+from components.plan_training.core import Request, describe, make_plan
+from components.run.evaluation_options import EvaluationOptions
+from components.run.plan import TrainingPlan
+from components.run.training_options import TrainingOptions
+from components.shared import progress
+from components.shared.options import parameters_of
+from components.shared.storage import read_json
+from components.snapshot_model import hub, local_source, s3
+from components.snapshot_model.core import S3_SCHEME, local_folder
+from components.snapshot_model.model_source import Source
+
+# Arithmetic for a token and an entry of the layers' matrices: forward and backward pass, through both factors of each
+# matrix; on a GPU the forward pass twice. EFFICIENCY is the share of a plain matrix product's rate that it reaches, on
+# two processor cores (SmolLM2) and on an H100 (Granite's 8B shape, benchmarks/results/training_8b.json).
+OPERATIONS = {"cpu": 12.0, "cuda": 16.0}
+EFFICIENCY = {"cpu": 0.7, "cuda": 0.9}
+MEASURED_SIZE, MEASURED_SECONDS = 1024, 0.3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a run would do."""
+
+    plan: TrainingPlan
+    training_seconds: float
+    """About."""
+
+    def lines(self) -> list[str]:
+        if self.plan.trained:
+            return describe(self.plan)
+        device = "GPU" if self.plan.gpu_memory_gib else "CPU"
+        duration = progress.duration(self.training_seconds)
+        return [*describe(self.plan), f"training would take about {duration} on this machine's {device}"]
+
+
+def forecast(parameters: Mapping[str, Any], workspace: Path) -> Forecast:
+    """Plan a run in a temporary folder.
+
+    Raises:
+        Problems: as the steps up to plan_training.
+    """
+    progress.name_step("dry_run")
+    with tempfile.TemporaryDirectory(prefix="osft-dry-run-") as name:
+        folder = Path(name)
+        ingest_sdg(
+            data=parameters["data"],
+            questions=parameters["questions"],
+            retention_questions=parameters["retention_questions"],
+            options=parameters["data_options"],
+            output=folder / "records",
+            review=folder / "review.html",
+        )
+        format_chat(records=folder / "records", system_prompt=parameters["system_prompt"], output=folder / "dataset")
+        source = _open(parameters["model"], parameters["revision"])
+        manifest = _read_small_files(source, folder / "model")
+        request = Request(
+            options={option: parameters[option] for option in parameters_of(TrainingOptions)},
+            further_options=parameters["training_options"],
+            evaluation={option: parameters[option] for option in parameters_of(EvaluationOptions)},
+            further_evaluation=parameters["evaluation_options"],
+            gpus=1,
+            gpu_memory_gib=0.0,
+            gpu_product="",
+            publish_as=parameters["publish_as"],
+            registry="",
+            snapshot_seconds=0.0,
+        )
+        plan, _ = make_plan(folder / "model", manifest, folder / "dataset", workspace, request)
+        return Forecast(plan=plan, training_seconds=_training_seconds(plan, folder / "model"))
+
+
+def _open(model: str, revision: str) -> Source:
+    if model.startswith(S3_SCHEME):
+        return s3.open_s3(model)
+    folder = local_folder(model)
+    return local_source.open_folder(folder) if folder else hub.open_model(model, revision)
+
+
+def _read_small_files(source: Source, folder: Path) -> dict[str, Any]:
+    """Copy what a model is besides its weights; gives what its snapshot.json would say."""
+    folder.mkdir()
+    for name in small_files(source.files):
+        (folder / name).write_bytes(b"".join(source.read(name, 0)))
+    check_model_files(source.files, lambda name: (folder / name).read_bytes(), source.where)
+    size = sum(file.size for file in source.files.values())
+    return {"source": source.name, "commit": source.commit, "revision": source.revision, "bytes": size}
+
+
+def _training_seconds(plan: TrainingPlan, model: Path) -> float:
+    shapes = Shapes.of(read_json(model / "config.json"))
+    entries = shapes.layers * sum(rows * columns for rows, columns in shapes.matrices.values())
+    device = "cuda" if plan.gpu_memory_gib else "cpu"
+    tokens = plan.tokens_per_epoch * plan.options["num_epochs"]
+    return tokens * entries * OPERATIONS[device] / (_operations_per_second(device) * EFFICIENCY[device])
+
+
+def _operations_per_second(device: str) -> float:
+    """The rate of a matrix product in what the training computes in there."""
+    import torch
+
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    matrix = torch.randn(MEASURED_SIZE, MEASURED_SIZE, dtype=dtype, device=device)
+    (matrix @ matrix).sum().item()
+    started, products = time.monotonic(), 0
+    while time.monotonic() - started < MEASURED_SECONDS:
+        for _ in range(10):
+            matrix @ matrix
+        (matrix @ matrix).sum().item()  # waits for a GPU
+        products += 11
+    return products * 2 * MEASURED_SIZE**3 / (time.monotonic() - started)
