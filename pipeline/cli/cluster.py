@@ -156,7 +156,7 @@ def schedule(
     _show_removal(done.old, dry_run)
     if done.old.kept:
         _line("", "until then two can run at once: each schedule counts its own runs only")
-    if done.schedule.schedule_id:
+    if done.schedule:
         _show_link(done.schedule.link, done.schedule.schedule_id)
 
 

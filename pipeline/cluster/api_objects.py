@@ -45,7 +45,7 @@ class Schedule:
     """Of its content; empty when another program made it."""
     created_at: datetime | None
     link: str
-    """In the dashboard; empty when its page is not known, or it would be made."""
+    """In the dashboard; empty when its page is not known."""
 
 
 def recurring_runs(connection: Connection, name: str) -> Iterator[Any]:

@@ -105,12 +105,13 @@ class Connection:
         return self.ask(call_or_find)
 
     def read(self, path: str, last_bytes: int) -> bytes:
-        """The end of what the API has at a path that kfp.Client does not know.
+        """The end of what the API has at a path that kfp.Client does not know; asked once.
 
         Raises:
-            ApiError: as `ask`.
+            ApiError: when the API refuses or fails.
         """
-        return self.ask(lambda: self.client.read(path, last_bytes))
+        once = dataclasses.replace(self.policy, pauses_seconds=())
+        return _attempt(lambda: self.client.read(path, last_bytes), self.access, once)
 
     def printable(self, text: str) -> str:
         """A text of the server without control characters, and without the token, should it repeat it."""

@@ -44,7 +44,8 @@ class Removal:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scheduling:
     version: Version
-    schedule: Schedule
+    schedule: Schedule | None
+    """None: it would be made."""
     created: bool
     """False: it was there with this very content."""
     old: Removal
@@ -87,19 +88,8 @@ def schedule(
     wanted = max(same, key=_age_order) if same else None
     old = [s for s in found if s is not wanted]
     if wanted or dry_run:
-        shown = wanted or Schedule(
-            schedule_id="",
-            name=name,
-            enabled=True,
-            cron=cron.text,
-            pipeline_id=version.pipeline_id,
-            version_id=version.version_id,
-            digest=digest,
-            created_at=None,
-            link="",
-        )
         removal = _retire(connection, old, dry_run, settle_seconds)
-        return Scheduling(version=version, schedule=shown, created=wanted is None, old=removal)
+        return Scheduling(version=version, schedule=wanted, created=wanted is None, old=removal)
     created = _create_schedule(
         connection, pipeline, name, cron, parameters, version, digest, not _any_enabled(old), found
     )

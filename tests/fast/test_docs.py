@@ -19,8 +19,8 @@ from pipeline.cli import main as cli
 from pipeline.cluster import runs, schedules
 from pipeline.placement import PLACES, SECRET_VARIABLES
 from pipeline.settings import ClusterSettings, load_settings
-from tests.fast.test_manifests import build
 from tests.kfp_server import KfpServer
+from tests.kustomize import build
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(

@@ -1,13 +1,10 @@
 """What a platform team applies: built without a cluster, every field known, every name the pipeline's."""
 
-import copy
 import ipaddress
-import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +13,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from kfp import compiler
 
-from pipeline import graph
 from pipeline.cluster import release, runs, schedules
 from pipeline.cluster.access import SERVER, Access
-from pipeline.cluster.compiled_file import PIPELINE, read_pipeline
+from pipeline.cluster.compiled_file import read_pipeline
 from pipeline.cluster.connection import connect
 from pipeline.cluster.cron import read_cron
 from pipeline.parameters import read_parameters
@@ -29,8 +24,7 @@ from pipeline.placement import SECRET_VARIABLES
 from pipeline.settings import load_settings
 from tests.cluster_file import compiled_for_a_cluster
 from tests.kfp_server import KfpServer
-
-Object = dict[str, Any]
+from tests.kustomize import Object, build, read_kustomization, read_objects
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -40,7 +34,6 @@ SECRETS = ["osft-artifacts", "osft-hub", "osft-judge", "osft-s3", "osft-webhook"
 CLAIM = "osft-workspace"
 QUEUE = "osft"
 PODS = {"matchLabels": {"pipelines.kubeflow.org/v2_component": "true"}}  # KFP's, on all pods of a run
-MAX_OBJECT = 262144  # bytes of the annotation in which kubectl apply keeps an object
 
 CORE = {
     "ConfigMap", "NetworkPolicy", "PersistentVolumeClaim", "Role", "RoleBinding", "Secret", "ServiceAccount"
@@ -76,64 +69,6 @@ CUSTOM: dict[tuple[str, str], Any] = {
 }
 
 
-# What kustomize does, as far as it is used here
-
-
-def build(folder: Path) -> list[Object]:
-    """The objects of a kustomization; a key that is not understood is an error."""
-    return _apply(_kustomization(folder), folder, [])
-
-
-def _kustomization(folder: Path) -> Object:
-    content = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
-    known = {"apiVersion", "kind", "namespace", "resources", "components", "patches", "labels"}
-    assert set(content) <= known, f"{folder}: {set(content) - known}"
-    return content
-
-
-def _apply(content: Object, folder: Path, objects: list[Object]) -> list[Object]:
-    """Add a kustomization's resources and components to objects, and change all of them as it says."""
-    for entry in content.get("resources", []):
-        path = (folder / entry).resolve()
-        objects += build(path) if path.is_dir() else _read(path)
-    for entry in content.get("components", []):
-        component = (folder / entry).resolve()
-        objects = _apply(_kustomization(component), component, objects)
-    for patch in content.get("patches", []):
-        targets = [
-            found
-            for found in objects
-            if (found["kind"], found["metadata"]["name"]) == (patch["target"]["kind"], patch["target"]["name"])
-        ]
-        assert targets, f"{folder}: {patch['target']} is no object"
-        for target in targets:
-            _patch(target, yaml.safe_load(patch["patch"]))
-    for found in objects:
-        for labels in content.get("labels", []):
-            assert set(labels) == {"pairs"}, "selectors must stay as they are written"
-            found["metadata"].setdefault("labels", {}).update(labels["pairs"])
-        if "namespace" in content:
-            found["metadata"]["namespace"] = content["namespace"]
-            for subject in found.get("subjects", []):
-                subject["namespace"] = content["namespace"]
-    return objects
-
-
-def _patch(target: Object, operations: list[Object]) -> None:
-    for operation in operations:
-        assert operation["op"] == "replace"
-        *path, last = operation["path"].strip("/").split("/")
-        place = target
-        for key in path:
-            place = place[key]
-        assert last in place, operation["path"]
-        place[last] = operation["value"]
-
-
-def _read(path: Path) -> list[Object]:
-    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-
-
 def _write_kustomization(folder: Path, resources: list[Path], components: list[Path]) -> Path:
     content = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -156,7 +91,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def everything(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Path:
     """A platform team's own overlay: all components, and the pipeline itself."""
     folder = tmp_path_factory.mktemp("everything").resolve()
-    _run_release(compiled, folder / "pipeline.yaml").check_returncode()
+    release.write_release(compiled, folder / "pipeline.yaml")
     return _write_kustomization(folder, [OVERLAYS[0], folder / "pipeline.yaml"], COMPONENTS)
 
 
@@ -185,7 +120,7 @@ def one(objects: list[Object], kind: str, name: str = "") -> Object:
 
 
 def template(name: str) -> Object:
-    (content,) = _read(MANIFESTS / "secrets" / f"{name}.yaml")
+    (content,) = read_objects(MANIFESTS / "secrets" / f"{name}.yaml")
     return content
 
 
@@ -202,17 +137,12 @@ def texts(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def _run_release(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline", "release", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 # Files and objects
 
 
 def test_a_build_has_one_object_of_a_name_all_in_its_namespace(folder: Path) -> None:
     built = build(folder)
-    namespace = _kustomization(folder).get("namespace")
+    namespace = read_kustomization(folder).get("namespace")
 
     assert len(built) >= 6
     assert len({(item["kind"], item["metadata"]["name"]) for item in built}) == len(built)
@@ -250,32 +180,6 @@ def test_every_field_is_known(folder: Path) -> None:
         assert problem_of(item) == "", item["metadata"]["name"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "path", "value"),
-    [
-        ("PersistentVolumeClaim", ("spec", "storageClass"), "fast"),
-        ("PersistentVolumeClaim", ("spec", "accessModes"), "ReadWriteMany"),
-        ("RoleBinding", ("roleRef", "name"), None),
-        ("Role", ("rules", 0, "verbs"), None),
-        ("NetworkPolicy", ("spec", "policyType"), ["Egress"]),
-        ("LocalQueue", ("spec", "queue"), "default"),
-        ("DataSciencePipelinesApplication", ("spec", "apiServer", "pipelinesStore"), "kubernetes"),
-        ("DataSciencePipelinesApplication", ("spec", "podToPodTLS"), "yes"),
-        ("PipelineVersion", ("spec", "pipelineSpec"), {}),
-    ],
-)
-def test_the_check_of_fields_finds_a_wrong_one(
-    objects: list[Object], kind: str, path: tuple[Any, ...], value: Any
-) -> None:
-    item = copy.deepcopy(next(found for found in objects if found["kind"] == kind))
-    place = item
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-
-    assert problem_of(item)
-
-
 def test_kubectl_builds_the_same(folder: Path) -> None:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
@@ -296,17 +200,6 @@ def test_the_claim_is_the_one_that_the_pipeline_mounts(folder: Path) -> None:
 
     assert claim["metadata"]["name"] == load_settings().workspace.claim == CLAIM
     assert claim["spec"]["accessModes"] in (["ReadWriteMany"], ["ReadWriteOnce"])
-
-
-def test_the_workspace_has_room_for_an_8b_model_and_results() -> None:
-    sizes = [
-        one(build(overlay), "PersistentVolumeClaim")["spec"]["resources"]["requests"]["storage"] for overlay in OVERLAYS
-    ]
-    base_model, result, checkpoints = 16, 16, 24
-
-    gibibytes = [int(size.removesuffix("Gi")) for size in sizes]
-    assert gibibytes == sorted(gibibytes)
-    assert all(size >= base_model + 3 * result + checkpoints for size in gibibytes)
 
 
 def test_every_secret_of_the_cluster_file_has_a_template_with_the_keys_that_steps_read() -> None:
@@ -362,7 +255,7 @@ def test_the_account_may_use_one_pipelines_server_and_nothing_else(folder: Path)
         "name": one(built, "Role")["metadata"]["name"],
     }
     (subject,) = binding["subjects"]
-    assert subject.pop("namespace", None) == _kustomization(folder).get("namespace")
+    assert subject.pop("namespace", None) == read_kustomization(folder).get("namespace")
     assert subject == {"kind": "ServiceAccount", "name": one(built, "ServiceAccount")["metadata"]["name"]}
     assert one(built, "ServiceAccount")["automountServiceAccountToken"] is False
 
@@ -413,13 +306,6 @@ def test_the_sample_server_finds_its_credentials_and_authorities(objects: list[O
         "configMapName": authorities["metadata"]["name"],
         "configMapKey": "ca-bundle.crt",  # OpenShift's name
     }
-
-
-def test_openshift_fills_in_the_trusted_authorities(folder: Path) -> None:
-    authorities = one(build(folder), "ConfigMap")
-
-    assert authorities["metadata"]["labels"]["config.openshift.io/inject-trusted-cabundle"] == "true"
-    assert "data" not in authorities
 
 
 # Least privilege
@@ -480,15 +366,6 @@ def test_in_production_steps_connect_to_https_and_never_to_the_cloud_s_metadata(
     assert may_connect(policy["egress"], address, port) is allowed
 
 
-def test_in_production_steps_resolve_names_and_reach_their_project() -> None:
-    rules = one(build(OVERLAYS[1]), "NetworkPolicy", "osft-egress")["spec"]["egress"]
-    names, project, _ = rules
-
-    assert names["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}}]
-    assert {(port["protocol"], port["port"]) for port in names["ports"]} >= {("UDP", 5353), ("TCP", 5353)}
-    assert project == {"to": [{"podSelector": {}}]}
-
-
 # Argo CD
 
 
@@ -512,77 +389,3 @@ def test_a_pipeline_comes_before_its_version_and_the_claim_comes_last(objects: l
 
     assert 0 < first < second < last
     assert [item["kind"] for item in objects if wave(item) >= last] == ["PersistentVolumeClaim"]
-
-
-# The pipeline as objects
-
-
-def test_a_release_holds_the_compiled_pipeline_and_is_named_as_upload_names_it(
-    objects: list[Object], compiled: Path
-) -> None:
-    pipeline = read_pipeline(compiled)
-    spec, platform = _read(compiled)
-    version = one(objects, "PipelineVersion")
-
-    assert (
-        one(objects, "Pipeline")["metadata"]["name"] == version["spec"]["pipelineName"] == spec["pipelineInfo"]["name"]
-    )
-    assert version["metadata"]["name"] == version["spec"]["displayName"] == pipeline.version
-    assert one(objects, "Pipeline")["spec"]["displayName"] == pipeline.name, "by this name kfp finds a pipeline"
-    assert version["spec"]["pipelineSpec"] == spec
-    assert version["spec"]["platformSpec"] == platform
-
-
-def test_the_same_content_is_the_same_object_and_other_content_another(tmp_path: Path) -> None:
-    spec, platform = _read(PIPELINE)
-    same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
-    same.write_text("# moved about\n" + yaml.safe_dump_all([spec, platform], sort_keys=False), encoding="utf-8")
-    other.write_text(yaml.safe_dump_all([spec | {"sdkVersion": "kfp-2.16.2"}, platform]), encoding="utf-8")
-
-    (pipeline, version), of_same, of_other = map(release.objects_of, (PIPELINE, same, other))
-    assert of_same == [pipeline, version]
-    assert of_other[0] == pipeline
-    assert of_other[1]["metadata"]["name"] != version["metadata"]["name"]
-
-
-def test_objects_have_the_form_that_kfp_gives_them(tmp_path: Path) -> None:
-    options = compiler.KubernetesManifestOptions(include_pipeline_manifest=True)
-    file = tmp_path / "kfp.yaml"
-    compiler.Compiler().compile(
-        graph.build(load_settings()),
-        str(file),
-        kubernetes_manifest_format=True,
-        kubernetes_manifest_options=options,
-    )
-
-    for theirs, ours in zip(_read(file), release.objects_of(PIPELINE), strict=True):
-        assert (theirs["apiVersion"], theirs["kind"]) == (ours["apiVersion"], ours["kind"])
-        assert set(ours["spec"]) == {*theirs["spec"], "description"}
-        for key in ("pipelineName", "platformSpec"):
-            assert theirs["spec"].get(key) == ours["spec"].get(key)
-
-
-def test_an_object_is_small_enough_for_kubectl_apply(objects: list[Object]) -> None:
-    assert all(len(json.dumps(item)) < MAX_OBJECT for item in objects)
-
-
-def test_a_release_of_something_else_is_an_error_without_a_traceback(compiled: Path, tmp_path: Path) -> None:
-    output = tmp_path / "pipeline.yaml"
-    other, half = tmp_path / "other.yaml", tmp_path / "half.yaml"
-    other.write_text("kind: ConfigMap\n", encoding="utf-8")
-    half.write_text(compiled.read_text(encoding="utf-8").split("\n---\n")[0], encoding="utf-8")
-    mistakes = [
-        (other, output, other),
-        (half, output, half),
-        (PIPELINE, output, PIPELINE),
-        (compiled, tmp_path, tmp_path),
-    ]
-
-    for wrong, target, named in mistakes:
-        done = _run_release(wrong, target)
-
-        assert done.returncode == 1
-        assert done.stderr.startswith("error: ")
-        assert str(named) in done.stderr
-        assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.yaml", "other.yaml"]

@@ -559,23 +559,16 @@ def test_what_may_not_be_removed_is_named_all_at_once_and_the_rest_is_done() -> 
         assert all((path / "model-0.safetensors").exists() for path in closed)
 
 
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1 KiB"),
-        (3_565_158, "3.4 MiB"),
-        (17_500_000_000, "16.3 GiB"),
-        (2**50, "1024.0 TiB"),
-    ],
-)
-def test_sizes_in_words(size: int, words: str) -> None:
-    assert size_words(size) == words
+def test_sizes_and_ages_in_words() -> None:
+    sizes = {
+        0: "0 B",
+        1023: "1023 B",
+        1024: "1 KiB",
+        3_565_158: "3.4 MiB",
+        17_500_000_000: "16.3 GiB",
+        2**50: "1024.0 TiB",
+    }
+    ages = {-5: "now", 59: "now", 600: "10 min", 7200: "2 h", 172_800: "2 days"}
 
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(-5, "now"), (59, "now"), (600, "10 min"), (7200, "2 h"), (172_800, "2 days")]
-)
-def test_ages_in_words(seconds: float, words: str) -> None:
-    assert age_words(seconds) == words
+    assert {size: size_words(size) for size in sizes} == sizes
+    assert {seconds: age_words(seconds) for seconds in ages} == ages

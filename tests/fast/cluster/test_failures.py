@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cluster.failures import MAX_LINES, MAX_WIDTH, error_in
 from tests.fast.cluster.conftest import PARAMETERS, TOKEN, Osft
-from tests.kfp_server import KfpServer
+from tests.kfp_server import Fault, KfpServer
 
 
 def node(name: str, phase: str, message: str, template: str = "system-container-impl", started: str = "1") -> Any:
@@ -125,3 +125,14 @@ def test_of_a_long_error_and_of_a_long_line_beginning_and_end_are_shown() -> Non
     assert line.startswith("error: xx")
     assert line.endswith("xy")
     assert len(line) <= MAX_WIDTH + 3
+
+
+def test_logs_that_cannot_be_read_cost_one_attempt_each(server: KfpServer, osft: Osft) -> None:
+    server.story = [{"state": "FAILED"}]
+    server.workflow = workflow(KILLED)
+    server.faults = [Fault(path="/nodes/", status=503)]
+
+    _, out, _ = osft("submit", *PARAMETERS, "--wait")
+
+    assert "its log is not in the API" in out
+    assert len([request for request in server.requests if "/nodes/" in request.path]) == 2
