@@ -1,6 +1,6 @@
 """Calls the user's `training_hub` callbacks while the single-device backend trains.
 
-As with the stock backends a failing callback never stops a training: it is reported, and training goes on.
+As with the stock backends a failing callback never stops a training: its error is logged, and training continues.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class CallbackCaller:
         """What the callbacks asked for."""
 
     def begin(self, last: StepMetrics | None = None) -> None:
-        """The training begins, or goes on after a step."""
+        """The training begins, or is resumed after a step."""
         self.last, self.epoch = last, last.epoch if last else 0
         self._fire("on_train_begin")
 
@@ -63,5 +63,5 @@ class CallbackCaller:
                 getattr(callback, hook)(context)
             except Exception:
                 progress.log(
-                    f"callback {type(callback).__name__}.{hook} failed, training goes on\n{traceback.format_exc()}"
+                    f"callback {type(callback).__name__}.{hook} failed, training continues\n{traceback.format_exc()}"
                 )

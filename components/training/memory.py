@@ -17,7 +17,8 @@ from components.run.training_options import TrainingOptions
 from components.shared.workspace import GIB
 
 MAX_TOKENS = 1 << 16
-# Checkpoints may cost a hundredth of the time and keep the volume busy for half of it: a pod can be deleted at any time.
+# Checkpoints may cost a hundredth of the time and keep the volume busy for half of it. More often is no use: a pod can
+# be deleted at any time, and what is lost then is at most this interval.
 COST_SHARE, WRITING_SHARE = 0.01, 0.5
 MIN_CHECKPOINT_SECONDS, MAX_CHECKPOINT_SECONDS = 60.0, 600.0
 COPIED_BYTES_PER_SECOND = 11e9  # from a GPU to the host's memory, measured (benchmarks/training_8b.py)

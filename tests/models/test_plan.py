@@ -333,7 +333,7 @@ def test_what_cannot_be_trained_as_asked_is_refused(tiny_model: Path, tmp_path: 
 
     said = str(caught.value)
     assert "2 problems" in said
-    assert "'qq_proj' is no part of a matrix' name" in said
+    assert "'qq_proj' is not part of any matrix' name" in said
     assert "2 of 2 samples have more tokens than the model can read" in said
     assert "max_position_embeddings = 16" in said
 

@@ -199,7 +199,7 @@ THINKING = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
     "{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}"
 )
 CHANGED = "leaves out or changes words"
-DIFFERENTLY = "shows what precedes the answer differently"
+DIFFERENTLY = "renders what precedes the answer differently"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ DIFFERENTLY = "shows what precedes the answer differently"
         ("gemma", None, "Be brief.", "refuses the conversation: No system role"),
         ("mistral", None, "Be brief.", DIFFERENTLY),  # the system message would be lost unnoticed
         ("chatml", OTHERWISE_ASKED, "", DIFFERENTLY),
-        ("chatml", THINKING, "", "puts '</think>' between what the model is asked and the answer"),
+        ("chatml", THINKING, "", "puts '</think>' between the prompt and the answer"),
         ("chatml", FORGETFUL, "", CHANGED),
         ("chatml", SHOUTING, "", CHANGED),
         ("chatml", REPEATING, "", CHANGED),
@@ -228,7 +228,7 @@ def test_a_template_that_does_not_show_the_rows_is_refused_and_the_rows_named(
         list(tokenize_rows([{}, *rows], tokenizer, max_seq_len=100, where="data.jsonl"))
 
     no_row, refused = caught.value.problems
-    assert "row 1 is no chat row" in no_row.what
+    assert "row 1 is not a chat row" in no_row.what
     assert refused.where.startswith("data.jsonl, row 2, 3; chat_template in ")
     assert "system_prompt" in refused.remedy
 
@@ -348,5 +348,5 @@ def test_every_sample_that_is_too_long_is_counted_and_named(tmp_path: Path) -> N
 
 
 def test_a_row_that_is_no_chat_row_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Problems, match=r"row 1 is no chat row: .*\"messages\""):
+    with pytest.raises(Problems, match=r"row 1 is not a chat row: .*\"messages\""):
         list(tokenize_rows([{"prompt": "x"}], write_tokenizer(tmp_path), max_seq_len=100, where="data.jsonl"))

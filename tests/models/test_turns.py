@@ -97,7 +97,7 @@ def test_of_two_runs_with_one_key_the_second_waits_and_trains_nothing(planned: P
     second.wait_until_it_says(f"run {KEY} is being trained by another run: waiting")
     assert (first.end(), second.end()) == (0, 0), first.said() + second.said()
     assert "no checkpoint was written" not in first.said()
-    assert "already trained, nothing is trained again" in second.said()
+    assert "already trained, nothing to do" in second.said()
     assert "| step " not in second.said()
     assert_trained_once(planned)
 
@@ -111,7 +111,7 @@ def test_who_waits_goes_on_at_once_when_the_one_that_trains_is_killed(planned: P
     first.send(signal.SIGKILL)
     assert first.end() == -signal.SIGKILL
 
-    second.wait_until_it_says("going on after step")
+    second.wait_until_it_says("resumed after step")
     assert second.end() == 0
     assert_trained_once(planned)
 
@@ -121,12 +121,12 @@ def test_one_that_was_taken_for_dead_ends_and_leaves_the_other_alone(planned: Pa
     first.wait_until_it_says("checkpoint of step")
     first.send(signal.SIGSTOP)
     second = Pod(planned, "second", patience_seconds=1.0)
-    second.wait_until_it_says("going on after step")
+    second.wait_until_it_says("resumed after step")
 
     first.send(signal.SIGCONT)
 
     assert first.end() in (143, -signal.SIGTERM), first.said()
-    assert "another run goes on with it" in first.said()
+    assert "has taken it over" in first.said()
     assert second.end() == 0, second.said()
     assert_trained_once(planned)
 
