@@ -12,7 +12,7 @@ import pytest
 
 from components.data import chat
 from components.run.training_options import TrainingOptions
-from components.shared import lease
+from components.shared import lease, progress
 from components.shared.storage import iter_jsonl, read_json, write_json, write_jsonl
 from components.shared.workspace import adapted_folder, run_folder
 from components.train_osft import core
@@ -24,14 +24,22 @@ PRELOADED = ["components.training.backend", "components.train_osft.core", "trans
 PATIENCE_SECONDS = 120.0
 
 
-def train(folder: Path, log: Path, patience_seconds: float) -> None:
-    """What a pod does; its lines go into a file."""
+def train(folder: Path, log: Path, patience_seconds: float, stops_at: str) -> None:
+    """What a pod does; its lines go into a file, and it stops itself at the line that says `stops_at`."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, sys.stdout.fileno())
     import torch
 
     torch.set_num_threads(1)
-    lease.SECONDS_BETWEEN_SIGNS, core.OTHERS_PATIENCE_SECONDS = 0.2, patience_seconds
+    lease.SECONDS_BETWEEN_SIGNS, core.OTHERS_PATIENCE_SECONDS = 0.05, patience_seconds
+    write = progress.log
+
+    def write_and_stop(text: str) -> None:
+        write(text)
+        if stops_at and stops_at in text:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    progress.log = write_and_stop
     snapshot = folder / "base-snapshot.json"
     core.train_osft(dataset=folder, snapshot=snapshot, plan=folder / "plan.json", workspace=folder / "workspace")
 
@@ -39,12 +47,14 @@ def train(folder: Path, log: Path, patience_seconds: float) -> None:
 class Pod:
     """A process that trains the run, forked from a server that has imported everything heavy."""
 
-    def __init__(self, folder: Path, name: str, patience_seconds: float = 120.0) -> None:
+    def __init__(
+        self, folder: Path, name: str, *, stops_at: str = "", patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self.log = folder / f"{name}.log"
         self.log.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
-        self.process = context.Process(target=train, args=(folder, self.log, patience_seconds))
+        self.process = context.Process(target=train, args=(folder, self.log, patience_seconds, stops_at))
         self.process.start()
 
     def send(self, number: signal.Signals) -> None:
@@ -71,11 +81,12 @@ class Pod:
 def planned(tmp_path: Path) -> Path:
     """A folder with a model, data and a plan for a training of some seconds."""
     base = write_tiny_model(tmp_path / "workspace" / "base", hidden_size=128, intermediate_size=512)
+    write_json(base / "snapshot.json", {"files": {}})
     hand_on(base, tmp_path / "workspace", "snapshot.json")
     rows = [chat.training_row("Be brief.", f"What is {n}?", f"It is {n * n}.") for n in range(9)]
     write_jsonl(tmp_path / "train.jsonl", rows)
     options = TrainingOptions(
-        num_epochs=20, effective_batch_size=3, max_seq_len=128, max_tokens_per_gpu=256, checkpoint_minutes=0.0
+        num_epochs=10, effective_batch_size=3, max_seq_len=128, max_tokens_per_gpu=256, checkpoint_minutes=0.0
     )
     write_json(tmp_path / "plan.json", as_written(PLAN, run_key=KEY, options=options.as_json()))
     return tmp_path
@@ -83,18 +94,19 @@ def planned(tmp_path: Path) -> Path:
 
 def assert_trained_once(folder: Path) -> None:
     workspace = folder / "workspace"
-    assert [line["step"] for line in iter_jsonl(run_folder(workspace, KEY) / "metrics.jsonl")] == [*range(1, 61)]
-    assert read_json(adapted_folder(workspace, KEY) / "training_report.json")["steps"] == 60
+    assert [line["step"] for line in iter_jsonl(run_folder(workspace, KEY) / "metrics.jsonl")] == [*range(1, 31)]
+    assert read_json(adapted_folder(workspace, KEY) / "training_report.json")["steps"] == 30
     assert sorted(path.name for path in run_folder(workspace, KEY).iterdir()) == ["hf_format", "metrics.jsonl"]
 
 
 def test_of_two_runs_with_one_key_the_second_waits_and_trains_nothing(planned: Path) -> None:
-    first = Pod(planned, "first")
+    first = Pod(planned, "first", stops_at="step 3/")
     first.wait_until_it_says("| step 3/")
 
     second = Pod(planned, "second")
 
     second.wait_until_it_says(f"run {KEY} is being trained by another run: waiting")
+    first.send(signal.SIGCONT)
     assert (first.end(), second.end()) == (0, 0), first.said() + second.said()
     assert "no checkpoint was written" not in first.said()
     assert "already trained, nothing to do" in second.said()
@@ -102,9 +114,9 @@ def test_of_two_runs_with_one_key_the_second_waits_and_trains_nothing(planned: P
     assert_trained_once(planned)
 
 
-def test_who_waits_goes_on_at_once_when_the_one_that_trains_is_killed(planned: Path) -> None:
-    first = Pod(planned, "first")
-    first.wait_until_it_says("checkpoint of step")
+def test_the_waiting_run_resumes_at_once_when_the_one_that_trains_is_killed(planned: Path) -> None:
+    first = Pod(planned, "first", stops_at="checkpoint of step 2")
+    first.wait_until_it_says("checkpoint of step 2")
     second = Pod(planned, "second")
     second.wait_until_it_says(": waiting")
 
@@ -117,9 +129,8 @@ def test_who_waits_goes_on_at_once_when_the_one_that_trains_is_killed(planned: P
 
 
 def test_one_that_was_taken_for_dead_ends_and_leaves_the_other_alone(planned: Path) -> None:
-    first = Pod(planned, "first")
-    first.wait_until_it_says("checkpoint of step")
-    first.send(signal.SIGSTOP)
+    first = Pod(planned, "first", stops_at="checkpoint of step 2")
+    first.wait_until_it_says("checkpoint of step 2")
     second = Pod(planned, "second", patience_seconds=1.0)
     second.wait_until_it_says("resumed after step")
 
@@ -135,6 +146,7 @@ def test_holder_of_another_machine_is_waited_for_until_it_shows_no_sign(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(lease, "SETTLING_SECONDS", 0.02)
     file = tmp_path / "turn"
     file.write_text(f"other elsewhere/{os.getpid()} 17", encoding="utf-8")
     started = time.monotonic()
@@ -147,7 +159,11 @@ def test_holder_of_another_machine_is_waited_for_until_it_shows_no_sign(
 
 
 @pytest.mark.parametrize("content", ["", "half a na", "a b c d e", json.dumps({"an": "older form"}), "x y/z 1"])
-def test_whatever_a_file_holds_it_does_not_stop_anybody_for_longer(tmp_path: Path, content: str) -> None:
+def test_whatever_a_file_holds_it_does_not_stop_anybody_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(lease, "SECONDS_BETWEEN_LOOKS", 0.02)
+    monkeypatch.setattr(lease, "SETTLING_SECONDS", 0.02)
     file = tmp_path / "turn"
     file.write_text(content, encoding="utf-8")
 
