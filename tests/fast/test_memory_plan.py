@@ -74,7 +74,7 @@ def test_what_is_named_as_fitting_fits_and_the_next_larger_does_not(
 
     tokens = re.search(r"max_tokens_per_gpu to (\d+) or less", said)
     ratio = re.search(r"unfreeze_rank_ratio to ([\d.]+) or less", said)
-    assert "take a smaller model or a larger GPU" in said
+    assert "use a smaller model or a larger GPU" in said
     if tokens is None:
         assert not fits(max_tokens_per_gpu=asked.max_seq_len)
     else:
