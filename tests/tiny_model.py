@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -171,7 +172,9 @@ def write_tiny_model(
     return folder
 
 
-def train_tiny_model(model: Path, output: Path, samples: int = 7, **options: Any) -> "TrainingResult":
+def train_tiny_model(
+    model: Path, output: Path, samples: int = 7, system_prompt: str = "Be brief.", **options: Any
+) -> "TrainingResult":
     """`training_hub.osft` with the project's backend on a few rows, for six steps unless options say otherwise."""
     import training_hub
 
@@ -179,7 +182,7 @@ def train_tiny_model(model: Path, output: Path, samples: int = 7, **options: Any
 
     output.mkdir(parents=True, exist_ok=True)
     data = output / "train.jsonl"
-    write_jsonl(data, [chat.training_row("Be brief.", f"What is {n}?", f"It is {n * n}.") for n in range(samples)])
+    write_jsonl(data, [chat.training_row(system_prompt, f"What is {n}?", f"It is {n * n}.") for n in range(samples)])
     arguments: dict[str, Any] = {
         "unfreeze_rank_ratio": 0.25,
         "effective_batch_size": 3,
@@ -196,3 +199,10 @@ def train_tiny_model(model: Path, output: Path, samples: int = 7, **options: Any
         backend=NAME,
         **(arguments | options),
     )
+
+
+def same_bits(one: "TrainingResult", other: "TrainingResult") -> bool:
+    """Whether two trainings made the same model, to the bit."""
+    weights, others = (load_file(result.model_path / "model.safetensors") for result in (one, other))
+    assert weights.keys() == others.keys()
+    return all(torch.equal(weights[name], others[name]) for name in weights)

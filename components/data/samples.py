@@ -30,9 +30,9 @@ class Sample:
 
     tokens: list[int]
     labels: list[int]
-    """As `tokens`; IGNORED where nothing is trained on."""
+    """As `tokens`; IGNORED for tokens without a loss."""
     row: int = 0
-    """Where it stands in the training data, from 1."""
+    """Its number in the training data, from 1."""
 
     @property
     def loss_tokens(self) -> int:
@@ -48,7 +48,7 @@ class Pack:
     position_ids: "Tensor"
     """[1, T], from 0 in each sample."""
     loss_positions: "Tensor"
-    """[n]: the positions whose next token is trained on."""
+    """[n]: the positions whose next token carries a loss."""
     targets: "Tensor"
     """[n]: those tokens."""
     starts: "Tensor"
@@ -92,13 +92,13 @@ def tokenize(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase",
         unmask: also train on the user's turns (`training_hub`'s unmask_messages).
 
     Raises:
-        Problems: when the chat template does not show the conversation as it is.
+        Problems: when the chat template does not render the conversation as it is.
     """
-    text, spans = _render_with_spans(messages, tokenizer, {"assistant", "user"} if unmask else {"assistant"})
+    text, spans = _render_spans(messages, tokenizer, {"assistant", "user"} if unmask else {"assistant"})
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     tokens: list[int] = encoded["input_ids"]
     offsets: list[tuple[int, int]] = encoded["offset_mapping"]
-    trained: set[int] = set()
+    trained: set[int] = set()  # places of tokens
     for role, start, end in spans:
         trained.update(index for index, (first, last) in enumerate(offsets) if first < end and last > start)
         if role == "assistant":
@@ -114,35 +114,35 @@ def tokenize_rows(
     """Tokenize all rows, one at a time.
 
     Raises:
-        Problems: after the last row, naming every row that is no chat row, that the chat template does not show as it
-            is, or that is longer than `max_seq_len` tokens.
+        Problems: after the last row, naming every row that is not a chat row, that the chat template does not render as
+            it is, or that is longer than `max_seq_len` tokens.
     """
     checks = Checks()
     count = 0
     too_long = []
-    not_shown: dict[Problem, list[int]] = {}
+    unrendered: dict[Problem, list[int]] = {}
     for number, row in enumerate(rows, 1):
         try:
             messages = chat.check_row(row)
         except ValueError as error:
             checks.add(
-                f"row {number} is no chat row: {error}",
+                f"row {number} is not a chat row: {error}",
                 where=f"{where}, row {number}",
                 rule='a row is {"messages": [{"role": ..., "content": ...}, ...]} and ends with the assistant',
-                remedy="make the file with format_chat",
+                remedy="run the pipeline's format_chat step, which writes such rows",
             )
             continue
         try:
             sample = tokenize(messages, tokenizer, unmask or bool(row.get("unmask", False)))
         except Problems as error:
             for found in error.problems:
-                not_shown.setdefault(found, []).append(number)
+                unrendered.setdefault(found, []).append(number)
             continue
         count += 1
         if len(sample.tokens) > max_seq_len:
             too_long.append((number, len(sample.tokens), chat.question_of(row)))
         yield dataclasses.replace(sample, row=number)
-    for found, numbers in not_shown.items():
+    for found, numbers in unrendered.items():
         checks.add(
             found.what, where=f"{where}, row {list_some(numbers)}; {found.where}", rule=found.rule, remedy=found.remedy
         )
@@ -152,7 +152,7 @@ def tokenize_rows(
         checks.add(
             f"{len(too_long)} of {count} samples are longer than max_seq_len = {max_seq_len} tokens: {named}",
             where=where,
-            rule="a sample is trained on whole or not at all, and none is dropped unasked",
+            rule="a sample is trained on whole, and none is dropped",
             remedy=f"set max_seq_len to {longest} or more, or shorten those answers",
         )
     checks.raise_if_any()
@@ -171,10 +171,10 @@ def render(
             messages,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
-            enable_thinking=False,  # none is trained on; templates without this switch ignore it
+            enable_thinking=False,  # as in training; templates without such a switch ignore it
         )
     except jinja2.TemplateError as error:
-        raise _not_shown(f"the model's chat template refuses the conversation: {error}") from error
+        raise _template_problem(f"the model's chat template refuses the conversation: {error}") from error
     assert isinstance(text, str)
     return text
 
@@ -186,7 +186,7 @@ def packs(samples: list[Sample], max_tokens: int, device: "torch.device | str" =
 
 
 def packing(batches: Iterable[list[Sample]], max_tokens: int) -> Packing:
-    """How full the packs are of a training whose optimizer steps take these samples."""
+    """How full the packs are of a training whose optimizer steps learn from these samples."""
     lengths = [[len(sample.tokens) for sample in group] for batch in batches for group in _groups(batch, max_tokens)]
     tokens = sum(map(sum, lengths))
     return Packing(
@@ -235,61 +235,59 @@ def _pack(samples: list[Sample], device: "torch.device | str") -> Pack:
     )
 
 
-def _render_with_spans(
-    messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase", trained_roles: set[str]
+def _render_spans(
+    messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase", roles: set[str]
 ) -> tuple[str, list[tuple[str, int, int]]]:
-    """The conversation as text, and in it the characters [start, end) of each message to train on, with its role."""
+    """The conversation as text, and in it the characters [start, end) of each message of these roles, with its role."""
     text = render(messages, tokenizer)
     prompt = render(messages[:-1], tokenizer, add_generation_prompt=True)
     if not text.startswith(prompt):
-        raise _not_shown(
-            "the model's chat template shows what precedes the answer differently once the answer is there"
+        raise _template_problem(
+            "the model's chat template renders what precedes the answer differently once the answer is there"
         )
     foreign = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
     spans = []
     for index, message in enumerate(messages):
-        if message["role"] in trained_roles:
+        if message["role"] in roles:
             other = render([*messages[:index], {**message, "content": foreign}, *messages[index + 1 :]], tokenizer)
-            spans.append((message["role"], *_find_difference(text, other, message["content"].strip(), foreign)))
+            spans.append((message["role"], *_find_words(text, other, message["content"].strip(), foreign)))
     _, start, _ = spans[-1]
     if between := text[len(prompt) : start].strip():
-        raise _not_shown(
-            f"the model's chat template puts {quote(between)} between what the model is asked and the answer"
-        )
+        raise _template_problem(f"the model's chat template puts {quote(between)} between the prompt and the answer")
     return text, spans
 
 
-def _find_difference(text: str, other: str, words: str, foreign: str) -> tuple[int, int]:
-    """Where in a text a message's words are: the part [start, end) in whose place another text has `foreign`.
+def _find_words(text: str, other: str, words: str, foreign: str) -> tuple[int, int]:
+    """Where a message's words are in a text: the part [start, end) in whose place another text has `foreign`.
 
     A template may trim them, and may leave out thinking in front of them, as Qwen3's does in all turns but the last.
     """
-    start = _common(text, other)
-    end = len(text) - _common(text[start:][::-1], other[start:][::-1])
+    start = _common_length(text, other)
+    end = len(text) - _common_length(text[start:][::-1], other[start:][::-1])
     shown = text[start:end].strip()
     if not shown or not words.endswith(shown) or other[start : len(other) - len(text) + end] != foreign:
-        raise _not_shown("the model's chat template leaves out or changes words that are to be trained on")
+        raise _template_problem("the model's chat template leaves out or changes words to train on")
     return start, end
 
 
-def _common(one: str, other: str) -> int:
+def _common_length(one: str, other: str) -> int:
     """How many characters two texts begin with together."""
     pairs = zip(one, other, strict=False)
     return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
-def _not_shown(what: str) -> Problems:
+def _template_problem(what: str) -> Problems:
     return problem(
         what,
         where="chat_template in the model's tokenizer_config.json or chat_template.jinja",
-        rule="a training shows the words of a row as they are, after just what the model sees when it is asked",
-        remedy="change the rows to what the template knows (some know no system message: leave system_prompt empty; "
-        "thinking is switched off: answers hold none), or the template, or take another model",
+        rule="in training the words of a row stand as they are, after exactly the prompt that the model gets later",
+        remedy="change the rows to what the template supports (without system messages: leave system_prompt empty; "
+        "thinking is switched off: answers contain none), or change the template, or use another model",
     )
 
 
 def _end_of_turn(tokens: list[int], blank: list[bool], tokenizer: "PreTrainedTokenizerBase") -> int:
-    """How many of the tokens after an answer say that it ends.
+    """How many of the tokens after an answer end it.
 
     All up to the end of sequence, where nothing but special tokens stands before it; else the first special token.
     """

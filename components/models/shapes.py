@@ -20,7 +20,7 @@ SEPARATE = (
 )  # fmt: skip
 FUSED = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 GEMMA = ("gemma", "gemma2", "gemma3_text")
-# What transformers takes where config.json does not say; others share out the hidden size, one key head a query head.
+# transformers' defaults where config.json has none; others share out the hidden size, one key head a query head.
 HEAD_SIZES = {"qwen3": 128} | dict.fromkeys(GEMMA, 256)
 KEY_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32, "gemma": 16, "gemma2": 4, "gemma3_text": 4}
 # Families whose config.json decides on biases of attention and of the rest; Qwen2's queries, keys and values have some.
@@ -30,7 +30,7 @@ MLP_BIAS = ("llama", "granite")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """A dense decoder-only language model of one of the families in `snapshot_model.model_folder.TRAINABLE_TYPES`."""
+    """A dense decoder-only language model of one of the families in `components.models.folder.TRAINABLE_TYPES`."""
 
     layers: int
     hidden: int
@@ -96,10 +96,10 @@ class Shapes:
         for pattern in patterns:
             if not any(is_target(name, [pattern]) for name in names):
                 checks.add(
-                    f"{quote(pattern)} is no part of a matrix' name{suggest(pattern, self.matrices)}",
+                    f"{quote(pattern)} is not part of any matrix' name{suggest(pattern, self.matrices)}",
                     where="training option target_patterns",
-                    rule=f"each is a part of a name like {names[0]}; a layer has {', '.join(self.matrices)}",
-                    remedy="correct it, or leave target_patterns out for all of them",
+                    rule=f"each is part of a name like {names[0]}; a layer has {', '.join(self.matrices)}",
+                    remedy="correct the pattern, or leave target_patterns out to decompose all of them",
                 )
 
 
@@ -121,7 +121,7 @@ def is_target(name: str, patterns: Collection[str]) -> bool:
 def frozen_rank(shape: tuple[int, ...], unfreeze_rank_ratio: float) -> int:
     """How many of a matrix' singular directions stay frozen; 0 means that the matrix is trained as it is.
 
-    Rounds as mini_trainer's `auto_generate_target_osft_config` does, which is told the frozen share.
+    Rounds as mini_trainer's `auto_generate_target_osft_config` does, whose argument is the frozen share.
     """
     full_rank = min(shape)
     return min(int(full_rank * (1.0 - unfreeze_rank_ratio)), full_rank - 1)

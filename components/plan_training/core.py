@@ -1,4 +1,4 @@
-"""Before any GPU is asked for: what will be trained, does it fit, and is there anything to do at all?"""
+"""Before a GPU is requested: what will be trained, does it fit, and is there anything to do at all?"""
 
 import dataclasses
 import time
@@ -34,6 +34,8 @@ from components.training.memory import expected_checkpoint_seconds, largest_rati
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+SAMPLES = ("train.jsonl", "held_out.jsonl")  # of the dataset
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
@@ -68,7 +70,7 @@ def plan_training(
 
     Args:
         dataset: what format_chat made.
-        snapshot: what snapshot_model handed on about the base model.
+        snapshot: what snapshot_model wrote about the base model.
         workspace: the run's workspace.
         output: JSON file to make: the plan.
         page: HTML page to make: the plan to look at.
@@ -125,12 +127,11 @@ def make_plan(
     else:
         gpu_memory_gib = gpu_memory_gib or _own_gpu_memory_gib()
     checks = Checks()
-    parsed, asked = TrainingOptions(), EvaluationOptions()
+    parsed, evaluated_by, name = TrainingOptions(), EvaluationOptions(), ""
     with checks.collecting():
         parsed = TrainingOptions.from_mapping(request.options, request.further_options)
     with checks.collecting():
-        asked = EvaluationOptions.from_mapping(request.evaluation, request.further_evaluation)
-    name = ""
+        evaluated_by = EvaluationOptions.from_mapping(request.evaluation, request.further_evaluation)
     with checks.collecting():
         name = registered_name(request.publish_as, manifest["source"])
     checks.raise_if_any()
@@ -142,11 +143,7 @@ def make_plan(
     parsed = dataclasses.replace(parsed, target_patterns=patterns)
     progress.log(f"counting the tokens of {report['samples']} samples")
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    lengths: list[int] = []
-    with checks.collecting():
-        lengths = _lengths(dataset / "train.jsonl", tokenizer, parsed.max_seq_len)
-    with checks.collecting():
-        _lengths(dataset / "held_out.jsonl", tokenizer, parsed.max_seq_len)
+    lengths, _ = (_lengths(dataset / rows, tokenizer, parsed.max_seq_len, checks) for rows in SAMPLES)
     _check_context(checks, lengths, config)
     if gpus > 1:
         _check_for_stock(checks, lengths, parsed)
@@ -156,8 +153,8 @@ def make_plan(
             f"the training needs about {memory.needed_gib:.1f} GiB of GPU memory, the GPU has {gpu_memory_gib:g}",
             where="training options and cluster file",
             rule=f"it must hold {memory.frozen_gib:.1f} GiB of frozen factors, {memory.trained_gib:.1f} of trained "
-            f"weights and moments, {memory.gradients_gib:.1f} of gradients, {memory.activations_gib:.1f} activations "
-            "and what lies unusable between them",
+            f"weights and moments, {memory.gradients_gib:.1f} of gradients, {memory.activations_gib:.1f} of "
+            "activations, and what fragmentation takes",
             remedy=what_fits(config, parsed, gpus, gpu_memory_gib),
         )
     key = run_key(report["data_digest"], manifest["commit"], parsed, gpus)
@@ -169,19 +166,19 @@ def make_plan(
 
     system_prompt = (dataset / "system_prompt.txt").read_text(encoding="utf-8")
     digests = [report["ingest"]["questions_digest"], report["held_out_digest"]]
-    asking = evaluation_key(digests, system_prompt, asked)
+    evaluation_id = evaluation_key(digests, system_prompt, evaluated_by)
     found = _last_evaluation(run_folder(workspace, key)) if trained else None
-    evaluated = found is not None and found.evaluation_key == asking
+    evaluated = found is not None and found.evaluation_key == evaluation_id
     plan = TrainingPlan(
         run_key=key,
-        evaluation_key=asking,
+        evaluation_key=evaluation_id,
         trained=trained,
         evaluated=evaluated,
         published=found is not None
         and evaluated
         and (not found.good_enough or is_published(workspace, key, name, request.registry)),
         options=parsed.as_json(),
-        evaluation=dataclasses.asdict(asked),
+        evaluation=dataclasses.asdict(evaluated_by),
         samples=len(lengths),
         tokens_per_epoch=sum(lengths),
         longest_sample=max(lengths),
@@ -203,11 +200,11 @@ def make_plan(
 def describe(plan: TrainingPlan) -> list[str]:
     """A plan in a few lines."""
     lines = [
-        f"run {plan.run_key}: {plan.samples} samples, {plan.tokens_per_epoch} tokens an epoch, longest "
+        f"run {plan.run_key}: {plan.samples} samples, {plan.tokens_per_epoch} tokens per epoch, longest "
         f"{plan.longest_sample}, {plan.steps} steps, about {plan.memory.total_gib:.1f} GiB"
     ]
     if plan.checkpoint_seconds:
-        lines.append(f"a checkpoint about every {progress.duration(plan.checkpoint_seconds)} while it trains")
+        lines.append(f"checkpoints about every {progress.duration(plan.checkpoint_seconds)} while it trains")
     return [*lines, _verdict(plan)]
 
 
@@ -220,7 +217,7 @@ def _checkpoint_seconds(options: TrainingOptions, memory: MemoryPlan, gpus: int,
 
 
 def _last_evaluation(run: Path) -> Summary | None:
-    """What was found about this run's model before; None where there is nothing, or what another release wrote."""
+    """The last evaluation of this run's model; None without one, or where another release wrote it."""
     try:
         return Summary.read(run) if (run / SUMMARY).exists() else None
     except ValueError:
@@ -228,7 +225,7 @@ def _last_evaluation(run: Path) -> Summary | None:
 
 
 def volume_bytes(model_bytes: int, memory: MemoryPlan) -> int:
-    """Room that a training needs: for two checkpoints, while one takes the other's place, or one and the result.
+    """Space that a training needs: for two checkpoints, while one replaces the other, or one and the result.
 
     A checkpoint holds the trained weights with their moments, the result is as large as the base model.
     """
@@ -237,25 +234,28 @@ def volume_bytes(model_bytes: int, memory: MemoryPlan) -> int:
 
 
 def what_fits(config: dict[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float) -> str:
-    """The options that would make an impossible training possible, in words."""
+    """The option values with which the training would fit, as a remedy."""
     tokens = largest_tokens(config, options, gpus, gpu_memory_gib)
     ratio = largest_ratio(config, options, gpus, gpu_memory_gib)
     ways = [f"set max_tokens_per_gpu to {tokens} or less"] if tokens else []
     ways += [f"set unfreeze_rank_ratio to {ratio:g} or less"] if ratio else []
-    return ", or ".join([*ways, "take a smaller model or a larger GPU"])
+    return ", or ".join([*ways, "use a smaller model or a larger GPU"])
 
 
-def _lengths(rows: Path, tokenizer: "PreTrainedTokenizerBase", max_seq_len: int) -> list[int]:
-    """Tokens of each sample of a file of chat rows; no more than one of them is held."""
+def _lengths(rows: Path, tokenizer: "PreTrainedTokenizerBase", max_seq_len: int, checks: Checks) -> list[int]:
+    """Tokens of each sample of a file of chat rows, of which no more than one is held; adds what is wrong with them."""
     lengths = []
-    for sample in tokenize_rows(iter_jsonl(rows), tokenizer, max_seq_len, f"the dataset's {rows.name}"):
-        assert sample.loss_tokens, f"row {sample.row} has nothing to learn; format_chat does not make such rows"
-        lengths.append(len(sample.tokens))
+    with checks.collecting():
+        for sample in tokenize_rows(iter_jsonl(rows), tokenizer, max_seq_len, f"the dataset's {rows.name}"):
+            assert sample.loss_tokens, (
+                f"row {sample.row} has no answer to train on; format_chat does not make such rows"
+            )
+            lengths.append(len(sample.tokens))
     return lengths
 
 
 def _check_context(checks: Checks, lengths: list[int], config: dict[str, Any]) -> None:
-    """Add samples that are longer than anything that the model can read."""
+    """Add samples that are longer than the model's context."""
     most = config.get("max_position_embeddings")
     longer = [number for number, length in enumerate(lengths, 1) if most is not None and length > most]
     if longer:
@@ -263,12 +263,12 @@ def _check_context(checks: Checks, lengths: list[int], config: dict[str, Any]) -
             f"{len(longer)} of {len(lengths)} samples have more tokens than the model can read, up to {max(lengths)}",
             where=f"the dataset's train.jsonl, row {list_some(longer)}",
             rule=f"the model's config.json has max_position_embeddings = {most}",
-            remedy="shorten these answers, or take a model that reads more",
+            remedy="shorten these answers, or use a model with a longer context",
         )
 
 
 def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOptions) -> None:
-    """Add what mini-trainer would drop or ignore without a word.
+    """Add what mini-trainer would silently drop or ignore.
 
     Args:
         lengths: tokens of each sample.

@@ -1,4 +1,4 @@
-"""How long the samples are, in tokens, and the picture of it."""
+"""How long the samples are, in tokens, and a histogram of it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -39,13 +39,13 @@ def length_chart(lengths: Sequence[int], max_seq_len: int) -> str:
     axes = figure.add_subplot()
     width = max(1, -(-max_seq_len // BARS))
     axes.hist(lengths, bins=list(range(0, max_seq_len + width + 1, width)), color="#1f5fa8")
-    for place, name in ((MIN_STOCK_SAMPLE, "mini-trainer drops shorter"), (max_seq_len, "max_seq_len")):
+    for place, name in ((MIN_STOCK_SAMPLE, "mini-trainer drops shorter ones"), (max_seq_len, "max_seq_len")):
         axes.axvline(place, color="#b3362b", linestyle="--")
         axes.annotate(
             f" {name} ", (place, 0.97), xycoords=("data", "axes fraction"), va="top",
             ha="left" if place < max_seq_len / 2 else "right", color="#b3362b",
         )  # fmt: skip
     axes.margins(y=0.2)
-    axes.set_xlabel("tokens of a sample")
+    axes.set_xlabel("tokens per sample")
     axes.set_ylabel("samples")
     return png(figure)

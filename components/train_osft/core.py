@@ -34,7 +34,7 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
 
     Args:
         dataset: what format_chat made.
-        snapshot: what snapshot_model handed on about the base model.
+        snapshot: what snapshot_model wrote about the base model.
         plan: what plan_training made.
         workspace: the run's workspace.
 
@@ -55,13 +55,13 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
     ):
         if not done.exists():
             return _record(_make(dataset, base, planned, final, output))
-    progress.log(f"already trained, nothing is trained again: {final}")
+    progress.log(f"already trained, nothing to do: {final}")
     return _record(TrainingReport.read(final))
 
 
 def _end() -> None:
-    """As a pod is ended that is not wanted any more: its retry waits for who has taken over."""
-    progress.log("this training was taken for dead, and another run goes on with it: ending")
+    """End as a deleted pod does: its retry then waits for the run that has taken over."""
+    progress.log("another run considered this training dead and has taken it over: ending")
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -5,8 +5,8 @@
 
 Writes `<ckpt_output_dir>/hf_format/samples_<n>/`, a plain Hugging Face folder where the stock backend has it,
 `<ckpt_output_dir>/metrics.jsonl` with a line per optimizer step, and `<ckpt_output_dir>/checkpoints/` while it trains.
-The same call goes on where it was killed, and does nothing when it is finished. With more GPUs use the stock backend,
-mini-trainer.
+The same call resumes a training that was killed, and does nothing when it is finished. With more GPUs use the stock
+backend, mini-trainer.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +31,13 @@ from components.run.run_key import TRAINER_VERSION
 from components.run.training_options import TrainingOptions
 from components.shared import progress
 from components.shared.problems import Checks, problem, quote, suggest
-from components.shared.storage import from_dict, read_json, sha256_of_file, sha256_of_json, write_text
+from components.shared.progress import duration
+from components.shared.storage import from_dict, read_json, read_jsonl, sha256_of_file, sha256_of_json, write_text
 from components.shared.workspace import METRICS, SNAPSHOT_MANIFEST
 from components.training import loop
 from components.training.attention import attention_for
 from components.training.callbacks import CallbackCaller
 from components.training.checkpoints import Checkpoints
-from components.training.factors import factored_layers
 from components.training.loading import load, weight_files
 from components.training.loss import PackLoss
 from components.training.norms import fuse_norms
@@ -56,13 +56,14 @@ TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that a signal en
 
 PATHS = ("model_path", "data_path", "ckpt_output_dir")
 # Options of training_hub.osft that this backend honours beside TrainingOptions.
-HONOURED = ("unmask_messages", "callbacks", "save_final_checkpoint")
-# One process on one device, which writes checkpoints on SIGTERM: these say what holds anyway.
+HONOURED = ("unmask_messages", "callbacks")
+# These state what holds anyway: one process on one device, checkpoints on SIGTERM, a model at the end.
 HARMLESS = {
     "nproc_per_node": (1, "auto", "gpu"),
     "nnodes": (1,),
     "node_rank": (0,),
     "use_processed_dataset": (False,),
+    "save_final_checkpoint": (True,),
     "enable_jit_checkpoint": (True,),
     "on_demand_checkpointing": (True,),  # training_hub says it again under this name
 }
@@ -70,62 +71,56 @@ HARMLESS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What `training_hub.osft` returns with this backend."""
+    """What `training_hub.osft` returns with this backend, and `several_gpus.train` with mini-trainer."""
 
     model_path: Path
     """The adapted model, a plain Hugging Face folder."""
     steps: list[loop.StepMetrics]
     samples: int
     loss_tokens_per_epoch: int
-    factored_matrices: int
-    trainable_parameters: int
-    resumed_at: int
-    """The step after which a checkpoint was gone on from; 0 for a training in one piece."""
-    loading_seconds: float
-    """Reading and decomposing the base model."""
+    train_dtype: str
+    device: str
     training_seconds: float
     """Of the last piece, when the training was resumed."""
     saving_seconds: float
-    checkpoint_pause_seconds: float
+    factored_matrices: int = 0
+    trainable_parameters: int = 0
+    resumed_at: int = 0
+    """The step whose checkpoint the training was resumed from; 0 for a training in one piece."""
+    loading_seconds: float = 0.0
+    """Reading and decomposing the base model."""
+    checkpoint_pause_seconds: float = 0.0
     """The longest time that a checkpoint held up the training."""
-    peak_memory_gib: float
+    peak_memory_gib: float = 0.0
     """Most GPU memory allocated; 0 on the CPU."""
-    train_dtype: str
-    device: str
 
 
 class SingleDeviceBackend(Backend):
     """The project's OSFT backend; see the module's text."""
 
     def execute_training(self, algorithm_params: dict[str, Any]) -> TrainingResult:
-        """Train as `training_hub.osft` was asked to; go on where a killed training of the same stopped.
+        """Train as `training_hub.osft` was asked to; resume where the same training was killed.
 
         Raises:
             Problems: for unknown or unsupported options, data that does not fit them, a model that cannot be trained,
-                a folder that holds another training, and a loss that is no number or diverges.
+                a folder that holds another training, and a loss that is NaN or infinite, or diverges.
             SystemExit: with code 143 after SIGTERM, when a checkpoint is written.
         """
-        options, paths, honoured = split_options(algorithm_params)
+        options = parse_options(algorithm_params)
+        model_path, data_path, output = (Path(algorithm_params[name]) for name in PATHS)
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(paths["model_path"], trust_remote_code=False)
-        with Path(paths["data_path"]).open(encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-        unmask = bool(honoured.get("unmask_messages"))
-        samples = list(tokenize_rows(rows, tokenizer, options.max_seq_len, paths["data_path"], unmask))
-        return run(
-            Path(paths["model_path"]),
-            samples,
-            # Of the rows: tokens change from day to day where a chat template states the date.
-            sha256_of_json([rows, unmask])[:16],
-            options,
-            Path(paths["ckpt_output_dir"]),
-            honoured.get("callbacks") or [],
-        )
+        tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False)
+        rows = read_jsonl(data_path)
+        unmask = bool(algorithm_params.get("unmask_messages"))
+        samples = list(tokenize_rows(rows, tokenizer, options.max_seq_len, str(data_path), unmask))
+        # A digest of the rows: tokens change from day to day where a chat template states the date.
+        digest = sha256_of_json([rows, unmask])[:16]
+        return run(model_path, samples, digest, options, output, algorithm_params.get("callbacks") or [])
 
 
-def split_options(params: dict[str, Any]) -> tuple[TrainingOptions, dict[str, str], dict[str, Any]]:
-    """Sort the arguments of `training_hub.osft` into options, paths and what else is honoured.
+def parse_options(params: dict[str, Any]) -> TrainingOptions:
+    """The training options among the arguments of `training_hub.osft`.
 
     Raises:
         Problems: naming every option that is unknown here, or known and not honoured; none is dropped silently.
@@ -135,35 +130,26 @@ def split_options(params: dict[str, Any]) -> tuple[TrainingOptions, dict[str, st
     known = {*option_names, *PATHS, *HONOURED, *HARMLESS}
     options = {}
     for name, value in params.items():
-        if value is None or (value is False and name not in option_names):
+        if value is None or (value is False and name not in option_names and name != "save_final_checkpoint"):
             continue  # not asked for
         if name in option_names:
             options[name] = value
-        elif name not in known:
+        elif name not in known or value not in HARMLESS.get(name, (value,)):
+            rule = f"it honours {', '.join(sorted(known))}"
+            if name in HARMLESS:
+                rule = "it is one process on one device, whose result is the adapted model: "
+                rule += f"{name} can only be {HARMLESS[name][0]!r}"
             checks.add(
-                f"option {name} = {quote(value)} is not honoured by the backend {NAME}{suggest(name, known)}",
+                f"option {name} = {quote(value)} is not honoured by the backend {NAME}{suggest(name, known - {name})}",
                 where="training_hub.osft",
-                rule=f"it honours {', '.join(sorted(known))}",
-                remedy="correct the name, leave the option out, or use backend='mini-trainer'",
+                rule=rule,
+                remedy="correct the name, leave the option out, or use backend='mini-trainer', which uses several GPUs",
             )
-        elif name in HARMLESS and value not in HARMLESS[name]:
-            checks.add(
-                f"option {name} = {quote(value)} is not honoured by the backend {NAME}",
-                where="training_hub.osft",
-                rule=f"this backend is one process on one device: {name} can only be {HARMLESS[name][0]!r}",
-                remedy="leave the option out, or use backend='mini-trainer', which spreads over GPUs",
-            )
-    if params.get("save_final_checkpoint") is False:
-        checks.add(
-            "save_final_checkpoint is False",
-            where="training_hub.osft",
-            rule="the adapted model is this backend's only result",
-            remedy="leave the option out",
-        )
+    parsed = TrainingOptions()
     with checks.collecting():
         parsed = TrainingOptions.from_mapping(options)
     checks.raise_if_any()
-    return parsed, {name: str(params[name]) for name in PATHS}, {name: params.get(name) for name in HONOURED}
+    return parsed
 
 
 def run(
@@ -174,47 +160,36 @@ def run(
     output: Path,
     callbacks: "Iterable[TrainingHubCallback] | TrainingHubCallback" = (),
 ) -> TrainingResult:
-    """Load, decompose, train and save; says what it does."""
-    from transformers import AutoConfig
-
+    """Load, decompose, train and save; logs what it does."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options = options.on(device.type)
-    dtype = getattr(torch, options.train_dtype)
-    identity = _in_background(training_identity, model_path, data_digest, options)
+    worker = ThreadPoolExecutor(1)  # hashing a large model's files takes as long as reading them
+    identity = worker.submit(training_identity, model_path, data_digest, options)
+    worker.shutdown(wait=False)
     final = output / "hf_format" / f"samples_{len(samples) * options.num_epochs}"
     checkpoints = Checkpoints(output / "checkpoints", identity.result, options.checkpoint_minutes)
     if final.exists():
-        found = _saved_result(final, identity.result())
+        found = _read_result(final, identity.result())
         checkpoints.remove()  # of a training that was killed after it saved its result
         return found
-    for unfinished in output.glob("*/.tmp-*"):  # what a killed training was writing; who trains here has its turn
+    for unfinished in output.glob("*/.tmp-*"):  # what a killed training was writing; who trains here holds the lease
         shutil.rmtree(unfinished, ignore_errors=True)
     checkpoint = checkpoints.latest()
 
     started = time.monotonic()
-    torch.manual_seed(options.seed)
     progress.log(f"loading {model_path} on {device_name(device)} in {options.train_dtype}")
-    config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
-    longest = max(len(sample.tokens) for sample in samples)
-    model = load(model_path, options, device, dtype, attention_for(config, device, dtype, longest))
-    layers = factored_layers(model)
-    optimizer = Optimizer(model, options, dtype)
+    pack_loss, optimizer = _load(model_path, options, device, max(len(sample.tokens) for sample in samples))
     if device.type == "cuda":
-        if dtype == torch.bfloat16:
-            fuse_norms(model)
-        model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": False})  # fewer hooks
-        torch.cuda.empty_cache()  # what decomposing needed, in sizes that training does not
         checkpoints.reserve(optimizer.state())
-    pack_loss = PackLoss(model)
     gc.freeze()  # what is there by now stays: collections during the training need not walk it
     loading_seconds = time.monotonic() - started
-    progress.log(f"read the model and decomposed {len(layers)} matrices in {progress.duration(loading_seconds)}")
+    progress.log(f"read the model and decomposed {len(optimizer.layers)} matrices in {duration(loading_seconds)}")
 
     history: list[loop.StepMetrics] = []
     if checkpoint is not None:
         optimizer.load(checkpoint.state)
         history = [from_dict(loop.StepMetrics, line) for line in checkpoint.history]
-        progress.log(f"going on after step {checkpoint.step}, from its checkpoint")
+        progress.log(f"resumed after step {checkpoint.step} from its checkpoint")
         checkpoint = None  # as large as the next one's copy
     resumed_at = len(history)
     batches = (batch for _, batch in loop.batches(samples, options))
@@ -225,7 +200,7 @@ def run(
     started = time.monotonic()
     # A new file in the old one's place: another process that trains the same and was taken for dead writes to its own.
     write_text(output / METRICS, "".join(map(metrics_line, history)))
-    with (output / METRICS).open("a", encoding="utf-8") as log, _termination() as terminated:
+    with (output / METRICS).open("a", encoding="utf-8") as log, _catch_sigterm() as terminated:
 
         def on_step(metrics: loop.StepMetrics) -> bool:
             log.write(metrics_line(metrics))
@@ -241,7 +216,7 @@ def run(
         loop.train(pack_loss, optimizer, samples, options, history, hooks.step_begins, on_step)
         checkpoints.close()
         if terminated.is_set() and len(history) < history[-1].steps:
-            progress.log(f"terminated after step {history[-1].step}; the same training goes on from there")
+            progress.log(f"terminated after step {history[-1].step}; run it again to continue from there")
             raise SystemExit(TERMINATED)
     training_seconds = time.monotonic() - started
     started = time.monotonic()
@@ -251,30 +226,41 @@ def run(
         steps=history,
         samples=len(samples),
         loss_tokens_per_epoch=sum(sample.loss_tokens for sample in samples),
-        factored_matrices=len(layers),
+        train_dtype=options.train_dtype,
+        device=device_name(device),
+        training_seconds=training_seconds,
+        saving_seconds=0.0,
+        factored_matrices=len(optimizer.layers),
         trainable_parameters=sum(weight.shape.numel() for weight in optimizer.weights.values()),
         resumed_at=resumed_at,
         loading_seconds=loading_seconds,
-        training_seconds=training_seconds,
-        saving_seconds=0.0,
         checkpoint_pause_seconds=checkpoints.longest_pause_seconds,
         peak_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0,
-        train_dtype=options.train_dtype,
-        device=device_name(device),
     )
     saved = {"identity": identity.result(), **dataclasses.asdict(result), "model_path": str(final)}
-    save(model, optimizer, model_path, final, options.seed, {RESULT: saved})
+    save(pack_loss.model, optimizer, model_path, final, options.seed, {RESULT: saved})
     checkpoints.remove()
     hooks.end()
     return dataclasses.replace(result, saving_seconds=time.monotonic() - started)
 
 
-def _in_background(function: Callable[..., dict[str, Any]], *args: Any) -> "Future[dict[str, Any]]":
-    """Hashing a large model's files takes as long as reading them."""
-    worker = ThreadPoolExecutor(1)
-    future = worker.submit(function, *args)
-    worker.shutdown(wait=False)
-    return future
+def _load(
+    model_path: Path, options: TrainingOptions, device: torch.device, longest_sample: int
+) -> tuple[PackLoss, Optimizer]:
+    """The factorized model, ready to be trained."""
+    from transformers import AutoConfig
+
+    torch.manual_seed(options.seed)
+    dtype = getattr(torch, options.train_dtype)
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
+    model = load(model_path, options, device, dtype, attention_for(config, device, dtype, longest_sample))
+    optimizer = Optimizer(model, options, dtype)
+    if device.type == "cuda":
+        if dtype == torch.bfloat16:
+            fuse_norms(model)
+        model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": False})  # fewer hooks
+        torch.cuda.empty_cache()  # what decomposing needed, in sizes that training does not
+    return PackLoss(model), optimizer
 
 
 def training_identity(model_path: Path, data_digest: str, options: TrainingOptions) -> dict[str, Any]:
@@ -293,7 +279,7 @@ def training_identity(model_path: Path, data_digest: str, options: TrainingOptio
     return json.loads(json.dumps(identity))
 
 
-def _saved_result(final: Path, identity: dict[str, Any]) -> TrainingResult:
+def _read_result(final: Path, identity: dict[str, Any]) -> TrainingResult:
     saved = read_json(final / RESULT) if (final / RESULT).exists() else {"identity": {}}
     if saved.pop("identity") != identity:
         raise problem(
@@ -303,20 +289,19 @@ def _saved_result(final: Path, identity: dict[str, Any]) -> TrainingResult:
             remedy="name another ckpt_output_dir, or remove that folder",
         )
     progress.log(f"already trained: {final}")
-    steps = [from_dict(loop.StepMetrics, line) for line in saved["steps"]]
-    return from_dict(TrainingResult, {**saved, "model_path": final, "steps": steps})
+    return from_dict(TrainingResult, {**saved, "model_path": final})
 
 
 @contextlib.contextmanager
-def _termination() -> Iterator[threading.Event]:
+def _catch_sigterm() -> Iterator[threading.Event]:
     """An event that SIGTERM sets instead of ending the process; only a main thread can have it."""
-    asked = threading.Event()
+    terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield terminated
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    before = signal.signal(signal.SIGTERM, lambda number, frame: terminated.set())
     try:
-        yield asked
+        yield terminated
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -347,7 +332,7 @@ def step_line(metrics: loop.StepMetrics, seconds_left: float) -> str:
     return (
         f"step {metrics.step}/{metrics.steps}, epoch {metrics.epoch}, loss {metrics.loss:.4f}, "
         f"lr {metrics.learning_rate:.2e}, gradient {metrics.gradient_norm:.2f}, "
-        f"{metrics.tokens_per_second:.0f} tokens/s{memory}, {progress.duration(seconds_left)} left"
+        f"{metrics.tokens_per_second:.0f} tokens/s{memory}, {duration(seconds_left)} left"
     )
 
 

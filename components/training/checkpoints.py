@@ -1,4 +1,4 @@
-"""Checkpoints: what a killed training goes on from, written beside it and complete or absent.
+"""Checkpoints: what a killed training is resumed from, written while it trains and complete or absent.
 
     <folder>/step-00000120/state-00001.safetensors ...   every trained weight with its moments
     <folder>/step-00000120/checkpoint.json               step, whose training it is, each file with size and sha256
@@ -62,7 +62,7 @@ class Checkpoints:
         self.longest_pause_seconds = 0.0
 
     def due(self) -> bool:
-        """Whether it is time for one, and the one before is written."""
+        """Whether it is time for one, and the previous one is written."""
         writing = self.writer is not None and self.writer.is_alive()
         return not writing and time.monotonic() - self.last_written >= self.seconds
 
@@ -96,7 +96,7 @@ class Checkpoints:
             self.writer.join()
             self.writer = None
         if self.error is not None:
-            progress.log(f"no checkpoint was written, the one before stays and training goes on: {self.error}")
+            progress.log(f"no checkpoint was written, the previous one is kept and training continues: {self.error}")
             self.error = None
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class Checkpoints:
     def _write(self, step: int, history: list[dict[str, Any]], pause: float, on_gpu: bool) -> None:
         started, busy = time.monotonic(), time.thread_time()
         final = self.folder / f"step-{step:08d}"
-        shutil.rmtree(final, ignore_errors=True)  # damaged, or the training would have gone on from it
+        shutil.rmtree(final, ignore_errors=True)  # damaged, or the training would have been resumed from it
         try:
             with publish_folder(final) as folder:
                 files = {}
@@ -117,7 +117,7 @@ class Checkpoints:
                     files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of_file(file)}
                 manifest = {"step": step, "identity": self.identity(), "files": files, "history": history}
                 write_json(folder / MANIFEST, manifest | {"sha256": sha256_of_json(manifest)})
-        except (OSError, SafetensorError) as error:  # a full disk must not end a training; said by `finish`
+        except (OSError, SafetensorError) as error:  # a full disk must not end a training; logged by `finish`
             self.error = error
             return
         for old in self.folder.glob("step-*"):
@@ -161,9 +161,9 @@ class Checkpoints:
         if different:
             shown = (f"{name} {identity.get(name)!r}, now {ours.get(name)!r}" for name in different)
             raise problem(
-                f"the checkpoint is of another training: {list_some(shown)}",
+                f"the checkpoint is another training's: {list_some(shown)}",
                 where=str(folder),
-                rule="a training goes on from a checkpoint of the same model, data and options",
+                rule="a training is resumed from a checkpoint of the same model, data and options",
                 remedy="name another ckpt_output_dir, or remove this checkpoint",
             )
 
@@ -188,7 +188,7 @@ def _damage(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{MANIFEST} cannot be read ({error!r})"
     if digest != sha256_of_json(manifest):
-        return f"{MANIFEST} has another content than was written"
+        return f"{MANIFEST} differs from what was written"
 
     def check(name: str) -> str:
         path = folder / name
@@ -198,7 +198,7 @@ def _damage(folder: Path) -> str:
         if size != files[name]["bytes"]:
             return f"{name} has {size} bytes, not {files[name]['bytes']}"
         if sha256_of_file(path) != files[name]["sha256"]:
-            return f"{name} has another content than was written"
+            return f"{name} differs from what was written"
         return ""
 
     with ThreadPoolExecutor(READERS) as readers:

@@ -5,7 +5,7 @@ r others, which are trained as three factors:
 
     W = U_high diag(S_high) V_high + U_low diag(S_low) V_low
 
-What was learnt before is protected when the change stays orthogonal to the strong directions: U_high' U_low = 0 and
+What the model knew before is protected when the change stays orthogonal to the strong directions: U_high' U_low = 0 and
 V_low V_high' = 0. Gradients are projected before AdamW's moments take them in, and AdamW's direction is projected
 again, because AdamW scales each entry for itself and thereby turns it. (mini_trainer.osft_utils projects the factors
 after the step, which is the same, as they were orthogonal before it; but it would project their rounding, too.)

@@ -4,13 +4,12 @@ The model is built without memory for its weights. A thread reads them in the or
 device, a few ahead; each matrix to decompose is factored as it arrives, and everything else becomes an ordinary weight.
 """
 
-import queue
-import threading
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +41,13 @@ def load(
         attention: a name of transformers' attention implementations.
 
     Raises:
-        Problems: when the files lack a weight of the model, or one is not finite.
+        Problems: when the files lack a weight of the model, or one holds NaN or infinity.
     """
     model = skeleton(model_path, dtype, attention)
     patterns = options.target_patterns or default_patterns(model.config.model_type)
     targets = set(target_names(model, patterns, options.unfreeze_rank_ratio))
-    wanted = {name: parameter for name, parameter in model.named_parameters()}
-    total = len(wanted)
+    missing = {name for name, _ in model.named_parameters()}
+    total = len(missing)
     if device.type == "cuda":
         torch.linalg.eigh(torch.eye(2, device=device))  # torch loads its linear algebra once, not from two threads
 
@@ -62,15 +61,15 @@ def load(
         decomposing: deque[Future[tuple[str, OSFTLinear]]] = deque()
         with ThreadPoolExecutor(WORKERS, initializer=_own_stream, initargs=(device,)) as workers:
             for name, weight in _read_ahead(model_path, device):
-                if name not in wanted:
+                if name not in missing:
                     continue  # a tied weight's second copy, or a buffer that older files carry
-                del wanted[name]
+                missing.remove(name)
                 if not torch.isfinite(weight).all():
                     raise problem(
-                        f"{name} holds numbers that are not finite",
+                        f"{name} holds values that are NaN or infinite",
                         where=f"the model's files in {model_path}",
-                        rule="a weight is a finite number: a single other one makes every loss not a number",
-                        remedy="take the model from its origin again",
+                        rule="every weight is finite: a single NaN makes every loss NaN",
+                        remedy="download the model again from where it came from",
                     )
                 module, _, kind = name.rpartition(".")
                 if kind == "weight" and module in targets and device.type == "cpu":
@@ -89,12 +88,12 @@ def load(
     for name, factored in progress.track(weights(), len(targets), "reading and decomposing matrices"):
         factored.bias = model.get_submodule(name).bias  # type: ignore[assignment]
         model.set_submodule(name, factored)
-    if wanted:
+    if missing:
         raise problem(
-            f"{len(wanted)} of {total} weights are missing: {list_some(wanted)}",
+            f"{len(missing)} of {total} weights are missing: {list_some(sorted(missing))}",
             where=f"the model's files in {model_path}",
             rule="the files hold every weight of the architecture that config.json names, under transformers' names",
-            remedy="take the model from its origin again, or save it with transformers' save_pretrained",
+            remedy="download the model again, or save it with transformers' save_pretrained",
         )
     model.tie_weights()
     for module in model.modules():
@@ -133,43 +132,24 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _read_ahead(folder: Path, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """The weights in the order of the files, read in a thread of their own, a few ahead of their use."""
     from safetensors import safe_open
 
-    ready: queue.Queue[tuple[str, Tensor] | BaseException | None] = queue.Queue(READ_AHEAD)
-    stopped = threading.Event()
+    def read(file: Any, name: str) -> tuple[str, Tensor]:
+        weight = file.get_tensor(name).to(device)
+        _finish_stream(device)
+        return name, weight
 
-    def put(item: tuple[str, Tensor] | BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def read() -> None:
-        try:
-            _own_stream(device)
-            for path in weight_files(folder):
-                with safe_open(path, framework="pt") as file:
-                    for name in file.keys():  # noqa: SIM118 - not a dictionary
-                        if stopped.is_set():
-                            return
-                        weight = file.get_tensor(name).to(device)
-                        _finish_stream(device)
-                        put((name, weight))
-            put(None)
-        except BaseException as error:  # raised again where the weights are used
-            put(error)
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
+    reading: deque[Future[tuple[str, Tensor]]] = deque()
+    with contextlib.ExitStack() as files, ThreadPoolExecutor(1, initializer=_own_stream, initargs=(device,)) as reader:
+        for path in weight_files(folder):
+            file = files.enter_context(safe_open(path, framework="pt"))
+            for name in file.keys():  # noqa: SIM118 - not a dictionary
+                reading.append(reader.submit(read, file, name))
+                if len(reading) > READ_AHEAD:
+                    yield reading.popleft().result()
+        while reading:
+            yield reading.popleft().result()
 
 
 def _own_stream(device: torch.device) -> None:

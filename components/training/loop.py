@@ -1,7 +1,7 @@
 """The training loop: samples in, a trained model and a line per step out.
 
-Each optimizer step learns from `effective_batch_size` samples, computed in one or more packs; its loss is the sum over
-all their loss tokens divided by their number.
+Each optimizer step computes `effective_batch_size` samples in one or more packs; its loss is the sum over all their
+loss tokens divided by their number.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import torch
 
 from components.data.samples import Sample, packs
 from components.run.training_options import TrainingOptions
-from components.shared.problems import Problems, list_some, problem
+from components.shared.problems import list_some, problem
 from components.training.loss import PackLoss
 from components.training.optimizer import Optimizer
 
@@ -97,7 +97,7 @@ def train(
         on_step: called after each optimizer step; the training ends after it when it returns False.
 
     Raises:
-        Problems: when the loss is no longer a number (that step changed nothing), or diverges.
+        Problems: when the loss is NaN or infinite (that step changed nothing), or diverges.
     """
     model = pack_loss.model
     device = pack_loss.head.weight.device
@@ -140,35 +140,24 @@ def train(
 
 def check_health(history: list[StepMetrics], batch: list[Sample], vocabulary: int) -> None:
     """Raises:
-    Problems: when the last step's loss or gradient is no number, or several losses in a row are worse than guessing and
-        worse than twice the first.
+    Problems: when the last step's loss or gradient is NaN or infinite, or several losses in a row are worse than
+        guessing and worse than twice the first.
     """
-    last = history[-1]
-    rows = f"rows {list_some(sorted(sample.row for sample in batch))} of the training data (train.jsonl)"
-    if not (math.isfinite(last.loss) and math.isfinite(last.gradient_norm)):
-        raise _unhealthy(
-            f"step {last.step} of {last.steps} has loss {last.loss:g} and gradient norm {last.gradient_norm:g}",
-            rows,
-            "a training goes on only with finite numbers; this step changed nothing",
-            last,
-        )
+    last, recent = history[-1], history[-DIVERGED_STEPS:]
     limit = max(2 * history[0].loss, math.log(vocabulary))
-    recent = history[-DIVERGED_STEPS:]
-    if len(recent) == DIVERGED_STEPS and all(metrics.loss > limit for metrics in recent):
-        raise _unhealthy(
-            f"the loss diverges: {recent[0].loss:.2f} to {last.loss:.2f} in steps {recent[0].step} to {last.step}, "
-            f"{history[0].loss:.2f} in the first",
-            rows,
-            f"{DIVERGED_STEPS} losses in a row above {limit:.2f} are worse than guessing words at random",
-            last,
-        )
-
-
-def _unhealthy(what: str, where: str, rule: str, last: StepMetrics) -> Problems:
-    return problem(
+    if not (math.isfinite(last.loss) and math.isfinite(last.gradient_norm)):
+        what = f"step {last.step} of {last.steps} has loss {last.loss:g} and gradient norm {last.gradient_norm:g}"
+        rule = "training continues only while loss and gradients are finite; this step changed no weight"
+    elif len(recent) == DIVERGED_STEPS and all(metrics.loss > limit for metrics in recent):
+        what = f"the loss diverges: {recent[0].loss:.2f} to {last.loss:.2f} in steps {recent[0].step} to {last.step}, "
+        what += f"{history[0].loss:.2f} in the first"
+        rule = f"{DIVERGED_STEPS} losses in a row above {limit:.2f} are worse than guessing tokens at random"
+    else:
+        return
+    raise problem(
         what,
-        where=where,
+        where=f"rows {list_some(sorted(sample.row for sample in batch))} of the training data (train.jsonl)",
         rule=rule,
-        remedy=f"lower learning_rate (it was {last.learning_rate:g}; a tenth is a good try), set warmup_steps, "
-        "and look at these rows",
+        remedy=f"lower learning_rate (it was {last.learning_rate:g}; try a tenth), set warmup_steps, "
+        "and check these rows",
     )

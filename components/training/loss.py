@@ -19,7 +19,7 @@ class PackLoss:
     def __init__(self, model: nn.Module) -> None:
         """
         Raises:
-            Problems: when the model does something between its last layer and its logits that is not known here.
+            Problems: when the model does anything else between its last layer and its logits than scaling and capping.
         """
         self.model = model
         self.backbone: nn.Module = model.base_model  # type: ignore[assignment]
@@ -40,7 +40,7 @@ class PackLoss:
         return _HeadLoss.apply(self.hidden(pack)[pack.loss_positions], self.head.weight, self, pack.targets, divisor)
 
     def hidden(self, pack: Pack) -> Tensor:
-        """What the last layer says of each token, [T, hidden size]."""
+        """The last layer's output for each token, [T, hidden size]."""
         output = self.backbone(
             input_ids=pack.input_ids, position_ids=pack.position_ids, use_cache=False, **pack.limits()
         )
@@ -76,8 +76,8 @@ class PackLoss:
             raise problem(
                 f"the logits of {type(self.model).__name__} are not those of a linear layer, scaled or capped",
                 where="the model's class in transformers, or target_patterns that name its last layer",
-                rule="the trainer knows Llama, Granite, Qwen2, Qwen3, Mistral, Phi-3, Gemma and what works like these",
-                remedy="take a model of one of these families, or backend='mini-trainer'",
+                rule="the trainer supports Llama, Granite, Qwen2, Qwen3, Mistral, Phi-3, Gemma and models like them",
+                remedy="use a model of one of these families, or backend='mini-trainer'",
             )
 
 

@@ -8,7 +8,7 @@ matrix with factors fitted to measurements on a GPU (benchmarks/memory.py).
 import bisect
 import dataclasses
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, MIN_COMPACT, Shapes, frozen_rank
@@ -17,7 +17,8 @@ from components.run.training_options import TrainingOptions
 from components.shared.workspace import GIB
 
 MAX_TOKENS = 1 << 16
-# Checkpoints may cost a hundredth of the time and keep the volume busy for half of it: a pod can be deleted at any time.
+# Checkpoints may cost a hundredth of the time and keep the volume busy for half of it. More often is no use: a pod can
+# be deleted at any time, and what is lost then is at most this interval.
 COST_SHARE, WRITING_SHARE = 0.01, 0.5
 MIN_CHECKPOINT_SECONDS, MAX_CHECKPOINT_SECONDS = 60.0, 600.0
 COPIED_BYTES_PER_SECOND = 11e9  # from a GPU to the host's memory, measured (benchmarks/training_8b.py)
@@ -34,7 +35,7 @@ SMALL_BYTES = 4 * 4 + 2  # value, two moments and gradient in float32, and a cop
 
 
 def checkpoint_seconds(cost: float, writing: float) -> float:
-    """Time between two checkpoints that is well spent.
+    """Time between two checkpoints.
 
     Args:
         cost: seconds of training that one costs.
@@ -44,7 +45,7 @@ def checkpoint_seconds(cost: float, writing: float) -> float:
 
 
 def expected_checkpoint_seconds(plan: MemoryPlan, on_gpu: bool) -> float:
-    """The time between two checkpoints that a plan can promise before anything is measured."""
+    """The time between two checkpoints that a plan states before anything is measured."""
     size = plan.trained_gib * GIB
     return checkpoint_seconds(size / (COPIED_BYTES_PER_SECOND if on_gpu else WRITTEN_BYTES_PER_SECOND), 0.0)
 
@@ -125,24 +126,27 @@ def _plan_stock(shapes: Shapes, options: TrainingOptions, gpus: int) -> MemoryPl
 def largest_tokens(config: Mapping[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float) -> int | None:
     """The largest max_tokens_per_gpu, in steps of 256 or max_seq_len itself, that fits; None when none does."""
     candidates = [options.max_seq_len, *range(256 * (options.max_seq_len // 256 + 1), MAX_TOKENS + 1, 256)]
-
-    def fits(tokens: int) -> bool:
-        tried = dataclasses.replace(options, max_tokens_per_gpu=tokens)
-        return plan_memory(config, tried, gpus).needed_gib <= gpu_memory_gib
-
-    fitting = bisect.bisect_left(candidates, True, key=lambda tokens: not fits(tokens))
-    return candidates[fitting - 1] if fitting else None
+    return _largest_fitting("max_tokens_per_gpu", candidates, config, options, gpus, gpu_memory_gib)
 
 
 def largest_ratio(
     config: Mapping[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float
 ) -> float | None:
     """The largest unfreeze_rank_ratio, in hundredths, that fits; None when none does."""
-    for hundredths in range(99, 0, -1):
-        tried = dataclasses.replace(options, unfreeze_rank_ratio=hundredths / 100)
-        if plan_memory(config, tried, gpus).needed_gib <= gpu_memory_gib:
-            return hundredths / 100
-    return None
+    candidates = [hundredths / 100 for hundredths in range(1, 100)]
+    return _largest_fitting("unfreeze_rank_ratio", candidates, config, options, gpus, gpu_memory_gib)
+
+
+def _largest_fitting(
+    name: str, candidates: Sequence[Any], config: Mapping[str, Any], options: TrainingOptions, gpus: int, limit: float
+) -> Any:
+    """The largest of an option's ascending values with which the memory needed stays within a limit in GiB."""
+
+    def needs_too_much(value: Any) -> bool:
+        return plan_memory(config, dataclasses.replace(options, **{name: value}), gpus).needed_gib > limit
+
+    fitting = bisect.bisect_left(candidates, True, key=needs_too_much)
+    return candidates[fitting - 1] if fitting else None
 
 
 def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients: float) -> float:

@@ -1,7 +1,5 @@
 """One optimizer step of OSFT: clip, project, AdamW's direction, project again, move; no gradient is left after it."""
 
-import dataclasses
-import itertools
 import math
 
 import torch
@@ -15,24 +13,12 @@ from components.training.weights import Float32Weight, TrainedWeight, Update, tr
 MAX_GRADIENT_NORM = 1.0  # fixed in mini_trainer too
 
 
-@dataclasses.dataclass(frozen=True)
-class Small:
-    """A weight of few entries (norm, bias, singular values) in the one vector that holds all of them."""
-
-    start: int
-    shape: torch.Size
-
-    def of(self, vector: Tensor) -> Tensor:
-        """The weight's part of something shaped like the vector."""
-        return vector[self.start : self.start + self.shape.numel()].view(self.shape)
-
-
 class Optimizer:
     """AdamW for a factorized model.
 
     Each factored layer holds its trained factors itself, as `low`. Every other weight is kept here; the model's own
-    parameters are copies to compute with, unless the training computes in float32. Small ones lie in one vector, which
-    an optimizer step handles at once.
+    parameters are copies to compute with, unless the training computes in float32. Small ones (norms, biases, singular
+    values) lie in one vector, which an optimizer step handles at once.
     """
 
     def __init__(self, model: nn.Module, options: TrainingOptions, dtype: torch.dtype) -> None:
@@ -49,25 +35,26 @@ class Optimizer:
 
         values = {f"{name}.S_low": layer.S_low for name, layer in self.layers.items()}
         values |= {name: parameter.detach().float() for name, parameter in self.small_parameters.items()}
-        starts = itertools.accumulate((value.numel() for value in values.values()), initial=0)
-        self.small = {
-            name: Small(start, value.shape) for (name, value), start in zip(values.items(), starts, strict=False)
-        }
         self.vector = Float32Weight("small", torch.cat([value.reshape(-1) for value in values.values()]))
         self.weights["small"] = self.vector
         self.vector.grad = torch.zeros_like(self.vector.value)
         self.computed = self.vector.values(dtype)  # the same memory in float32
+
+        def views(vector: Tensor) -> dict[str, Tensor]:
+            """Each small weight's part of something shaped like the vector."""
+            parts = vector.split([value.numel() for value in values.values()])
+            return {name: part.view(value.shape) for (name, value), part in zip(values.items(), parts, strict=True)}
+
+        self.small, gradients, computed = map(views, (self.vector.value, self.vector.grad, self.computed))
         for name, layer in self.layers.items():
-            part = self.small[f"{name}.S_low"]
-            layer.S_low = part.of(self.vector.value)
-            layer.S_grad = part.of(self.vector.grad)
+            layer.S_low, layer.S_grad = self.small[f"{name}.S_low"], gradients[f"{name}.S_low"]
         for name, parameter in self.small_parameters.items():
-            parameter.data = self.small[name].of(self.computed)
+            parameter.data = computed[name]
 
     def value(self, name: str) -> Tensor | None:
         """A weight of the model outside the factored matrices, in float32; None when there is none of that name."""
         if name in self.small:
-            return self.small[name].of(self.vector.value)
+            return self.small[name]
         return self.weights[name].values(torch.float32) if name in self.large else None
 
     @torch.no_grad()

@@ -1,11 +1,10 @@
-"""The adapted model as a plain Hugging Face folder, matrix by matrix: neither GPU nor host ever hold all of it.
+"""The adapted model as a plain Hugging Face folder, matrix by matrix: neither GPU nor host ever holds all of it.
 
 Each weight is the base model's weight plus its change, and the sum is rounded to the base model's number format
 stochastically: most changes are smaller than half the distance between two bfloat16 numbers, and rounded to the nearest
 they would be gone. Everything else in the folder (configuration, tokenizer, chat template) is the base model's.
 """
 
-import os
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from components.models.folder import INDEX, WEIGHTS
 from components.shared import progress
-from components.shared.storage import publish_folder, write_json
+from components.shared.storage import flush, publish_folder, write_json
 from components.shared.workspace import SNAPSHOT_MANIFEST
 from components.training.factors import factored_layers
 from components.training.loading import weight_files
@@ -107,11 +106,7 @@ def _bytes(dtype: str) -> int:
 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # here, where it runs beside the computing of the next file
-    finally:
-        os.close(descriptor)
+    flush(path)  # here, where it runs while the next file is computed
 
 
 @torch.no_grad()

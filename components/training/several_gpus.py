@@ -1,7 +1,7 @@
-"""With more than one GPU training_hub's own backend trains, mini-trainer (torchrun, FSDP2): no engine of ours does.
+"""Training on more than one GPU, by training_hub's own backend, mini-trainer (torchrun, FSDP2).
 
-It trains in float32 from beginning to end, writes no checkpoint that a retry could go on from, and drops samples of
-fewer than 20 tokens and of max_seq_len tokens or more without an error; `plan_training` makes one of that.
+It trains in float32 from beginning to end, writes no checkpoint that a retry could resume from, and silently drops
+samples of fewer than 20 tokens and of max_seq_len tokens or more; `plan_training` makes an error of that.
 """
 
 import time
@@ -56,16 +56,11 @@ def train(model_path: Path, data_path: Path, output: Path, options: TrainingOpti
         steps=steps,
         samples=sum(1 for _ in iter_jsonl(data_path)),
         loss_tokens_per_epoch=sum(step.loss_tokens for step in steps) // options.num_epochs,
-        factored_matrices=0,
-        trainable_parameters=0,
-        resumed_at=0,
-        loading_seconds=0.0,
-        training_seconds=seconds,
-        saving_seconds=time.monotonic() - started - seconds,
-        checkpoint_pause_seconds=0.0,
-        peak_memory_gib=max(step.peak_memory_gib for step in steps),
         train_dtype="float32",
         device=f"{gpus} x {torch.cuda.get_device_name()}",
+        training_seconds=seconds,
+        saving_seconds=time.monotonic() - started - seconds,
+        peak_memory_gib=max(step.peak_memory_gib for step in steps),
     )
 
 

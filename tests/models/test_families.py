@@ -1,11 +1,11 @@
 """Every family that may be trained is: from its files, through the backend, to files that plain transformers reads."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import training_hub
 from mini_trainer.osft_utils import auto_generate_target_osft_config, get_model_patterns
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -15,8 +15,10 @@ from components.data import chat
 from components.data.samples import tokenize_rows
 from components.models.folder import TRAINABLE_TYPES
 from components.run.training_options import TrainingOptions
+from components.shared.storage import write_jsonl
 from components.training import loop
 from components.training.attention import attention_for
+from components.training.backend import NAME, TrainingResult
 from components.training.factors import factored_layers
 from components.training.loading import load
 from components.training.loss import PackLoss
@@ -111,14 +113,16 @@ def write_model(folder: Path, family: str, changes: dict[str, Any]) -> Path:
     return folder
 
 
-def train(base: Path, output: Path, train_dtype: str) -> Any:
-    import training_hub
+@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of each family."""
+    return write_model(tmp_path_factory.mktemp("family") / "base", *request.param)
 
-    from components.training.backend import NAME
 
+def train(base: Path, output: Path, train_dtype: str) -> TrainingResult:
     output.mkdir()
     data = output / "train.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    write_jsonl(data, ROWS)
     return training_hub.osft(
         model_path=str(base),
         data_path=str(data),
@@ -139,12 +143,9 @@ def test_every_trainable_family_is_tried() -> None:
     assert {family for family, _ in MODELS.values()} == set(TRAINABLE_TYPES)
 
 
-@pytest.mark.parametrize(("family", "changes"), MODELS.values(), ids=MODELS)
 def test_a_trained_family_loads_in_plain_transformers_and_generates(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], family: str, changes: dict[str, Any]
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = write_model(tmp_path / "base", family, changes)
-
     for train_dtype in ("float32", "bfloat16"):
         result = train(base, tmp_path / train_dtype, train_dtype)
 
@@ -163,11 +164,8 @@ def test_a_trained_family_loads_in_plain_transformers_and_generates(
         assert answer.shape[1] == asked["input_ids"].shape[1] + 4
 
 
-@pytest.mark.parametrize(("family", "changes"), MODELS.values(), ids=MODELS)
-def test_the_saved_model_computes_what_the_trained_one_did(
-    tmp_path: Path, family: str, changes: dict[str, Any]
-) -> None:
-    base, device = write_model(tmp_path / "base", family, changes), torch.device("cpu")
+def test_the_saved_model_computes_what_the_trained_one_did(base: Path, tmp_path: Path) -> None:
+    device = torch.device("cpu")
     options = TrainingOptions(train_dtype="float32", **OPTIONS)
     samples = list(tokenize_rows(ROWS, AutoTokenizer.from_pretrained(base), options.max_seq_len, "rows"))
     longest = max(samples, key=lambda sample: len(sample.tokens))
@@ -195,11 +193,7 @@ def test_the_saved_model_computes_what_the_trained_one_did(
     assert all(name.endswith("k_proj.bias") for name in unchanged)
 
 
-@pytest.mark.parametrize(("family", "changes"), MODELS.values(), ids=MODELS)
-def test_all_matrices_that_mini_trainer_decomposes_are_factored(
-    tmp_path: Path, family: str, changes: dict[str, Any]
-) -> None:
-    base = write_model(tmp_path, family, changes)
+def test_all_matrices_that_mini_trainer_decomposes_are_factored(base: Path) -> None:
     plain = AutoModelForCausalLM.from_pretrained(base)
     stock = auto_generate_target_osft_config(plain, model_name_or_class=type(plain), rank_ratio=0.75)
 
@@ -207,7 +201,11 @@ def test_all_matrices_that_mini_trainer_decomposes_are_factored(
 
     layers = factored_layers(model)
     assert {f"{name}.weight": len(layer.V_high) for name, layer in layers.items()} == stock
-    assert len(layers) == LAYERS * len(get_model_patterns(type(plain))) == LAYERS * (4 if family == "phi3" else 7)
+    assert (
+        len(layers)
+        == LAYERS * len(get_model_patterns(type(plain)))
+        == LAYERS * (4 if plain.config.model_type == "phi3" else 7)
+    )
 
 
 def test_weights_in_several_files_are_trained_and_copies_in_another_form_are_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tokens and labels: only answers are learnt, and packed samples do not see each other."""
+"""Tokens and labels: only answers carry a loss, and packed samples do not see each other."""
 
 import json
 from collections.abc import Callable
@@ -35,11 +35,11 @@ LIKE_STOCK = ["chatml", "qwen2.5", "qwen3", "llama3", "granite3"]
 SPACED = conversation(" Twice? ", "  Twice.\n")
 TWO = conversation("First?", "One.", "Second?", "Two.")
 THOUGHT, EMPTY_THOUGHT = "<think>\nHm.\n</think>\n\n", "<think>\n\n</think>\n\n"
-# What the stock backend does differently, each time wrongly, and what is right: template, conversation, what is learnt.
+# What the stock backend does differently, each time wrongly: template, conversation, and the text to train on.
 UNLIKE_STOCK: list[tuple[str, list[chat.Message], list[str]]] = [
-    # It does not trim, so that it learns another text than the model will see.
+    # It does not trim, so that it trains on another text than the model will see.
     ("llama3", SPACED, ["Twice.<|eot_id|>"]),
-    # It fails at answers that begin with thinking. What the template does not show is not learnt, nor is an empty
+    # It fails at answers that begin with thinking. What the template does not show is not trained on, nor is an empty
     # thinking that the model is asked with.
     ("qwen3", conversation("Q?", f"{EMPTY_THOUGHT}A."), ["A.<|im_end|>"]),
     ("qwen3", conversation("Q?", f"{THOUGHT}A.", "R?", "B."), ["A.<|im_end|>", "B.<|im_end|>"]),
@@ -51,7 +51,7 @@ UNLIKE_STOCK: list[tuple[str, list[chat.Message], list[str]]] = [
 ]
 
 
-def learnt(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def trained_text(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """What carries a loss, as one text for each unbroken run of tokens."""
     runs: list[list[int]] = [[]]
     for token, label in zip(sample.tokens, sample.labels, strict=True):
@@ -94,22 +94,22 @@ def test_tokens_and_labels_are_those_of_the_stock_backend(
 
         assert sample.tokens == expected["input_ids"]
         assert sample.labels == expected["labels"]
-        assert len(learnt(sample, tokenizer)) == sum(
+        assert len(trained_text(sample, tokenizer)) == sum(
             message["role"] in (("assistant", "user") if unmask else ("assistant",)) for message in messages
         )
 
 
-@pytest.mark.parametrize("template", LIKE_STOCK)
 def test_a_file_of_rows_becomes_what_the_stock_backend_makes_of_it(
-    folder_of: Callable[[str], Path], tmp_path: Path, template: str
+    folder_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
+    model = folder_of("llama3")
     rows = [{"messages": messages, "unmask": number % 3 == 0} for number, messages in enumerate(CONVERSATIONS)]
     data = tmp_path / "train.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    process_messages_into_input_ids(str(data), str(tmp_path), 1000, str(folder_of(template)), num_cpu_procs=1)
+    process_messages_into_input_ids(str(data), str(tmp_path), 1000, str(model), num_cpu_procs=1)
     lines = (tmp_path / "data.jsonl").read_text().splitlines()
 
-    samples = list(tokenize_rows(rows, AutoTokenizer.from_pretrained(folder_of(template)), 1000, str(data)))
+    samples = list(tokenize_rows(rows, AutoTokenizer.from_pretrained(model), 1000, str(data)))
 
     kept = [sample for sample in samples if len(sample.tokens) >= 20]  # it drops shorter ones
     assert len(kept) > len(rows) / 2
@@ -120,14 +120,14 @@ def test_a_file_of_rows_becomes_what_the_stock_backend_makes_of_it(
 
 
 @pytest.mark.parametrize(("template", "messages", "expected"), UNLIKE_STOCK)
-def test_where_the_stock_backend_is_wrong_exactly_the_assistants_words_and_their_end_are_learnt(
+def test_where_the_stock_backend_is_wrong_exactly_the_assistants_words_and_their_end_are_trained_on(
     folder_of: Callable[[str], Path], template: str, messages: list[chat.Message], expected: list[str]
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder_of(template))
 
     sample = tokenize(messages, tokenizer)
 
-    assert learnt(sample, tokenizer) == expected
+    assert trained_text(sample, tokenizer) == expected
     assert sample.tokens == tokenizer.apply_chat_template(messages, return_dict=False)
     try:
         stock = unmask_sample({"messages": messages}, configure_tokenizer(str(folder_of(template))))
@@ -151,7 +151,9 @@ def test_tokens_are_what_the_template_shows_and_begin_with_what_the_model_is_ask
         assert sample.tokens[: len(asked)] == asked
         labels = sample.labels[len(asked) :]
         answer = next(place for place, label in enumerate(labels) if label != IGNORED)
-        assert not tokenizer.decode(sample.tokens[len(asked) :][:answer]).strip()  # learnt from where it is asked
+        assert not tokenizer.decode(
+            sample.tokens[len(asked) :][:answer]
+        ).strip()  # trained on from where the prompt ends
 
 
 @pytest.mark.parametrize(
@@ -175,12 +177,12 @@ def test_a_model_is_asked_for_no_thinking(
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_all_turns_but_the_system_message_are_learnt_when_asked_for(
+def test_all_turns_but_the_system_message_are_trained_on_when_asked_for(
     tokenizer_of: Callable[[str], PreTrainedTokenizerBase], template: str
 ) -> None:
     tokenizer = tokenizer_of(template)
 
-    runs = learnt(tokenize(TWO, tokenizer, unmask=True), tokenizer)
+    runs = trained_text(tokenize(TWO, tokenizer, unmask=True), tokenizer)
 
     assert [run.strip() for run in runs[::2]] == ["First?", "Second?"]
     assert [run.strip()[:4] for run in runs[1::2]] == ["One.", "Two."]
@@ -199,7 +201,7 @@ THINKING = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
     "{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}"
 )
 CHANGED = "leaves out or changes words"
-DIFFERENTLY = "shows what precedes the answer differently"
+DIFFERENTLY = "renders what precedes the answer differently"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ DIFFERENTLY = "shows what precedes the answer differently"
         ("gemma", None, "Be brief.", "refuses the conversation: No system role"),
         ("mistral", None, "Be brief.", DIFFERENTLY),  # the system message would be lost unnoticed
         ("chatml", OTHERWISE_ASKED, "", DIFFERENTLY),
-        ("chatml", THINKING, "", "puts '</think>' between what the model is asked and the answer"),
+        ("chatml", THINKING, "", "puts '</think>' between the prompt and the answer"),
         ("chatml", FORGETFUL, "", CHANGED),
         ("chatml", SHOUTING, "", CHANGED),
         ("chatml", REPEATING, "", CHANGED),
@@ -228,7 +230,7 @@ def test_a_template_that_does_not_show_the_rows_is_refused_and_the_rows_named(
         list(tokenize_rows([{}, *rows], tokenizer, max_seq_len=100, where="data.jsonl"))
 
     no_row, refused = caught.value.problems
-    assert "row 1 is no chat row" in no_row.what
+    assert "row 1 is not a chat row" in no_row.what
     assert refused.where.startswith("data.jsonl, row 2, 3; chat_template in ")
     assert "system_prompt" in refused.remedy
 
@@ -348,5 +350,5 @@ def test_every_sample_that_is_too_long_is_counted_and_named(tmp_path: Path) -> N
 
 
 def test_a_row_that_is_no_chat_row_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Problems, match=r"row 1 is no chat row: .*\"messages\""):
+    with pytest.raises(Problems, match=r"row 1 is not a chat row: .*\"messages\""):
         list(tokenize_rows([{"prompt": "x"}], write_tokenizer(tmp_path), max_seq_len=100, where="data.jsonl"))

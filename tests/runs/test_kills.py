@@ -95,7 +95,7 @@ class Attempt:
 
     def resumed_at(self) -> int | None:
         """The step after which it went on; nothing when it did not get that far."""
-        found = re.search(r"going on after step (\d+)", self.said())
+        found = re.search(r"resumed after step (\d+)", self.said())
         return int(found[1]) if found else 0 if "| step 1/" in self.said() else None
 
 

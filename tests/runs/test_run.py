@@ -176,7 +176,7 @@ def test_other_questions_are_asked_without_training_again(first: Run, folder: Pa
     run = osft_pipeline_run(folder, tiny_model, gaps=GAPS + "Who is it?,Zoë,wrong,wrong\n")
 
     assert run.code == 0, run.out + run.err
-    assert "already trained, nothing is trained again" in run.out
+    assert "already trained, nothing to do" in run.out
     assert run.summary()["evaluation"]["gap"]["questions"] == 3
     assert run.summary()["evaluation_key"] != before["evaluation_key"]
     assert weights.stat().st_mtime_ns == written

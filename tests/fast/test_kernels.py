@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     file = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    kernels = ROOT / "components" / "train_osft" / "kernels.cu"
+    kernels = ROOT / "components" / "training" / "kernels.cu"
     # -Bsymbolic: the C library has functions of such names too.
     options = ["-std=c++20", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-pthread", "-Wl,-Bsymbolic"]
     source = ROOT / "tests" / "kernels" / "on_cpu.cpp"

@@ -135,8 +135,8 @@ def test_each_pattern_without_a_match_is_a_problem_that_names_what_there_is() ->
     )
 
     assert [found.what for found in checks.problems] == [
-        "'mlp.gate_prog' is no part of a matrix' name (did you mean mlp.gate_proj?)",
-        "'lm_head' is no part of a matrix' name",
-        "'layers.3.' is no part of a matrix' name",
+        "'mlp.gate_prog' is not part of any matrix' name (did you mean mlp.gate_proj?)",
+        "'lm_head' is not part of any matrix' name",
+        "'layers.3.' is not part of any matrix' name",
     ]
     assert "model.layers.0.self_attn.q_proj.weight" in checks.problems[0].rule
