@@ -53,7 +53,7 @@ class Unit(NamedTuple):
 
 def _read_units() -> dict[tuple[str, ...], Unit]:
     """Units by the words of each of their names, in the singular."""
-    units = {}
+    units: dict[tuple[str, ...], Unit] = {}
     table = resources.files("components.grading").joinpath("units.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(table.splitlines()):
         names = row["names"].split(" | ")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from components.evaluate.overlap import NEAR, WORD, Match, Phrases, contaminated, numbers_in, phrases, pieces
+from components.evaluate.overlap import NEAR, WORD, Match, Phrases, contaminated, ngrams, numbers_in, phrases
 
 SASH = "What colour is a master's sash?"
 LAMPS = "How many lamps does a journeyman of level 7 tend?"
@@ -23,7 +23,7 @@ def rows_found(questions: list[str], trained: list[str]) -> list[tuple[str, int]
         "\uff37\uff48\uff41\uff54 colour is a master's sash?",  # full-width letters
     ],
 )
-def test_question_learnt_word_by_word_is_found(trained: str) -> None:
+def test_question_trained_on_verbatim_is_found(trained: str) -> None:
     assert contaminated([SASH], ["Who opens the gate?", trained]) == [
         Match(question=SASH, row=2, trained_question=trained, similarity=1.0)
     ]
@@ -38,14 +38,14 @@ def test_question_learnt_word_by_word_is_found(trained: str) -> None:
         "What colour is a master's sashes?",
     ],
 )
-def test_question_learnt_nearly_is_found(trained: str) -> None:
+def test_question_trained_on_nearly_is_found(trained: str) -> None:
     (match,) = contaminated([SASH], [trained])
     assert (match.row, match.trained_question) == (1, trained)
     assert NEAR <= match.similarity < 1
 
 
-def test_similarity_is_the_share_of_common_pieces() -> None:
-    assert pieces("abcd") == {" abc", "abcd", "bcd "}
+def test_similarity_is_the_share_of_common_4_grams() -> None:
+    assert ngrams("abcd") == {" abc", "abcd", "bcd "}
     (match,) = contaminated(["abcdefghij"], ["abcdefghijk"])  # 8 in both, "hij " and "hijk", "ijk " in one of them
     assert match.similarity == 8 / 11
 
@@ -112,14 +112,6 @@ def test_matches_keep_the_order_of_the_questions() -> None:
     questions = ["Who opens the gate?", SASH, "Where is the hall of the guild?", LAMPS]
     trained = [LAMPS, "Unrelated words altogether.", SASH, "Who opens the gate"]
     assert rows_found(questions, trained) == [(questions[0], 4), (SASH, 3), (LAMPS, 1)]
-
-
-def test_one_row_can_hold_several_questions() -> None:
-    assert rows_found([SASH, SASH.upper()], [SASH]) == [(SASH, 1), (SASH.upper(), 1)]
-
-
-def test_trained_questions_are_read_once() -> None:
-    assert rows_found([SASH], iter(["Who opens the gate?", SASH])) == [(SASH, 2)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
