@@ -27,7 +27,7 @@ def loss_chart(metrics: list[dict[str, Any]]) -> str:
     )
     rate.set_ylim(0, 1.08 * max(entry["learning_rate"] for entry in metrics))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    loss.legend(handles=[line, schedule], loc="upper right", frameon=False)
+    figure.legend(handles=[line, schedule], loc="outside upper right", ncols=2, frameon=False)
     return png(figure)
 
 
