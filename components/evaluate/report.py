@@ -15,9 +15,7 @@ from components.shared.storage import read_jsonl, write_json, write_text
 from components.shared.workspace import METRICS, SUMMARY, TRAINING_REPORT
 
 PAGE, MARKDOWN = "report.html", "report.md"
-TITLE = "Evaluation report"
 SCHEMA = 3  # of the JSON: higher when a field changes its meaning or goes
-CHANGED_IN_MARKDOWN = 10
 MAX_IN_MARKDOWN = 160
 
 
@@ -51,27 +49,30 @@ def write(
         metrics=evaluation.metrics(),
         evaluation=evaluation,
     )
+    words: dict[str, Any] = {
+        "title": "Evaluation report",
+        "found": evaluation,
+        "headline": "Good enough" if evaluation.gate.good_enough else "Not good enough",
+        "changes": changes(evaluation),
+        "few_words": few_words(evaluation.gap) if evaluation.gap.few else "",
+        "held_out_words": held_out_words(evaluation.held_out) if evaluation.held_out else "",
+        "audit_words": audit_words(evaluation),
+        "p": lambda compared: p_value_words(compared.p_value).removeprefix("= "),
+    }
     html = pages.render(
         "components.evaluate",
         "report.html.j2",
-        title=TITLE,
+        **words,
         subject=progress.printable(_subject(summary)),
         summary=summary,
-        found=evaluation,
-        headline=_headline(evaluation),
-        changes=changes(evaluation),
-        few_words=few_words(evaluation.gap) if evaluation.gap.few else "",
-        held_out_words=held_out_words(evaluation.held_out) if evaluation.held_out else "",
-        audit_words=audit_words(evaluation),
         lineage=_lineage(summary),
         loss_chart=charts.loss_chart(read_jsonl(metrics)) if summary.training and metrics.exists() else "",
         audit_chart=charts.audit_chart(evaluation.audit),
         approaches=approach_totals(evaluation.gap_answers),
         contaminated={match.question for match in evaluation.contamination},
-        p=_p,
         clean=progress.printable_lines,
     )
-    short = markdown(summary)
+    short = pages.render("components.evaluate", "report.md.j2", **words, plain=_plain, less=_less)
     for path, text in (
         (output / PAGE, html),
         (output / MARKDOWN, short),
@@ -113,38 +114,6 @@ def approach_totals(results: list[QuestionResult]) -> dict[str, int]:
     return {name: sum(one.others[name] for one in results) for name in results[0].others}
 
 
-def markdown(summary: Summary) -> str:
-    """Short enough for a run's page."""
-    found = summary.evaluation
-    lines = [f"# {TITLE}", "", f"**{_headline(found)}**", ""]
-    if found.gate.reasons:
-        lines += [*(f"- {reason}" for reason in found.gate.reasons), ""]
-    lines += [
-        f"The adapted model {_less(changes(found))}. Answers {_plain(found.graded)}.",
-        "",
-        "| | questions | base | adapted | closed | regressed | p | difference, 95 % interval |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {name} | {c.questions} | {c.base_right} | {c.adapted_right} | {c.closed} | {c.regressed} "
-        f"| {_less(_p(c))} | {c.difference:+.1f} ({c.low:+.1f} to {c.high:+.1f}) points |"
-        for name, c in found.comparisons()
-    ]
-    if found.gap.few:
-        lines += ["", few_words(found.gap)]
-    changed = [one for one in found.gap_answers if one.base.right != one.adapted.right]
-    if changed:
-        lines += ["", "| gap question that changed | base | adapted |", "| --- | --- | --- |"]
-        lines += [
-            f"| {_plain(one.question)} | {_mark(one.base.right)} "
-            f"| {_mark(one.adapted.right)} {_plain(one.adapted.answer)} |"
-            for one in changed[:CHANGED_IN_MARKDOWN]
-        ]
-    if found.held_out:
-        lines += ["", held_out_words(found.held_out)]
-    return "\n".join([*lines, "", audit_words(found), ""])
-
-
 def audit_words(found: Evaluation) -> str:
     """Where the change lies, in one sentence."""
     if not any(matrix.protected for matrix in found.audit):
@@ -179,10 +148,6 @@ def few_words(compared: Comparison) -> str:
     )
 
 
-def _headline(found: Evaluation) -> str:
-    return "Good enough" if found.gate.good_enough else "Not good enough"
-
-
 def _subject(summary: Summary) -> str:
     """Which model of which run this is about."""
     training = summary.training
@@ -205,15 +170,6 @@ def _lineage(summary: Summary) -> list[tuple[str, str]]:
             ("Device", f"{training.device}, {progress.duration(training.seconds)}"),
         ]
     return [*rows, ("Answers", summary.evaluation.graded)]
-
-
-def _p(compared: Comparison) -> str:
-    """A cell of a table whose header says "p"."""
-    return p_value_words(compared.p_value).removeprefix("= ")
-
-
-def _mark(right: bool) -> str:
-    return "✓" if right else "✗"
 
 
 def _less(text: str) -> str:

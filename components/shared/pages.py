@@ -1,4 +1,4 @@
-"""HTML pages that the steps write: one self-contained file each, every text escaped, light and dark."""
+"""Pages that the steps write: HTML in one self-contained file each, every text escaped, light and dark."""
 
 import base64
 import io
@@ -42,7 +42,9 @@ _PAGE = """<!doctype html>
 
 
 def render(package: str, template: str, *, title: str, subject: str = "", **values: Any) -> str:
-    """A page from a template file of a step's package, which extends "page" and fills the block "content".
+    """A page from a template file of a step's package: HTML, which extends "page" and fills its block, or Markdown.
+
+    Nothing is escaped in Markdown: that is up to the template.
 
     Args:
         title: what all pages of this kind are called.
@@ -51,7 +53,7 @@ def render(package: str, template: str, *, title: str, subject: str = "", **valu
     source = resources.files(package).joinpath(template).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.DictLoader({"page": _PAGE, template: source}),
-        autoescape=True,
+        autoescape=template.endswith(".html.j2"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

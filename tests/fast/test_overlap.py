@@ -2,7 +2,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from components.evaluate.overlap import NEAR, WORD, Match, Phrases, contaminated, ngrams, numbers_in, phrases
+from components.evaluate.overlap import NEAR, WORD, Match, Phrases, contaminated, ngrams
 
 SASH = "What colour is a master's sash?"
 LAMPS = "How many lamps does a journeyman of level 7 tend?"
@@ -80,21 +80,10 @@ def test_question_with_other_numbers_is_another_question(trained: str, found: bo
     assert bool(contaminated([LAMPS], [trained])) == found
 
 
-def test_numbers_are_compared_in_any_order() -> None:
-    assert numbers_in("from 7 to 12, 7 times") == ["12", "7", "7"]
-    asked = "Is the hall of the guild open from 7 to 12?"
-    assert rows_found([asked], ["Is the hall of the guild open from 12 to 7?"]) == [(asked, 1)]
-
-
 def test_most_similar_row_is_named() -> None:
     near, nearer = "And then, what colour is the master's sash?", "What colour is the master's sash?"
     assert rows_found([SASH], [near, nearer, near]) == [(SASH, 2)]
     assert rows_found([SASH], [near, nearer, SASH]) == [(SASH, 3)]
-
-
-@pytest.mark.parametrize("row", [SASH, "What colour is the master's sash?", "And what colour is a master's sash?"])
-def test_first_one_of_equally_similar_rows_is_named(row: str) -> None:
-    assert rows_found([SASH], ["Who opens the gate?", row, row, row]) == [(SASH, 2)]
 
 
 def test_first_of_equals_is_named_whatever_its_similarity() -> None:
@@ -203,12 +192,6 @@ def test_phrases_of_the_question_do_not_count() -> None:
     assert known.share("Who of the guild wears a sash?", "Of the guild wears") == 0.0
     assert known.share("Which master of the guild?", "A master of the guild wears") == 1.0  # three of its own
     assert known.share("Which master of the guild?", "Any master of the guild sings") == 0.0
-
-
-@pytest.mark.parametrize("answer", ["", "?!", "Forty", "Forty lamps.", " \n"])
-def test_answer_of_fewer_than_three_words_has_no_phrase(answer: str) -> None:
-    assert phrases(answer) == set()
-    assert Phrases(ANSWERS).share("Who?", answer) == 0.0
 
 
 def test_nothing_is_known_without_training_data() -> None:
