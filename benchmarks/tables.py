@@ -174,7 +174,7 @@ def verdicts() -> str:
             one = found[rule][part]
             numbers = [f"{100 * one['accuracy']:.1f} %", f"{one['kappa']:.2f}", str(one["false_right"])]
             rows.append([f"{name}, {asked}", str(one["answers"]), *numbers, str(one["false_wrong"])])
-    return table(["judged by", "answers", "accuracy", "Cohen's kappa", "falsely right", "falsely wrong"], rows)
+    return table(["graded by", "answers", "accuracy", "Cohen's kappa", "falsely right", "falsely wrong"], rows)
 
 
 def kinds() -> str:

@@ -1,12 +1,12 @@
-"""How often do the verdicts by reference agree with labels on answers? No GPU, no model.
+"""How often do verdicts against the references agree with hand-made labels? No GPU, no model.
 
 labelled_answers.csv: question,reference,answer,kind,right, with 54 questions and about six answers each:
 
     What colour are ... ?,crimson,It isn't crimson but blue.,negated,no
 
 The rules of components.grading.reference_rules were tuned on the half "tuned"; of the other, "held_out", only a few
-summaries were looked at. A question's answers are all in one half. "key_terms_alone" is the rule before, in
-today's form of words and numbers: an answer is right when it holds all key terms of an alternative.
+summaries were looked at. A question's answers are all in one half. "key_terms_alone" is the baseline: an answer is
+right when it contains all key terms of an alternative, words and numbers in the form in which the rules compare them.
 
 python -m benchmarks.verdicts
 """
@@ -45,9 +45,9 @@ def half_of(question: str) -> str:
 
 
 def holds_key_terms(question: str, reference: str, answer: str) -> bool:
-    """The rule before: all key terms of an alternative are somewhere in the answer."""
-    said = set(words(answer))
-    return any(terms <= said for terms in key_terms(question, reference))
+    """The baseline: all key terms of an alternative are somewhere in the answer."""
+    found = set(words(answer))
+    return any(terms <= found for terms in key_terms(question, reference))
 
 
 def agreement(rule: Rule, rows: list[dict[str, str]]) -> dict[str, Any]:

@@ -4,14 +4,11 @@ with RegistryServer() as registry:
     ...  # registry.url, registry.models, registry.versions, registry.artifacts
 """
 
-import json
 import re
-import ssl
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+
+from tests.http_server import Answer, HttpServer, Request
 
 API = "/api/model_registry/v1alpha3"
 WRITABLE = {
@@ -22,10 +19,11 @@ WRITABLE = {
 """Fields that may be sent; any other is refused, as the server's strict reader does."""
 
 
-class RegistryServer:
-    """Keeps what it is given, on a free port of 127.0.0.1."""
+class RegistryServer(HttpServer):
+    """Keeps what it is given."""
 
     def __init__(self, *, status: int = 0, fails_after: int = 0, certificate: Path | None = None) -> None:
+        super().__init__(certificate)
         self.status = status
         """What every request is answered with; 0: as it should be."""
         self.fails_after = fails_after
@@ -33,23 +31,24 @@ class RegistryServer:
         self.models: list[dict[str, Any]] = []
         self.versions: list[dict[str, Any]] = []
         self.artifacts: list[dict[str, Any]] = []
-        self.authorizations: set[str] = set()
         self.writes = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._server.registry = self  # type: ignore[attr-defined]
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> "RegistryServer":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
+    @property
+    def authorizations(self) -> set[str]:
+        return {request.authorization for request in self.requests}
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def answer(self, request: Request) -> Answer:
+        path = request.path.removeprefix(API)
+        if request.method == "GET":
+            found, good, bad = self.get(path, request.query), 200, 404
+        elif self.fails_after and self.writes == self.fails_after:
+            found, good, bad = None, 201, 500
+            self.fails_after = 0
+        else:
+            self.writes += 1
+            found, good, bad = self.post(path, request.json()), 201, 400
+        status = self.status or (bad if found is None else good)
+        return Answer.of_json({"code": str(status), "message": "no"} if found is None or self.status else found, status)
 
     def get(self, path: str, query: dict[str, str]) -> Any:
         """An answer, or None for what is not there."""
@@ -82,38 +81,3 @@ class RegistryServer:
     @staticmethod
     def _one(items: list[dict[str, Any]], **values: str) -> Any:
         return next((item for item in items if all(item[name] == value for name, value in values.items())), None)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        address = urlsplit(self.path)
-        query = {name: values[0] for name, values in parse_qs(address.query).items()}
-        self._answer(self._registry().get(address.path.removeprefix(API), query), 200, 404)
-
-    def do_POST(self) -> None:
-        registry = self._registry()
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        registry.writes += 1
-        if registry.fails_after and registry.writes > registry.fails_after:
-            registry.fails_after = 0
-            self._answer(None, 200, 500)
-        else:
-            self._answer(registry.post(urlsplit(self.path).path.removeprefix(API), body), 201, 400)
-
-    def _registry(self) -> RegistryServer:
-        registry: RegistryServer = self.server.registry  # type: ignore[attr-defined]
-        registry.authorizations.add(self.headers.get("Authorization", ""))
-        return registry
-
-    def _answer(self, found: Any, good: int, bad: int) -> None:
-        forced = self._registry().status
-        status = forced or (bad if found is None else good)
-        content = json.dumps({"code": str(status), "message": "no"} if found is None or forced else found).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: the tests ask the registry."""

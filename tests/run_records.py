@@ -7,7 +7,15 @@ from typing import Any
 from components.evaluate.report import SCHEMA
 from components.evaluate.statistics import compare
 from components.models.reference import refer_to
-from components.run.evaluation import Answered, Evaluation, Gate, MatrixAudit, Said, Summary
+from components.run.evaluation import (
+    BY_REFERENCE,
+    Evaluation,
+    Gate,
+    GradedAnswer,
+    MatrixAudit,
+    QuestionResult,
+    Summary,
+)
 from components.run.evaluation_options import EvaluationOptions
 from components.run.plan import MemoryPlan, TrainingPlan
 from components.run.training_options import TrainingOptions
@@ -64,16 +72,21 @@ REPORT = TrainingReport(
 )
 
 
-def answered(base: bool, adapted: bool, question: str = "Who?", answer: str = "A master.", **values: Any) -> Answered:
-    said = {"answer": answer, "reason": values.pop("reason", ""), "cut": values.pop("cut", False)}
-    values = {"reference": "a master", "subject": "", "others": {}, **values}
-    return Answered(question=question, base=Said(right=base, **said), adapted=Said(right=adapted, **said), **values)
+def result(
+    base: bool, adapted: bool, question: str = "Who?", answer: str = "A master.", **values: Any
+) -> QuestionResult:
+    """A question that both models answered with the same words, graded as told."""
+    answers = {"answer": answer, "reason": values.pop("reason", ""), "cut": values.pop("cut", False)}
+    graded = {"base": GradedAnswer(right=base, **answers), "adapted": GradedAnswer(right=adapted, **answers)}
+    return QuestionResult(
+        question=question, **{"reference": "a master", "subject": "", "others": {}, **graded, **values}
+    )
 
 
-def evaluation(gap: list[Answered], /, **changes: Any) -> Evaluation:
+def evaluation(gap: list[QuestionResult], /, **changes: Any) -> Evaluation:
     """A plain evaluation of gap questions alone; `changes` replace its fields."""
     plain = Evaluation(
-        judged_by="the references",
+        judged_by=BY_REFERENCE,
         gap=compare([one.base.right for one in gap], [one.adapted.right for one in gap]),
         gap_answers=gap,
         contamination=[],
@@ -111,7 +124,7 @@ def write_summary(run: Path, verdict: str, metrics: dict[str, float]) -> None:
     summary = Summary(
         schema=SCHEMA, verdict=verdict, base="base", adapted="adapted", report_path="report.html",
         evaluation_key="e0", training=None, seconds=1.0, good_enough=True, metrics=metrics,
-        evaluation=evaluation([answered(False, True)]),
+        evaluation=evaluation([result(False, True)]),
     )  # fmt: skip
     write_json(run / "summary.json", dataclasses.asdict(summary))
 

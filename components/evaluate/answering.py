@@ -1,4 +1,4 @@
-"""Questions to answers: the model's own chat template, the training's system prompt, greedy, in batches."""
+"""Answers from a model: its own chat template, the training's system prompt, greedy decoding, in batches."""
 
 import dataclasses
 import math
@@ -19,11 +19,9 @@ BATCH_SIZE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a model said."""
-
     text: str
     cut: bool
-    """It had not come to its end after the most tokens allowed."""
+    """Cut off at the token limit."""
 
 
 def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
@@ -40,8 +38,8 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
         device_map="cuda" if on_gpu else "cpu",
         trust_remote_code=False,
     )
-    # Many models bring penalties of repetition and the like, which change what is said greedily, too. `generate` takes
-    # from here whatever it is not told, so this is where they must go.
+    # Many models come with repetition penalties and the like, which change greedy decoding as well. `generate` falls
+    # back on these settings, so they are removed here.
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
@@ -57,28 +55,27 @@ def answer(
     max_new_tokens: int,
     who: str,
 ) -> list[Answer]:
-    """The answers of a model, in the order of the questions; `who` names it in the progress."""
+    """A model's answers in the order of the questions; `who` names the model in the log."""
     prompts = [
         render(chat.prompt(system_prompt, question), tokenizer, add_generation_prompt=True) for question in questions
     ]
-    # Like lengths together: a batch computes as many steps as its longest prompt needs.
+    # Prompts of similar length go together: a batch is padded to its longest one.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
     answers: dict[int, Answer] = {}
-    ends = _ends(model)
+    ends = _end_tokens(model)
     for batch in progress.track(batches, math.ceil(len(prompts) / BATCH_SIZE), f"{who}: batches of answers"):
         inputs = tokenizer(
             [prompts[index] for index in batch], add_special_tokens=False, padding=True, return_tensors="pt"
         ).to(model.device)
         output = model.generate(**inputs, max_new_tokens=max_new_tokens)  # type: ignore[operator]
-        said = output[:, inputs["input_ids"].shape[1] :]
-        texts = tokenizer.batch_decode(said, skip_special_tokens=True)
-        for index, tokens, text in zip(batch, said.tolist(), texts, strict=True):
+        generated = output[:, inputs["input_ids"].shape[1] :]
+        texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
+        for index, tokens, text in zip(batch, generated.tolist(), texts, strict=True):
             answers[index] = Answer(text.strip(), cut=ends.isdisjoint(tokens))
     return [answers[index] for index in range(len(prompts))]
 
 
-def _ends(model: "PreTrainedModel") -> set[int]:
-    """The tokens that end an answer."""
+def _end_tokens(model: "PreTrainedModel") -> set[int]:
     ends = model.generation_config.eos_token_id
     return set(ends) if isinstance(ends, list) else {ends}

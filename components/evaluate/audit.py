@@ -1,9 +1,9 @@
-"""Did OSFT keep its promise? Measured from the two models' files alone.
+"""Did OSFT keep its guarantee? Measured on the two models' files alone.
 
-A matrix' change D = W_adapted - W_base was to stay out of the k strongest directions of W_base. What of it lies
-elsewhere than in the free directions, D - (I - U U') D (I - V V') with U [out, k], V [in, k] those directions, is the
-protected part. Its share is ||protected part|| / ||D||. Rounding to the files' number format is part of what is found,
-and in bfloat16 most of it: so it is said what rounding alone would put there.
+The change D = W_adapted - W_base of a matrix should stay out of the k strongest directions of W_base, U [out, k] and
+V [in, k]. Its protected part is what lies outside the free directions, D - (I - U U') D (I - V V'); its share is
+||protected part|| / ||D||. The measurement includes rounding to the files' number format, which in bfloat16 is most of
+it, so the share that rounding alone would cause is estimated as well.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from components.models import shapes
@@ -25,9 +25,9 @@ from components.training.loading import weight_files
 
 
 class Weights:
-    """The tensors of a model folder by name, read one at a time onto the GPU, if there is one.
+    """The tensors of a model folder by name, read one at a time, onto the GPU if there is one.
 
-    Without what some files hold beside them: the output layer when it is the embedding once more, and buffers.
+    Without an output layer that is tied to the embedding, and without buffers, which some files contain.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,11 +43,11 @@ class Weights:
         return sorted(self.files)
 
     def shapes(self) -> dict[str, list[int]]:
-        """Of every tensor, by name."""
+        """The shape of every tensor, by name."""
         found: dict[str, list[int]] = {}
         for path in set(self.files.values()):
             with safe_open(path, framework="pt") as file:
-                found |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no dictionary
+                found |= {name: file.get_slice(name).get_shape() for name in self.files if self.files[name] == path}
         return found
 
     def read(self, name: str) -> Tensor:
@@ -57,29 +57,17 @@ class Weights:
 
 
 def check_pair(base: Path, adapted: Path) -> None:
-    """Make sure that two folders hold whole models whose tensors correspond.
+    """Make sure that two folders hold complete models with the same tensors.
 
     Raises:
-        Problems: with everything that is wrong in either, or differs.
+        Problems: everything that is wrong with either, or differs.
     """
     checks = Checks()
     for folder in (base, adapted):
         with checks.collecting():
             check_model_folder(folder)
     checks.raise_if_any()
-    found = []
-    for folder in (base, adapted):
-        try:
-            found.append(Weights(folder).shapes())
-        except SafetensorError as error:
-            checks.add(
-                f"a weights file cannot be read: {error}",
-                where=f"model {folder}",
-                rule="whole safetensors files",
-                remedy="fetch or make the model again; a file that was cut short does this",
-            )
-    checks.raise_if_any()
-    before, after = found
+    before, after = Weights(base).shapes(), Weights(adapted).shapes()
     differ = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
     for names, what in (
         (sorted(before.keys() - after.keys()), "only the base model has"),
@@ -88,10 +76,10 @@ def check_pair(base: Path, adapted: Path) -> None:
     ):
         if names:
             checks.add(
-                f"the models are no pair: {what} {list_some(names, 3)}",
+                f"the models do not match: {what} {list_some(names, 3)}",
                 where=f"{base} and {adapted}",
-                rule="an adapted model has its base model's tensors, changed",
-                remedy="name the model that the other one was trained from",
+                rule="an adapted model has the tensors of its base model",
+                remedy="compare a model with the one that it was trained from (--base, --adapted)",
             )
     checks.raise_if_any()
 
@@ -102,7 +90,7 @@ def audit(base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple
     Args:
         base, adapted: model folders of the same architecture.
         unfreeze_rank_ratio: the training's.
-        patterns: parts of the names of the matrices that were decomposed.
+        patterns: name parts of the matrices that were decomposed.
     """
     before, after = Weights(base), Weights(adapted)
     names = before.names()
@@ -110,36 +98,36 @@ def audit(base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple
 
 
 def overall(audits: list[MatrixAudit]) -> float:
-    """Share of the whole change of all protected matrices that lies in protected directions."""
-    return _together(audits, [a.protected_change_ratio for a in audits])
+    """Share of the change of all protected matrices that lies in protected directions."""
+    return _combine(audits, [a.protected_change_ratio for a in audits])
 
 
 def overall_rounding(audits: list[MatrixAudit]) -> float:
-    """The same share, of rounding alone."""
-    return _together(audits, [a.rounding_ratio for a in audits])
+    """The share that rounding alone would cause."""
+    return _combine(audits, [a.rounding_ratio for a in audits])
 
 
-def _together(audits: list[MatrixAudit], ratios: list[float]) -> float:
+def _combine(audits: list[MatrixAudit], ratios: list[float]) -> float:
     inside = sum((ratio * a.change_norm) ** 2 for a, ratio in zip(audits, ratios, strict=True) if a.protected)
     whole = sum(a.change_norm**2 for a in audits if a.protected)
     return float((inside / whole) ** 0.5) if whole else 0.0
 
 
 def rounding_norm(saved: Tensor, change: Tensor) -> float:
-    """Expected norm of what stochastic rounding to the saved tensor's format did to a change.
+    """Expected norm of the error that stochastic rounding to the saved tensor's format adds to a change.
 
-    A number between two neighbours at the distance u, at the share f of the way, is off by u sqrt(f (1 - f)). Where
-    changes are larger than u, any f is as likely: u^2 / 6 on average. Where they are smaller, f is their size over u,
-    whose mean a is known because the rounding keeps means: u^2 (a - a^2 pi / 2) for normally distributed ones. Means
+    For a number between two neighbours that are u apart, at the fraction f of the way, the error is u sqrt(f (1 - f)).
+    For changes larger than u every f is equally likely: u^2 / 6 on average. For smaller ones f is the change over u;
+    its mean a is known, because the rounding keeps means: u^2 (a - a^2 pi / 2) if they are normally distributed. Means
     are weighted by u^2, as the large u make up most of the norm.
 
     Args:
-        saved: of the adapted model, in its file's format.
+        saved: the adapted model's tensor in its file's format.
         change: float32.
     """
     exponents = torch.frexp(saved.float())[1]
     spacing = torch.exp2(exponents.float()) * (torch.finfo(saved.dtype).eps / 2)
-    spacing *= saved != 0  # a zero's neighbours are next to nothing away
+    spacing *= saved != 0  # the spacing around zero is negligible
     squares = spacing.square()
     moved = (change.abs() / spacing.clamp_min(torch.finfo(torch.float32).tiny)).clamp(max=1)
     mean = float((squares * moved).sum() / squares.sum()) if squares.any() else 0.0
@@ -148,7 +136,7 @@ def rounding_norm(saved: Tensor, change: Tensor) -> float:
 
 
 def default_patterns(folder: Path) -> tuple[str, ...]:
-    """The matrices that a training decomposes in this model unless somebody chooses."""
+    """The matrices that a training decomposes in this model by default."""
     return shapes.default_patterns(read_json(folder / "config.json")["model_type"])
 
 
@@ -167,7 +155,9 @@ def _audit(before: Weights, after: Weights, ratio: float, patterns: tuple[str, .
             free -= (free @ Vh.T) @ Vh
             inside = float((change - free).norm()) / norm
             out, width = base.shape
-            noise = 1 - (1 - rank / out) * (1 - rank / width)  # share of white noise' square in protected directions
+            noise = 1 - (1 - rank / out) * (
+                1 - rank / width
+            )  # of white noise: the share of its square in protected directions
             rounding = min(1.0, noise**0.5 * rounding_norm(saved, change) / norm)
         size = float(base.norm())
         yield MatrixAudit(

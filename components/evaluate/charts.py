@@ -1,16 +1,16 @@
-"""Pictures for the report, as PNG inside the page."""
+"""Charts for the report, as PNG inside the page."""
 
 import re
 from typing import Any
 
-from components.evaluate.audit import MatrixAudit
+from components.run.evaluation import MatrixAudit
 from components.shared.pages import png
 
 IN_LAYER = re.compile(r".*\blayers\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")
 
 
 def loss_chart(metrics: list[dict[str, Any]]) -> str:
-    """The training loss over the optimizer steps, with the learning rate; a data: URI."""
+    """Training loss and learning rate over the optimizer steps, as a data: URI."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), dpi=110, layout="constrained")
@@ -27,12 +27,12 @@ def loss_chart(metrics: list[dict[str, Any]]) -> str:
     )
     rate.set_ylim(0, 1.08 * max(entry["learning_rate"] for entry in metrics))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    loss.legend(handles=[line, schedule], loc="upper right", frameon=False)
+    figure.legend(handles=[line, schedule], loc="outside upper right", ncols=2, frameon=False)
     return png(figure)
 
 
 def audit_chart(audits: list[MatrixAudit]) -> str:
-    """Layers against matrices: how much each changed, and how much of that lies in protected directions; a data: URI.
+    """Heat maps of layers against matrices: the change of each, and its share in protected directions; a data: URI.
 
     Empty when no matrix is protected.
     """
@@ -47,7 +47,7 @@ def audit_chart(audits: list[MatrixAudit]) -> str:
     figure = Figure(figsize=(9, max(2.4, 0.17 * len(layers) + 1.2)), dpi=110, layout="constrained")
     for axes, title, value in zip(
         figure.subplots(1, 2, sharey=True),
-        ("change, % of the matrix' norm", "of that in protected directions, %"),
+        ("change, % of the matrix norm", "of that in protected directions, %"),
         ("relative_change", "protected_change_ratio"),
         strict=True,
     ):

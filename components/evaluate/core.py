@@ -1,11 +1,12 @@
-"""The step: evaluate a run's adapted model, and write what was found for people and for programs."""
+"""The step: evaluate a run's adapted model, and write the report."""
 
 import dataclasses
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from components.data import chat
 from components.data.questions import read_gap_questions, read_retention_questions
@@ -26,10 +27,12 @@ from components.shared.sources import read_bytes, without_credentials
 from components.shared.storage import read_jsonl
 from components.shared.workspace import GIB, TRAINING_REPORT, run_folder
 
+Row = TypeVar("Row")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
-    """What later steps and the dashboard need of an evaluation."""
+    """What later steps and the dashboard need from an evaluation."""
 
     verdict: str
     good_enough: bool
@@ -39,16 +42,16 @@ class EvaluationReport:
 def evaluate(
     *, dataset: Path, snapshot: Path, adapted: Path, plan: Path, workspace: Path, page: Path, summary: Path
 ) -> EvaluationReport:
-    """Evaluate the adapted model of a run against its base, unless exactly that was done before.
+    """Evaluate the adapted model of a run against its base, unless this very evaluation was done before.
 
     Args:
-        dataset: what format_chat made: the questions, the system prompt, the training data and what was held out.
-        snapshot: what snapshot_model handed on about the base model.
-        adapted: what train_osft handed on about the adapted model.
-        plan: what plan_training made.
+        dataset: the output of format_chat: questions, system prompt, training data and held-out rows.
+        snapshot: the output of snapshot_model, which names the base model.
+        adapted: the output of train_osft, which names the adapted model.
+        plan: the output of plan_training.
         workspace: the run's workspace; the summary and the report go to the run's folder.
-        page: HTML page to make: the report once more, for the dashboard.
-        summary: Markdown file to make: the report in short.
+        page: HTML file to write: the report for the dashboard.
+        summary: Markdown file to write: the report in short.
 
     Raises:
         Problems: as `evaluate_models`.
@@ -58,7 +61,7 @@ def evaluate(
     base, trained = find_model(snapshot, workspace), find_model(adapted, workspace)
     output = run_folder(workspace, planned.run_key)
     if planned.evaluated:
-        progress.log(f"already evaluated with the same questions, nothing is asked again: {output / report.PAGE}")
+        progress.log(f"already evaluated with the same questions and options: {output / report.PAGE}")
         shutil.copyfile(output / report.PAGE, page)
         shutil.copyfile(output / report.MARKDOWN, summary)
         return _report(Summary.read(output))
@@ -89,11 +92,11 @@ def evaluate(
 
 
 def _report(summary: Summary) -> EvaluationReport:
-    """Log and record what was found."""
+    """Log and record the result."""
     found = EvaluationReport(verdict=summary.verdict, good_enough=summary.good_enough, metrics=summary.metrics)
     progress.log(found.verdict)
-    asked = {name: found.metrics[name] for name in ("closed", "regressed", "gap_questions")}
-    records.note(verdict=found.verdict, good_enough=found.good_enough, **asked)
+    counts = {name: found.metrics[name] for name in ("closed", "regressed", "gap_questions")}
+    records.note(verdict=found.verdict, good_enough=found.good_enough, **counts)
     return found
 
 
@@ -116,9 +119,9 @@ def evaluate_alone(
     Args:
         questions, retention_questions: URIs; the latter empty for the set that comes with the project.
         training_data: URI of chat JSONL or of a table with question and response; empty for none.
-        held_out: the same, of what was not learnt.
-        system_prompt: None for the one that the adapted model's training report names, or else the default.
-        unfreeze_rank_ratio: None for the training report's, or else the default.
+        held_out: the same, of rows that were not trained on.
+        system_prompt: None for the one in the adapted model's training report, or else the default.
+        unfreeze_rank_ratio: None for the one in the training report, or else the default.
         output: folder for the report.
 
     Raises:
@@ -126,28 +129,26 @@ def evaluate_alone(
     """
     started = time.monotonic()
     checks = Checks()
-    gap: list[dict[str, Any]] = []
-    retention: list[dict[str, Any]] = []
-    trained: list[tuple[str, str]] = []
-    set_aside: list[tuple[str, str]] = []
-    with checks.collecting():
-        gap = read_gap_questions(questions)
-    with checks.collecting():
-        retention = read_retention_questions(retention_questions)
-    with checks.collecting():
-        trained = read_training_data(training_data) if training_data else []
-    with checks.collecting():
-        set_aside = read_training_data(held_out) if held_out else []
+
+    def collect(read: Callable[..., list[Row]], *arguments: Any) -> list[Row]:
+        with checks.collecting():
+            return read(*arguments)
+        return []
+
+    gap = collect(read_gap_questions, questions)
+    retention = collect(read_retention_questions, retention_questions)
+    trained = collect(read_training_data, training_data)
+    set_aside = collect(read_training_data, held_out)
     with checks.collecting():
         audit.check_pair(base, adapted)
     checks.raise_if_any()
     plan = TrainingReport.read(adapted).plan if (adapted / TRAINING_REPORT).exists() else None
     training = plan.training_options if plan else TrainingOptions()
-    default_prompt = plan.system_prompt if plan else default_system_prompt
+    prompt = plan.system_prompt if plan else default_system_prompt
     evaluation = evaluate_models(
         base=base,
         adapted=adapted,
-        system_prompt=default_prompt if system_prompt is None else system_prompt,
+        system_prompt=prompt if system_prompt is None else system_prompt,
         gap=gap,
         retention=retention,
         trained=trained,
@@ -167,11 +168,13 @@ def evaluate_alone(
 
 
 def read_training_data(uri: str) -> list[tuple[str, str]]:
-    """Questions and answers of chat JSONL, or of a table with the columns question and response.
+    """Questions and answers of chat JSONL, or of a table with the columns question and response; none without a URI.
 
     Raises:
         Problems: when it is neither.
     """
+    if not uri:
+        return []
     content = read_bytes(uri)
     if not content.lstrip().startswith(b'{"messages"'):
         needed = (COLUMNS["question"], COLUMNS["response"])
@@ -181,7 +184,7 @@ def read_training_data(uri: str) -> list[tuple[str, str]]:
                 f"the training data lacks {' and '.join(missing)}",
                 where=f"{without_credentials(uri)}, header",
                 rule=f"chat JSONL, or a table with {' and '.join(needed)}; found: {list_some(table.columns, 20)}",
-                remedy="name the file that the model was trained on",
+                remedy="use the file that the model was trained on",
             )
         return [(clean(cells[needed[0]]), clean(cells[needed[1]])) for cells in table.rows.values()]
     checks = Checks()
@@ -193,10 +196,10 @@ def read_training_data(uri: str) -> list[tuple[str, str]]:
             rows.append(row)
         except ValueError as error:
             checks.add(
-                f"line {number} is no chat row: {error}",
+                f"line {number} is not a chat row: {error}",
                 where=f"{without_credentials(uri)}, line {number}",
-                rule='{"messages": [{"role": ..., "content": ...}, ...]} that ends with the assistant',
-                remedy="name the train.jsonl that format_chat made",
+                rule='{"messages": [{"role": ..., "content": ...}, ...]}, with the assistant last',
+                remedy="use the train.jsonl that format_chat wrote",
             )
     checks.raise_if_any()
     return report.questions_and_answers(rows)

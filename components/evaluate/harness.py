@@ -1,4 +1,4 @@
-"""Tasks of EleutherAI's lm-evaluation-harness on a model that is loaded already. The package comes with no image."""
+"""Tasks of EleutherAI's lm-evaluation-harness on a loaded model. No image contains the package."""
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 def check_installed(tasks: list[str]) -> None:
     """Raises:
-    Problems: when tasks are asked for and the harness is not there.
+    Problems: when tasks are named and the harness is not installed.
     """
     if tasks and find_spec("lm_eval") is None:
         raise problem(
-            f"lm_eval_tasks asks for {', '.join(tasks)}, and lm-evaluation-harness is not installed",
+            f"lm_eval_tasks names {', '.join(tasks)}, but lm-evaluation-harness is not installed",
             where="parameter lm_eval_tasks",
-            rule="the harness and its tasks' data must be in the image, or reachable",
-            remedy="build the GPU image with the extra `harness`, or leave the parameter empty",
+            rule="the harness comes with the extra `harness`, which no image has",
+            remedy="leave lm_eval_tasks empty, or: pip install '.[harness]' (for a cluster: docs/images.md)",
         )
 
 
@@ -29,7 +29,7 @@ def scores(
     """The numbers that the harness reports, by task and metric.
 
     Raises:
-        Problems: when a task is unknown, or its data cannot be had.
+        Problems: when a task is unknown, or its data cannot be loaded.
     """
     if not tasks:
         return {}
@@ -43,12 +43,13 @@ def scores(
             tasks=list(tasks),
             apply_chat_template=True,
         )
-    except Exception as error:  # whatever the harness, its tasks or their data raise
+    except Exception as error:  # the harness, its tasks and their data sets may raise anything
         raise problem(
             f"lm-evaluation-harness failed: {type(error).__name__}: {error}",
             where="parameter lm_eval_tasks",
-            rule="the tasks are known to the harness, and their data is in the image or reachable",
-            remedy="correct the names, or leave the parameter empty",
+            rule="the harness knows the tasks, and their data sets are in the image or can be downloaded",
+            remedy="correct the names in lm_eval_tasks, or leave it empty",
+            may_pass=isinstance(error, OSError) and not isinstance(error, FileNotFoundError),  # a server that is away
         ) from error
     return {
         (task, metric.removesuffix(",none")): value

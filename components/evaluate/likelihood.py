@@ -1,14 +1,13 @@
-"""What a model finds likely: the right one of several statements, held-out answers, ordinary text. Nothing is said.
+"""What a model finds likely, without generating anything: one of several statements, held-out answers, ordinary text.
 
     What is the capital of France?    The capital of France is Paris. / ... London. / ... Madrid. / ... Berlin.
 
-Each statement is scored by its mean log-likelihood per token, with its end, as the assistant's turn of the model's own
-chat template; so the result does not depend on how the model would phrase an answer.
+Each statement is scored by its mean log-likelihood per token, including the end of turn, as the assistant's turn of the
+model's own chat template, so that the result does not depend on how the model would phrase an answer.
 """
 
 import itertools
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,8 +21,8 @@ from components.shared.problems import problem
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_TOKENS = 2048  # of one forward pass; the logits of the answers' tokens alone are computed
-WINDOW = 512  # tokens of ordinary text that are seen together, with what the tokenizer puts in front
+MAX_TOKENS = 2048  # per forward pass; only the logits of the answers' tokens are computed
+WINDOW = 512  # tokens of ordinary text, including what the tokenizer puts in front
 
 
 def choose(
@@ -33,7 +32,7 @@ def choose(
     questions: list[tuple[str, list[str]]],
     who: str,
 ) -> list[int]:
-    """For each question with its choices the index of the choice that the model finds most likely."""
+    """For each question with its choices, the index of the choice that the model finds most likely."""
     samples = [
         tokenize(chat.training_row(system_prompt, question, choice)["messages"], tokenizer)
         for question, choices in questions
@@ -41,7 +40,11 @@ def choose(
     ]
     per_token = iter(_losses(model, samples, f"{who}: batches of choices"))
     scores = (sum(next(per_token) for _ in range(s.loss_tokens)) / s.loss_tokens for s in samples)
-    return [_least(scores, len(choices)) for _, choices in questions]
+    chosen = []
+    for _, choices in questions:
+        losses = [next(scores) for _ in choices]
+        chosen.append(losses.index(min(losses)))
+    return chosen
 
 
 def perplexity(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", text: str, who: str) -> float:
@@ -50,7 +53,7 @@ def perplexity(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", t
     Each window begins as the tokenizer begins a text: with Llama's and Gemma's "begin of text", with nothing in Qwen's.
 
     Raises:
-        Problems: when that is no number.
+        Problems: when it is NaN or infinite.
     """
     marked = tokenizer(text, return_special_tokens_mask=True)
     special = zip(marked["input_ids"], marked["special_tokens_mask"], strict=True)
@@ -72,7 +75,7 @@ def answer_perplexity(
     """exp of the mean negative log-likelihood per token of answers, each with its end, to their questions.
 
     Raises:
-        Problems: when that is no number.
+        Problems: when it is NaN or infinite.
     """
     samples = [tokenize(chat.training_row(system_prompt, *pair)["messages"], tokenizer) for pair in pairs]
     return _perplexity(model, samples, who, "held-out answers")
@@ -83,17 +86,17 @@ def _perplexity(model: "PreTrainedModel", samples: list[Sample], who: str, what:
     mean = sum(losses) / len(losses)
     if not math.isfinite(mean):
         raise problem(
-            f"the {who} model gives {what} a likelihood that is no number",
+            f"the {who} model's likelihood of {what} is NaN or infinite",
             where=f"the {who} model's weights",
-            rule="a model whose weights are finite and not too large gives every text a likelihood",
-            remedy="look at the training's loss; train again with a lower learning_rate",
+            rule="weights are finite, and small enough for every text to have a finite likelihood",
+            remedy="check the training loss in the report of train_osft; train again with a lower learning_rate",
         )
     return math.exp(mean)
 
 
 @torch.inference_mode()
 def _losses(model: "PreTrainedModel", samples: list[Sample], what: str) -> list[float]:
-    """Negative log-likelihood in nats of every token of the samples that is to be learnt, one after the other."""
+    """Negative log-likelihood in nats of every labelled token of the samples, one after the other."""
     losses: list[float] = []
     batches = list(packs(samples, MAX_TOKENS, model.device))
     for pack in progress.track(batches, len(batches), what):
@@ -105,9 +108,3 @@ def _losses(model: "PreTrainedModel", samples: list[Sample], what: str) -> list[
         ).logits[0]
         losses += F.cross_entropy(logits.float(), pack.targets, reduction="none").tolist()
     return losses
-
-
-def _least(scores: Iterator[float], count: int) -> int:
-    """Index of the least of the next `count` scores; the first one of equals."""
-    group = [next(scores) for _ in range(count)]
-    return group.index(min(group))

@@ -1,9 +1,9 @@
-"""What training data and evaluation have in common: questions that were learnt, and phrases that leak into answers.
+"""Overlap of training data and evaluation: gap questions that were trained on, and phrases that leak into answers.
 
-Questions are compared by their sets of four-letter pieces ("what colour" holds "what", "hat ", "at c", ...): the share
-of the pieces of both that both hold is their similarity (Jaccard). A question is learnt nearly when that is 0.6 or more
-and both name the same numbers: "level 7" and "level 6" are other questions. It is computed exactly, by an index of the
-gap questions' pieces; estimating it (MinHash) pays where both sides are large.
+Questions are compared by their sets of character 4-grams ("what colour" has "what", "hat ", "at c", ...): their
+similarity is the Jaccard index of the two sets. A question is a near match from 0.6 on if both name the same numbers:
+"level 7" and "level 6" are different questions. It is computed exactly, with an index of the gap questions' 4-grams;
+estimating it (MinHash) pays off where both sides are large.
 """
 
 import re
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from components.run.evaluation import Match
 
-PIECE = 4  # letters
+NGRAM = 4  # characters
 NEAR = 0.6
 PHRASE = 3  # words
 NUMBER = re.compile(r"\d+")
@@ -21,19 +21,19 @@ WORD = re.compile(r"\w+")
 
 
 def contaminated(questions: list[str], trained: Iterable[str]) -> list[Match]:
-    """The gap questions that were learnt word by word or nearly, in their order, each with the row most like it."""
-    wanted = [pieces(question) for question in questions]
+    """The gap questions that were trained on, verbatim or nearly, in their order, each with the most similar row."""
+    grams_of = [ngrams(question) for question in questions]
     numbers = [numbers_in(question) for question in questions]
     index: dict[str, list[int]] = {}
-    for place, found in enumerate(wanted):
-        for piece in found:
-            index.setdefault(piece, []).append(place)
+    for place, grams in enumerate(grams_of):
+        for gram in grams:
+            index.setdefault(gram, []).append(place)
     best: dict[int, Match] = {}
     for row, text in enumerate(trained, 1):
-        mine = pieces(text)
-        shared = Counter(place for piece in mine for place in index.get(piece, ()))
+        grams = ngrams(text)
+        shared = Counter(place for gram in grams for place in index.get(gram, ()))
         for place, count in shared.items():
-            similarity = count / (len(mine) + len(wanted[place]) - count)
+            similarity = count / (len(grams) + len(grams_of[place]) - count)
             known = best[place].similarity if place in best else 0.0
             if similarity >= NEAR and similarity > known and numbers_in(text) == numbers[place]:
                 best[place] = Match(question=questions[place], row=row, trained_question=text, similarity=similarity)
@@ -41,21 +41,21 @@ def contaminated(questions: list[str], trained: Iterable[str]) -> list[Match]:
 
 
 class Phrases:
-    """All runs of three words in the training's answers."""
+    """All three-word phrases of the training data's answers."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.known = {phrase for text in texts for phrase in phrases(text)}
 
     def share(self, question: str, answer: str) -> float:
-        """Share of an answer's phrases, without those of its question, that stand in the training's answers."""
-        said = phrases(answer) - phrases(question)
-        return len(said & self.known) / len(said) if said else 0.0
+        """Share of an answer's phrases, without those of its question, that appear in the training data's answers."""
+        own = phrases(answer) - phrases(question)
+        return len(own & self.known) / len(own) if own else 0.0
 
 
-def pieces(text: str) -> set[str]:
+def ngrams(text: str) -> set[str]:
     words = " ".join(WORD.findall(_folded(text)))
     plain = f" {words} "
-    return {plain[start : start + PIECE] for start in range(max(1, len(plain) - PIECE + 1))} if words else set()
+    return {plain[start : start + NGRAM] for start in range(max(1, len(plain) - NGRAM + 1))} if words else set()
 
 
 def phrases(text: str) -> set[tuple[str, ...]]:

@@ -1,6 +1,6 @@
-"""Base and adapted model answer the same questions: what was closed, what was lost, and was OSFT's promise kept?
+"""Base and adapted model answer the same questions: what was closed, what regressed, and did OSFT keep its guarantee?
 
-One model is in memory at a time. No sampling: with the references as judge the same models give the same evaluation.
+One model is in memory at a time. Nothing is sampled: graded against the references, a repetition gives the same result.
 """
 
 import dataclasses
@@ -12,29 +12,39 @@ from typing import Any
 
 from components.evaluate import audit, harness
 from components.evaluate.answering import Answer, answer, load
+from components.evaluate.gate import decide
 from components.evaluate.likelihood import answer_perplexity, choose, perplexity
 from components.evaluate.overlap import Phrases, contaminated
 from components.evaluate.statistics import compare
 from components.grading.judge import Case, Judge, Verdict
 from components.grading.reference_rules import is_right
-from components.run.evaluation import Answered, Chosen, Comparison, Evaluation, Gate, HeldOut, Said, Score
+from components.run.evaluation import (
+    BY_REFERENCE,
+    ChoiceResult,
+    Comparison,
+    Evaluation,
+    GradedAnswer,
+    HeldOut,
+    QuestionResult,
+    Score,
+)
 from components.run.evaluation_options import EvaluationOptions
 from components.shared import progress
 
-BY_REFERENCE = "the references"
-MAX_HELD_OUT = 1000  # rows whose answers are scored; evenly spread over all of them
+MAX_HELD_OUT = 1000  # answers that are scored, evenly spread over all held-out rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Replies:
-    """What one model said to everything."""
+class _Outputs:
+    """What one model answered, chose and finds likely."""
 
     answers: list[Answer]
-    prompted: list[int]
-    unprompted: list[int]
+    prompted: list[str]
+    """The statements chosen with the training's system prompt."""
+    unprompted: list[str]
     perplexity: float
     held_out_perplexity: float
-    """Of the held-out answers; 0 when there are none."""
+    """0 when no rows were held out."""
     scores: dict[tuple[str, str], float]
 
 
@@ -58,92 +68,72 @@ def evaluate_models(
         system_prompt: the training's.
         gap, retention: as components.data.questions reads them.
         trained: questions and answers of the training data, in its order; may be empty.
-        held_out: the same of the rows that were set aside.
+        held_out: questions and answers of the held-out rows.
         unfreeze_rank_ratio, target_patterns: the training's, for the audit.
 
     Raises:
-        Problems: for models that are no pair, answers that could not be judged, and tasks that failed.
+        Problems: for models that are no pair, answers that could not be graded, and tasks that failed.
     """
     harness.check_installed(options.tasks)
     audit.check_pair(base, adapted)
     judge = Judge(options.judge_url, options.judge_model) if options.judge_url else None
     if judge:
         judge.check()
-    several = [entry for entry in retention if entry["choices"]]
-    asked = [*gap, *(entry for entry in retention if not entry["choices"])]
-
-    questions = [entry["question"] for entry in asked]
+    choices = [entry for entry in retention if entry["choices"]]
+    questions = [*gap, *(entry for entry in retention if not entry["choices"])]
     scored = held_out[:: max(1, math.ceil(len(held_out) / MAX_HELD_OUT))]
-    replies = {
-        who: _ask(folder, who, system_prompt, questions, several, scored, options)
-        for who, folder in (("base", base), ("adapted", adapted))
-    }
-    verdicts = _judged(asked, replies, judge)
 
-    def said(entry: dict[str, Any], reply: Answer) -> Said:
-        verdict = verdicts[Case(entry["question"], entry["reference"], reply.text)]
-        return Said(answer=reply.text, right=verdict.right, reason=verdict.reason, cut=reply.cut)
+    def run(who: str, folder: Path) -> _Outputs:
+        outputs = _run_model(folder, who, system_prompt, questions, choices, scored, options)
+        gc.collect()  # one model in memory at a time
+        return outputs
 
-    known = Phrases(text for _, text in trained)
-    answers = [
-        Answered(
-            question=entry["question"],
-            reference=entry["reference"],
-            subject=entry.get("subject", ""),
-            others=entry.get("others", {}),
-            base=said(entry, before),
-            adapted=said(entry, after),
-            base_phrases=known.share(entry["question"], before.text),
-            adapted_phrases=known.share(entry["question"], after.text),
-        )
-        for entry, before, after in zip(asked, replies["base"].answers, replies["adapted"].answers, strict=True)
-    ]
-    gap_answers, open_answers = answers[: len(gap)], answers[len(gap) :]
-    choice_answers = [
-        Chosen(
+    before, after = run("base", base), run("adapted", adapted)
+    results = _grade(questions, before, after, judge, Phrases(text for _, text in trained))
+    gap_results, open_results = results[: len(gap)], results[len(gap) :]
+    choice_results = [
+        ChoiceResult(
             question=entry["question"],
             subject=entry.get("subject", ""),
             right=entry["choices"][0],
-            base=entry["choices"][replies["base"].prompted[place]],
-            adapted=entry["choices"][replies["adapted"].prompted[place]],
-            base_unprompted=entry["choices"][replies["base"].unprompted[place]],
-            adapted_unprompted=entry["choices"][replies["adapted"].unprompted[place]],
+            base=before.prompted[place],
+            adapted=after.prompted[place],
+            base_unprompted=before.unprompted[place],
+            adapted_unprompted=after.unprompted[place],
         )
-        for place, entry in enumerate(several)
+        for place, entry in enumerate(choices)
     ]
-    found = contaminated([entry["question"] for entry in gap], (question for question, _ in trained))
-    names = {match.question for match in found}
-    clean = [one for one in gap_answers if one.question not in names]
-    compared = _compared(gap_answers)
+    matches = contaminated([entry["question"] for entry in gap], (question for question, _ in trained))
+    in_training = {match.question for match in matches}
+    audits = audit.audit(base, adapted, unfreeze_rank_ratio, target_patterns or audit.default_patterns(base))
+    clean = [one for one in gap_results if one.question not in in_training] if matches else []
+    compared = _compare([(one.base.right, one.adapted.right) for one in gap_results])
     assert compared is not None
-    choices = _chosen(choice_answers, "base", "adapted")
-    unprompted = _chosen(choice_answers, "base_unprompted", "adapted_unprompted")
-    in_full = _compared(open_answers)
-    patterns = target_patterns or audit.default_patterns(base)
-    audits = audit.audit(base, adapted, unfreeze_rank_ratio, patterns)
-    before, after = replies["base"], replies["adapted"]
+    prompted = _compare([(one.base == one.right, one.adapted == one.right) for one in choice_results])
+    unprompted = _compare(
+        [(one.base_unprompted == one.right, one.adapted_unprompted == one.right) for one in choice_results]
+    )
+    open_ended = _compare([(one.base.right, one.adapted.right) for one in open_results])
     return Evaluation(
         judged_by=judge.name if judge else BY_REFERENCE,
         gap=compared,
-        gap_answers=gap_answers,
-        contamination=found,
-        clean_gap=_compared(clean) if found else None,
-        choices=choices,
+        gap_answers=gap_results,
+        contamination=matches,
+        clean_gap=_compare([(one.base.right, one.adapted.right) for one in clean]),
+        choices=prompted,
         choices_unprompted=unprompted,
-        choice_answers=choice_answers,
-        open=in_full,
-        open_answers=open_answers,
-        base_phrases=_mean([one.base_phrases for one in open_answers]) if trained else None,
-        adapted_phrases=_mean([one.adapted_phrases for one in open_answers]) if trained else None,
+        choice_answers=choice_results,
+        open=open_ended,
+        open_answers=open_results,
+        base_phrases=_mean([one.base_phrases for one in open_results]) if trained else None,
+        adapted_phrases=_mean([one.adapted_phrases for one in open_results]) if trained else None,
         base_perplexity=before.perplexity,
         adapted_perplexity=after.perplexity,
         held_out=HeldOut(
             answers=len(scored),
             base_perplexity=before.held_out_perplexity,
             adapted_perplexity=after.held_out_perplexity,
-        )
-        if scored
-        else None,
+        ) if scored else None,
         scores=[
             Score(task=task, metric=metric, base=value, adapted=after.scores[task, metric])
             for (task, metric), value in before.scores.items()
@@ -151,32 +141,12 @@ def evaluate_models(
         protected_change_ratio=audit.overall(audits),
         rounding_ratio=audit.overall_rounding(audits),
         audit=audits,
-        gate=judge_by_bar(compared, {
-            "general questions, multiple choice": choices,
+        gate=decide(compared, {
+            "general questions, multiple choice": prompted,
             "the same without the system prompt": unprompted,
-            "general questions answered in full": in_full,
+            "general questions, open-ended": open_ended,
         }, options),
     )  # fmt: skip
-
-
-def judge_by_bar(gap: Comparison, general: dict[str, Comparison | None], options: EvaluationOptions) -> Gate:
-    """Whether the adapted model is good enough.
-
-    Args:
-        general: comparisons on general questions, by what they are called.
-    """
-    reasons = []
-    if gap.closed < options.closed_min:
-        reasons.append(f"{gap.closed} gap questions closed, at least {options.closed_min} wanted")
-    if gap.regressed > options.regressed_max:
-        reasons.append(f"{gap.regressed} gap questions lost, at most {options.regressed_max} allowed")
-    for name, compared in general.items():
-        if compared and -compared.difference > options.retention_drop_max:
-            reasons.append(
-                f"{name}: {-compared.difference:.1f} percentage points lost, at most "
-                f"{options.retention_drop_max:g} allowed"
-            )
-    return Gate(good_enough=not reasons, reasons=reasons)
 
 
 def general_text() -> str:
@@ -184,46 +154,65 @@ def general_text() -> str:
     return resources.files("components.evaluate").joinpath("general_text.txt").read_text(encoding="utf-8")
 
 
-def _ask(
-    folder: Path, who: str, system_prompt: str, questions: list[str], several: list[dict[str, Any]],
+def _run_model(
+    folder: Path, who: str, system_prompt: str, questions: list[dict[str, Any]], choices: list[dict[str, Any]],
     held_out: list[tuple[str, str]], options: EvaluationOptions,
-) -> _Replies:  # fmt: skip
-    progress.log(f"{who}: answering {len(questions)} questions, choosing in {len(several)}")
+) -> _Outputs:  # fmt: skip
+    progress.log(f"{who}: {len(questions)} open-ended and {len(choices)} multiple-choice questions")
     model, tokenizer = load(folder)
-    statements = [(entry["question"], entry["choices"]) for entry in several]
-    replies = _Replies(
-        answers=answer(model, tokenizer, system_prompt, questions, options.max_answer_tokens, who),
-        prompted=choose(model, tokenizer, system_prompt, statements, who),
-        unprompted=choose(model, tokenizer, "", statements, f"{who}, no system prompt"),
+    texts = [entry["question"] for entry in questions]
+    statements = [(entry["question"], entry["choices"]) for entry in choices]
+
+    def chosen(prompt: str, name: str) -> list[str]:
+        places = choose(model, tokenizer, prompt, statements, name)
+        return [options[place] for (_, options), place in zip(statements, places, strict=True)]
+
+    return _Outputs(
+        answers=answer(model, tokenizer, system_prompt, texts, options.max_answer_tokens, who),
+        prompted=chosen(system_prompt, who),
+        unprompted=chosen("", f"{who}, no system prompt"),
         perplexity=perplexity(model, tokenizer, general_text(), who),
         held_out_perplexity=answer_perplexity(model, tokenizer, system_prompt, held_out, who) if held_out else 0.0,
         scores=harness.scores(model, tokenizer, options.tasks, who),
     )
-    del model  # one model in memory at a time
-    gc.collect()
-    return replies
 
 
-def _judged(asked: list[dict[str, Any]], replies: dict[str, _Replies], judge: Judge | None) -> dict[Case, Verdict]:
-    """A verdict for every question with every answer to it."""
+def _grade(
+    questions: list[dict[str, Any]], before: _Outputs, after: _Outputs, judge: Judge | None, known: Phrases
+) -> list[QuestionResult]:
+    """Grade every answer of both models."""
+    triples = list(zip(questions, before.answers, after.answers, strict=True))
     cases = [
-        Case(entry["question"], entry["reference"], reply.text)
-        for one in replies.values()
-        for entry, reply in zip(asked, one.answers, strict=True)
+        Case(entry["question"], entry["reference"], reply.text) for entry, *replies in triples for reply in replies
     ]
-    if judge:
-        return judge.verdicts(cases)
-    return {case: Verdict(is_right(case.question, case.reference, case.answer), "") for case in cases}
+    verdicts = (
+        judge.verdicts(cases)
+        if judge
+        else {case: Verdict(is_right(case.question, case.reference, case.answer), "") for case in cases}
+    )
+
+    def graded(entry: dict[str, Any], reply: Answer) -> GradedAnswer:
+        verdict = verdicts[Case(entry["question"], entry["reference"], reply.text)]
+        return GradedAnswer(answer=reply.text, right=verdict.right, reason=verdict.reason, cut=reply.cut)
+
+    return [
+        QuestionResult(
+            question=entry["question"],
+            reference=entry["reference"],
+            subject=entry.get("subject", ""),
+            others=entry.get("others", {}),
+            base=graded(entry, base),
+            adapted=graded(entry, adapted),
+            base_phrases=known.share(entry["question"], base.text),
+            adapted_phrases=known.share(entry["question"], adapted.text),
+        )
+        for entry, base, adapted in triples
+    ]
 
 
-def _compared(answers: list[Answered]) -> Comparison | None:
-    return compare([one.base.right for one in answers], [one.adapted.right for one in answers]) if answers else None
-
-
-def _chosen(answers: list[Chosen], base: str, adapted: str) -> Comparison | None:
-    if not answers:
-        return None
-    return compare(*([getattr(one, field) == one.right for one in answers] for field in (base, adapted)))
+def _compare(pairs: list[tuple[bool, bool]]) -> Comparison | None:
+    """Compare verdicts on base and adapted model; None without any."""
+    return compare([base for base, _ in pairs], [adapted for _, adapted in pairs]) if pairs else None
 
 
 def _mean(numbers: list[float]) -> float | None:

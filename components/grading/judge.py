@@ -1,13 +1,13 @@
-"""Verdicts by a judge model, at any endpoint that speaks OpenAI's chat completions.
+"""Verdicts by a judge model at any endpoint with OpenAI's chat completions API.
 
 The judge sees one question, its reference and one answer at a time, as JSON in the user's message: never which model
-the answer is of, nor the other model's answer. Same question and same answer are judged once. The order is shuffled.
+answered, nor the other model's answer. The same answer to the same question is graded once. The order is shuffled.
 
     {"question": "What colour is a master's sash?", "reference": "crimson", "answer": "A master's sash is red."}
     -> {"reason": "Red is not crimson.", "verdict": "wrong"}
 
-Asked at temperature 0 for JSON of a given schema; anything else in reply is asked for again, and then is an error that
-names the question: an answer that could not be judged is no wrong answer.
+It is asked at temperature 0 for JSON with a schema. Any other reply is asked for again; in the end an error names the
+question: an answer that could not be graded is not a wrong answer.
 """
 
 import dataclasses
@@ -19,19 +19,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from components.shared import progress
-from components.shared.problems import Checks, problem, quote
+from components.shared.problems import Checks, Problem, Problems, problem, quote
 
 if TYPE_CHECKING:
     import openai
 
 KEY_VARIABLE = "JUDGE_API_KEY"
 VERDICTS = ("right", "wrong")
-ASKED = 3  # times, until a reply is usable
-RETRIES = 6  # after 408, 409, 429, 5xx, time-outs and cut connections, with growing pauses
+MAX_REPLIES = 3  # until one is usable
+RETRIES = 6  # after 408, 409, 429, 5xx, time-outs and dropped connections, with exponential backoff
 TIMEOUT_SECONDS = 60.0
-AT_ONCE = 8
+CONCURRENCY = 8
 MAX_REPLY_TOKENS = 400
-MAX_REPLY = 20_000  # characters; more is no verdict
+MAX_REPLY = 20_000  # characters; a longer one is no verdict
 MAX_REASON = 500
 
 RUBRIC = """\
@@ -54,7 +54,7 @@ SCHEMA = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One answer to judge."""
+    """One answer to grade."""
 
     question: str
     reference: str
@@ -65,11 +65,19 @@ class Case:
 class Verdict:
     right: bool
     reason: str
-    """The judge's; empty for a verdict by reference."""
+    """The judge's; empty when graded against the reference."""
 
 
-# Too easy to miss: a model that gets one of them wrong judges nothing.
+# Too easy to get wrong: a judge that does is refused.
 TRIALS = {Case("What is 1 plus 1?", "2", "It is 2."): True, Case("What is 1 plus 1?", "2", "It is 3."): False}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    """Why there is no verdict."""
+
+    cause: str
+    may_pass: bool
 
 
 class Judge:
@@ -78,20 +86,21 @@ class Judge:
     def __init__(self, url: str, model: str, *, timeout_seconds: float = TIMEOUT_SECONDS, retries: int = RETRIES):
         """
         Args:
-            url: of the API, as in https://host/v1; the key comes from the environment, see KEY_VARIABLE.
+            url: of the API, as in https://host/v1; the key comes from the environment variable KEY_VARIABLE.
             model: the judge's name there.
 
         Raises:
-            Problems: when the key cannot be sent.
+            Problems: when the key cannot be sent in a header.
         """
         self.url, self.model, self.timeout_seconds, self.retries = url, model, timeout_seconds, retries
         self.key = os.environ.get(KEY_VARIABLE, "").strip()  # a secret made from a file ends with a line break
         if not (self.key.isascii() and self.key.isprintable()):
             raise problem(
-                "the judge's key holds a character that cannot be sent",
-                where=f"environment variable {KEY_VARIABLE}, from the secret",
-                rule="a key is one line of ASCII",
-                remedy="create the secret anew",
+                "the judge's API key has a character that cannot be sent",
+                where=f"environment variable {KEY_VARIABLE}, in a cluster from the judge's secret",
+                rule="a key is one line of printable ASCII",
+                remedy=f"set it to the key alone; in a cluster: oc create secret generic osft-judge "
+                f"--from-file={KEY_VARIABLE}=FILE --dry-run=client -o yaml | oc replace -f -",
             )
 
     @property
@@ -99,12 +108,12 @@ class Judge:
         return f"the model {self.model}"
 
     def check(self) -> None:
-        """Ask for two verdicts, to find a wrong address, key or name, or no judge, before the models work for hours.
+        """Ask for two verdicts, to find a wrong address, key or name, or a bad judge, before the models work for hours.
 
         Raises:
-            Problems: when there is none, or not the one that everybody would give.
+            Problems: without a verdict, or for a wrong one.
         """
-        progress.log(f"trying the judge {self.model}")
+        progress.log(f"testing the judge {self.model} with two answers")
         checks = Checks()
         for case, right in TRIALS.items():
             (verdict,) = self.verdicts([case]).values()
@@ -113,8 +122,8 @@ class Judge:
                     f"the judge calls the answer {quote(case.answer)} to {quote(case.question)} "
                     f"{'wrong' if right else 'right'}: {quote(verdict.reason)}",
                     where=f"judge {self.model} at {self.url}",
-                    rule=f"the reference is {quote(case.reference)}; a judge grades what is as plain as that",
-                    remedy="take another judge_model, or leave judge_url empty to judge by reference",
+                    rule=f"the reference is {quote(case.reference)}; a judge gets answers as plain as this right",
+                    remedy="use another judge_model, or leave judge_url empty to grade against the references",
                 )
         checks.raise_if_any()
 
@@ -122,26 +131,29 @@ class Judge:
         """A verdict on each case.
 
         Raises:
-            Problems: naming every question on whose answer there is none, and why.
+            Problems: one for every case without a verdict, with the cause.
         """
         order = sorted(set(cases), key=dataclasses.astuple)
         random.Random(0).shuffle(order)  # noqa: S311 - an order, not a secret
-        checks = Checks()
         found: dict[Case, Verdict] = {}
-        with self._client() as client, ThreadPoolExecutor(AT_ONCE) as workers:
-            outcomes = workers.map(lambda case: self._verdict(client, case), order)
-            for case, outcome in progress.track(zip(order, outcomes, strict=True), len(order), "answers judged"):
+        problems: list[Problem] = []
+        with self._client() as client, ThreadPoolExecutor(CONCURRENCY) as workers:
+            outcomes = workers.map(lambda case: self._ask(client, case), order)
+            for case, outcome in progress.track(zip(order, outcomes, strict=True), len(order), "answers graded"):
                 if isinstance(outcome, Verdict):
                     found[case] = outcome
                     continue
-                checks.add(
-                    f"no verdict on an answer to {quote(case.question)}: {outcome}",
+                failed = Problem(
+                    what=f"no verdict on an answer to {quote(case.question)}: {outcome.cause}",
                     where=f"judge {self.model} at {self.url}",
-                    rule=f"each answer gets one of {', '.join(VERDICTS)}; one that cannot be judged is no wrong answer",
-                    remedy="run again: what was trained stays; if it persists, take another judge_model, or leave "
-                    "judge_url empty to judge by reference",
+                    rule=f"an answer is graded {' or '.join(VERDICTS)}; without a grade it is not a wrong answer",
+                    remedy="run again, nothing is trained twice; if it persists, use another judge_model, or leave "
+                    "judge_url empty to grade against the references",
+                    may_pass=outcome.may_pass,
                 )
-        checks.raise_if_any()
+                problems.append(failed)
+        if problems:
+            raise Problems(problems)
         return found
 
     def _client(self) -> "openai.OpenAI":
@@ -151,8 +163,7 @@ class Judge:
             base_url=self.url, api_key=self.key or "none", timeout=self.timeout_seconds, max_retries=self.retries
         )
 
-    def _verdict(self, client: "openai.OpenAI", case: Case) -> Verdict | str:
-        """The verdict, or why there is none."""
+    def _ask(self, client: "openai.OpenAI", case: Case) -> Verdict | _Failure:
         import openai
 
         # openai's client takes these from OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID and OPENAI_PROJECT_ID, set for OpenAI.
@@ -161,8 +172,8 @@ class Judge:
             "OpenAI-Organization": openai.omit,
             "OpenAI-Project": openai.omit,
         }
-        said = ""
-        for _ in range(ASKED):
+        content = ""
+        for _ in range(MAX_REPLIES):
             try:
                 reply = client.chat.completions.create(
                     model=self.model,
@@ -178,36 +189,38 @@ class Judge:
                     },
                     extra_headers=headers,
                 )
-                said = str(reply.choices[0].message.content or "")
+                content = str(reply.choices[0].message.content or "")
             except openai.APIError as error:
-                return self._described(error)
-            except (AttributeError, LookupError, RecursionError, TypeError, ValueError):  # no chat completion
-                said = "a reply in another form than a chat completion"
+                return self._explain(error)
+            except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+                content = "a reply that is not a chat completion"
                 continue
-            verdict = parse(said)
+            verdict = parse(content)
             if verdict is not None:
-                return dataclasses.replace(verdict, reason=self._without_key(verdict.reason)[:MAX_REASON])
-        return f"{ASKED} replies were unusable, the last of them {quote(self._without_key(said))}"
+                return dataclasses.replace(verdict, reason=self._redact(verdict.reason)[:MAX_REASON])
+        return _Failure(f"{MAX_REPLIES} unusable replies, the last: {quote(self._redact(content))}", may_pass=False)
 
-    def _described(self, error: "openai.APIError") -> str:
-        """What an endpoint's error is, without the whole of what it sent."""
+    def _explain(self, error: "openai.APIError") -> _Failure:
+        """An endpoint's error, without all that it sent."""
         import openai
 
         if isinstance(error, openai.APIStatusError):
-            return f"HTTP {error.status_code}, {quote(self._without_key(error.message))}"
+            may_pass = error.status_code in (408, 409, 429) or error.status_code >= 500
+            return _Failure(f"HTTP {error.status_code}, {quote(self._redact(error.message))}", may_pass)
         if isinstance(error, openai.APITimeoutError):
-            return "no reply in time"
-        return f"{type(error).__name__}, {quote(self._without_key(str(error.__cause__ or error.message)))}"
+            return _Failure(f"no reply within {self.timeout_seconds:g} s", may_pass=True)
+        cause = f"{type(error).__name__}, {quote(self._redact(str(error.__cause__ or error.message)))}"
+        return _Failure(cause, may_pass=isinstance(error, openai.APIConnectionError))
 
-    def _without_key(self, text: str) -> str:
-        """To be done before a text is cut, or a part of the key stays."""
+    def _redact(self, text: str) -> str:
+        """Before a text is cut, or a part of the key stays."""
         return text.replace(self.key, "[key]") if self.key else text
 
 
 def parse(reply: str) -> Verdict | None:
-    """The verdict in a reply: a JSON object, alone or in a fenced block; None when there is no usable one.
+    """The verdict in a reply, a JSON object, alone or in a fenced block; None without a usable one.
 
-    The reason is whole, on one line, without control characters.
+    The reason is complete, on one line, without control characters.
     """
     if len(reply) > MAX_REPLY:
         return None
@@ -223,5 +236,5 @@ def parse(reply: str) -> Verdict | None:
 
 
 def _json(case: Case) -> str:
-    """As the judge reads it; half a surrogate pair, which UTF-8 has no bytes for, as its escape."""
+    """As the judge reads it, with lone surrogates, which UTF-8 cannot encode, escaped."""
     return json.dumps(dataclasses.asdict(case), ensure_ascii=False).encode(errors="backslashreplace").decode()

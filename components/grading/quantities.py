@@ -16,9 +16,11 @@ quantities: miles are not turned into kilometres, nor °F into °C.
 """
 
 # ruff: noqa: SIM905 - a text of words reads better than a list of strings
+import csv
 import re
 import unicodedata
 from decimal import Decimal
+from importlib import resources
 from typing import NamedTuple
 
 _SMALL = (
@@ -40,67 +42,6 @@ MONTHS = "january february march april may june july august september october no
 _DAYS = {str(day) for day in range(1, 32)}
 MONTH_NAMES = {name: month for month in MONTHS for name in (month, month[:3])} | {"sept": "september"}
 
-# Base, how many of the base one unit is, names in the singular.
-_UNIT_ROWS = [
-    ("m", "0.001", "mm, millimetre, millimeter"),
-    ("m", "0.01", "cm, centimetre, centimeter"),
-    ("m", "1", "m, metre, meter"),
-    ("m", "1000", "km, kilometre, kilometer"),
-    ("inch", "1", "inch"),
-    ("inch", "12", "ft, foot, feet"),
-    ("inch", "36", "yd, yard"),
-    ("inch", "63360", "mi, mile"),
-    ("m2", "1", "m squared, square metre, square meter, sq m"),
-    ("m2", "10000", "ha, hectare"),
-    ("m2", "1000000", "km squared, square kilometre, square kilometer, sq km"),
-    ("m3", "1", "m cubed, cubic metre, cubic meter"),
-    ("g", "0.001", "mg, milligram, milligramme"),
-    ("g", "1", "g, gram, gramme"),
-    ("g", "1000", "kg, kilo, kilogram, kilogramme"),
-    ("g", "1000000", "t, ton, tonne"),
-    ("ounce", "1", "oz, ounce"),
-    ("ounce", "16", "lb"),
-    ("l", "0.001", "ml, millilitre, milliliter"),
-    ("l", "0.01", "cl, centilitre, centiliter"),
-    ("l", "1", "l, litre, liter"),
-    ("s", "0.001", "ms, millisecond"),
-    ("s", "1", "s, sec, second"),
-    ("s", "60", "min, minute"),
-    ("s", "3600", "h, hr, hour"),
-    ("s", "86400", "day"),
-    ("s", "604800", "week"),
-    ("month", "1", "month"),
-    ("month", "12", "year"),
-    ("km/h", "1", "km / h, kph, kmh, kilometre per hour, kilometer per hour, km per hour"),
-    ("km/h", "3.6", "m / s, metre per second, meter per second"),
-    ("mph", "1", "mph, mile per hour"),
-    ("%", "1", "%, percent, per cent"),
-    ("°", "1", "°, degree"),
-    ("°c", "1", "° c, degree celsius, degree c, celsius, c, degree centigrade, centigrade"),
-    ("°f", "1", "° f, degree fahrenheit, degree f, fahrenheit, f"),
-    ("euro", "1", "€, euro, eur"),
-    ("pound", "1", "£, pound, gbp, pound sterling"),
-    ("dollar", "1", "$, dollar, usd, us dollar"),
-    ("cent", "1", "cent"),
-    ("w", "1", "w, watt"),
-    ("w", "1000", "kw, kilowatt"),
-    ("w", "1000000", "mw, megawatt"),
-    ("wh", "1", "wh, watt hour"),
-    ("wh", "1000", "kwh, kilowatt hour"),
-    ("v", "1", "v, volt"),
-    ("v", "1000", "kv, kilovolt"),
-    ("amp", "1", "amp, ampere"),
-    ("hz", "1", "hz, hertz"),
-    ("hz", "1000", "khz, kilohertz"),
-    ("hz", "1000000", "mhz, megahertz"),
-    ("hz", "1000000000", "ghz, gigahertz"),
-    ("bar", "1", "bar"),
-    ("kb", "1", "kb, kilobyte"),
-    ("kb", "1000", "mb, megabyte"),
-    ("kb", "1000000", "gb, gigabyte"),
-    ("kb", "1000000000", "tb, terabyte"),
-]
-
 
 class Unit(NamedTuple):
     """A unit as it was written: its first name, its base and how many of the base it is."""
@@ -110,11 +51,18 @@ class Unit(NamedTuple):
     factor: Decimal
 
 
-UNITS = {
-    tuple(name.split()): Unit(names.split(",")[0], base, Decimal(factor))
-    for base, factor, names in _UNIT_ROWS
-    for name in names.split(", ")
-}
+def _read_units() -> dict[tuple[str, ...], Unit]:
+    """Units by the words of each of their names, in the singular."""
+    units: dict[tuple[str, ...], Unit] = {}
+    table = resources.files("components.grading").joinpath("units.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(table.splitlines()):
+        names = row["names"].split(" | ")
+        unit = Unit(names[0], row["base"], Decimal(row["factor"]))
+        units |= {tuple(name.split()): unit for name in names}
+    return units
+
+
+UNITS = _read_units()
 CURRENCIES = {("€",), ("£",), ("$",), ("eur",), ("gbp",), ("usd",)}
 
 _TOKEN = re.compile(

@@ -20,8 +20,8 @@ An answer is right when it states every key term of at least one alternative, an
 4. Hedges. A sentence with either, maybe, might, could be, not sure, it depends ... states nothing, nor does a question.
 5. Lists. One thing more than the reference names makes it wrong: "crimson and gold", "40 or 50", "40 - 50".
 6. Rivals. Another number of the same unit in another clause makes it wrong: "The frame is covered for 36 months, the
-   battery only for 18." Not so a conversion (26.2 miles), a number in parentheses, a number of the question, a part of
-   a sum (24 × 60 = 1440), and a clause that is about less of the question. "So ..." at the end may decide by itself.
+   battery only for 18." Not so a conversion (26.2 miles), a number of the question, and a clause that is about less of
+   the question. "So ..." at the end may decide by itself.
 7. Another thing. A clause states nothing when it has the opposite of a word of the question (opens for closes), the
    second largest for the largest, a count of another thing of the question (four violins for strings), or three words
    more of its own than of the question: "It stands in Rome and can be reached by train from Paris." What follows the
@@ -65,7 +65,6 @@ _OPPOSITES = [
         "summer winter, weekday weekend, earliest latest"
     ).split(", ")
 ]
-_OPERATORS = frozenset("× ÷ + = / times plus minus divided multiplied".split())
 _BETWEEN_NUMBERS = frozenset("and or / - – − to ,".split())
 # Of the words after and before the terms, as _kind_in_list writes them; a list is read no further than this.
 _LIST_AFTER = re.compile(r"k*(?:[cj]+k*fk*)*?c*j+k*fk*(?:c|x?$)")
@@ -73,7 +72,6 @@ _LIST_BEFORE = re.compile(r"k{0,3}jf(?:k|$)")
 _LIST_TOKENS = 40
 _STRAY_WORDS = 3  # two more words of its own are the usual phrase: the American astronaut
 _SIDE_REMARKS = frozenset("because since due which who and".split())
-_YEARS = range(1000, 2101)
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class _Question:
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Expected:
     """What an answer must state, by one alternative of the reference."""
 
     terms: frozenset[str]
@@ -117,29 +115,29 @@ def is_right(question: str, reference: str, answer: str) -> bool:
     Raises:
         ValueError: when an alternative of the reference holds no word: nothing can be judged by it.
     """
-    asked = _question(question)
+    parsed = _read_question(question)
     alternatives = list(zip(reference.split("|"), key_terms(question, reference), strict=True))
-    known = asked.terms | {asked.stem(word) for word in words(reference)}
+    known = parsed.terms | {parsed.stem(word) for word in words(reference)}
     for clauses in readings(plain(answer)):
         for alternative, terms in alternatives:
             stance = _stance_of_reference(alternative)
-            if stance is None and _states(asked, _wanted(asked, alternative, terms, known), clauses):
+            if stance is None and _states(parsed, _expect(parsed, alternative, terms, known), clauses):
                 return True
-            if stance is not None and _stance_of_answer(asked, clauses) == stance:
+            if stance is not None and _stance_of_answer(parsed, clauses) == stance:
                 return True
     return False
 
 
 def key_terms(question: str, reference: str) -> list[set[str]]:
     """For each alternative of the reference the words that an answer must hold."""
-    asked = _question(question)
+    parsed = _read_question(question)
     alternatives = []
     for alternative in reference.split("|"):
         tokens = [token for token in tokens_of(plain(alternative)) if says_something(token)]
-        terms = {_with_unit(token, asked.unit).text for token in tokens}
+        terms = {_with_unit(token, parsed.unit).text for token in tokens}
         if not terms:
             raise ValueError(f"the reference {reference!r} has an alternative without a word")
-        alternatives.append({term for term in terms if asked.stem(term) not in asked.terms} or terms)
+        alternatives.append({term for term in terms if parsed.stem(term) not in parsed.terms} or terms)
     return alternatives
 
 
@@ -149,8 +147,8 @@ def words(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=1024)
-def _question(question: str) -> _Question:
-    tokens = tokens_of(plain(question))
+def _read_question(text: str) -> _Question:
+    tokens = tokens_of(plain(text))
     said = [token.text for token in tokens if says_something(token)]
     stem = str if {"plural", "singular"} & set(said) else singular
     unit, counted, units = None, "", {token.kind for token in tokens if token.number}
@@ -174,17 +172,17 @@ def _question(question: str) -> _Question:
     )
 
 
-def _wanted(asked: _Question, alternative: str, terms: set[str], known: frozenset[str]) -> _Wanted:
+def _expect(question: _Question, alternative: str, terms: set[str], known: frozenset[str]) -> _Expected:
     tokens = tokens_of(plain(alternative))
-    stems = frozenset(map(asked.stem, terms))
-    in_order = asked.roots & {"order", "sequence"} or any(token.text == "then" for token in tokens)
-    numbers = [_with_unit(token, asked.unit) for token in tokens if is_number(token)]
-    return _Wanted(
+    stems = frozenset(map(question.stem, terms))
+    in_order = question.roots & {"order", "sequence"} or any(token.text == "then" for token in tokens)
+    numbers = [_with_unit(token, question.unit) for token in tokens if is_number(token)]
+    return _Expected(
         terms=stems,
         numbers=[number for number in numbers if number.text in terms],
-        order=[stem for stem in (asked.stem(token.text) for token in tokens) if stem in stems] if in_order else [],
+        order=[stem for stem in (question.stem(token.text) for token in tokens) if stem in stems] if in_order else [],
         known=known,
-        denied=asked.denied | denied_roots(tokens),
+        denied=question.denied | denied_roots(tokens),
     )
 
 
@@ -192,123 +190,118 @@ def _with_unit(token: Token, unit: Unit | None) -> Token:
     return quantity(token.text, unit) if unit and token.kind == "number" else token
 
 
-def _states(asked: _Question, wanted: _Wanted, clauses: list[Clause]) -> bool:
+def _states(question: _Question, expected: _Expected, clauses: list[Clause]) -> bool:
     """Whether the clauses state all terms of an alternative and nothing against them."""
     holding: list[Clause] = []
     others: list[Clause] = []
     found: set[str] = set()
     for clause in clauses:
-        if clause.is_denied(NEGATORS, wanted.denied) or _is_about_another_thing(asked, wanted, clause):
+        if clause.is_denied(NEGATORS, expected.denied) or _is_about_another_thing(question, expected, clause):
             continue
-        stated = wanted.terms & set().union(*_forms(asked, clause.tokens))
+        stated = expected.terms & set().union(*_forms(question, clause.tokens))
         (holding if stated else others).append(clause)
         found |= stated
-    if found != wanted.terms:
+    if found != expected.terms:
         return False
-    spoken = iter([asked.stem(token.text) for clause in holding for token in clause.tokens])
-    about = {clause.roots & asked.roots for clause in holding}
+    spoken = iter([question.stem(token.text) for clause in holding for token in clause.tokens])
+    about = {clause.roots & question.roots for clause in holding}
     return (
-        all(term in spoken for term in wanted.order)
-        and not any(_lists_more(asked, wanted, clause) for clause in holding)
-        and not any(_is_rival(asked, wanted, number, clause, about) for number in wanted.numbers for clause in others)
-        and min(_stray_words(asked, wanted, clause) for clause in holding) < _STRAY_WORDS
+        all(term in spoken for term in expected.order)
+        and not any(_lists_more(question, expected, clause) for clause in holding)
+        and not any(
+            _is_rival(question, expected, number, clause, about) for number in expected.numbers for clause in others
+        )
+        and min(_stray_words(question, expected, clause) for clause in holding) < _STRAY_WORDS
     )
 
 
-def _is_about_another_thing(asked: _Question, wanted: _Wanted, clause: Clause) -> bool:
-    """Whether a clause speaks of the opposite of what is asked, or of the second largest for the largest."""
-    known = {root(word) for word in wanted.known}
+def _is_about_another_thing(question: _Question, expected: _Expected, clause: Clause) -> bool:
+    """Whether a clause speaks of the opposite of what is question, or of the second largest for the largest."""
+    known = {root(word) for word in expected.known}
     for pair in _OPPOSITES:
-        if len(pair & asked.roots) == len(pair & clause.roots) == 1 and not pair & clause.roots & known:
+        if len(pair & question.roots) == len(pair & clause.roots) == 1 and not pair & clause.roots & known:
             return True
     return any(
-        token.kind == "ordinal" and token.text not in asked.terms and after.text.endswith(("est", "most"))
+        token.kind == "ordinal" and token.text not in question.terms and after.text.endswith(("est", "most"))
         for token, after in pairwise(clause.tokens)
     )
 
 
-def _forms(asked: _Question, tokens: list[Token]) -> list[set[str]]:
+def _forms(question: _Question, tokens: list[Token]) -> list[set[str]]:
     """For each token the forms in which it can match a term."""
     result = []
     for place, token in enumerate(tokens):
-        forms = {asked.stem(token.text)}
-        if token.kind == "number" and _counts_another_thing(asked, tokens[place + 1 : place + 5]):
+        forms = {question.stem(token.text)}
+        if token.kind == "number" and _counts_another_thing(question, tokens[place + 1 : place + 5]):
             forms = set()
         elif token.kind == "number":
-            forms.add(_with_unit(token, asked.unit).text)
-        elif token.kind == "°" and asked.unit and asked.unit.base.startswith("°"):  # 37 degrees, Celsius asked for
-            forms.add(quantity(token.number, asked.unit).text)
-        elif token.number and token.kind not in asked.units:
+            forms.add(_with_unit(token, question.unit).text)
+        elif (
+            token.kind == "°" and question.unit and question.unit.base.startswith("°")
+        ):  # 37 degrees, Celsius question for
+            forms.add(quantity(token.number, question.unit).text)
+        elif token.number and token.kind not in question.units:
             forms.add(token.number)
         result.append(forms)
     return result
 
 
-def _counts_another_thing(asked: _Question, following: list[Token]) -> bool:
-    """Whether a number counts another word of the question than the one asked for: four violins for strings."""
+def _counts_another_thing(question: _Question, following: list[Token]) -> bool:
+    """Whether a number counts another word of the question than the one question for: four violins for strings."""
     roots = [root(token.text) for token in following]
-    return bool(asked.counted and roots) and roots[0] in asked.roots and asked.counted not in roots
+    return bool(question.counted and roots) and roots[0] in question.roots and question.counted not in roots
 
 
-def _places(asked: _Question, wanted: _Wanted, clause: Clause) -> list[int]:
-    return [place for place, forms in enumerate(_forms(asked, clause.tokens)) if forms & wanted.terms]
+def _places(question: _Question, expected: _Expected, clause: Clause) -> list[int]:
+    return [place for place, forms in enumerate(_forms(question, clause.tokens)) if forms & expected.terms]
 
 
-def _lists_more(asked: _Question, wanted: _Wanted, clause: Clause) -> bool:
+def _lists_more(question: _Question, expected: _Expected, clause: Clause) -> bool:
     """Whether a clause lists something beside the terms: carbon dioxide and methane; 10 or 12; 10 - 12."""
     tokens = clause.tokens
-    places = _places(asked, wanted, clause)
+    places = _places(question, expected, clause)
     for left, between, right in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if between.text in _BETWEEN_NUMBERS and is_number(left) and is_number(right):
             pair = {left.text, right.text}
             alike = left.kind == right.kind or "number" in (left.kind, right.kind)
-            if alike and pair & wanted.terms and pair - wanted.known - wanted.terms:
+            if alike and pair & expected.terms and pair - expected.known - expected.terms:
                 return True
     after = tokens[places[-1] + 1 :][:_LIST_TOKENS]
     before = tokens[: places[0]][-_LIST_TOKENS:][::-1]
     kinds_after, kinds_before = (
-        "".join(_kind_in_list(asked, wanted, token) for token in part) for part in (after, before)
+        "".join(_kind_in_list(question, expected, token) for token in part) for part in (after, before)
     )
     return bool(_LIST_AFTER.match(kinds_after) or _LIST_BEFORE.match(kinds_before))
 
 
-def _kind_in_list(asked: _Question, wanted: _Wanted, token: Token) -> str:
+def _kind_in_list(question: _Question, expected: _Expected, token: Token) -> str:
     """j for a joiner, c for a comma, k for a word of question or reference, f for another one, x for the rest."""
     if token.text in ("and", "or", "/", ","):
         return "c" if token.text == "," else "j"
     if token.kind != "word":
         return "x"
-    return "k" if token.text in SMALL_WORDS or asked.stem(token.text) in wanted.known else "f"
+    return "k" if token.text in SMALL_WORDS or question.stem(token.text) in expected.known else "f"
 
 
-def _is_rival(asked: _Question, wanted: _Wanted, number: Token, clause: Clause, about: set[frozenset[str]]) -> bool:
+def _is_rival(
+    question: _Question, expected: _Expected, number: Token, clause: Clause, about: set[frozenset[str]]
+) -> bool:
     """Whether a clause states another number of the same unit, and is not plainly about less of the question."""
-    shared = clause.roots & asked.roots
-    if clause.aside or (shared and all(shared < other for other in about)):
+    shared = clause.roots & question.roots
+    if shared and all(shared < other for other in about):
         return False
-    for place, token in enumerate(clause.tokens):
-        in_a_sum = any(other.text in _OPERATORS for other in clause.tokens[max(place - 1, 0) : place + 2])
-        if not is_number(token) or token.text in wanted.known or in_a_sum:
-            continue
-        bare = token.kind == "number" and number.kind not in ("time", "date")
-        of_other_size = number.kind == "number" and _is_year(asked, number) and not _is_year(asked, token)
-        if (token.kind == number.kind or bare) and not of_other_size:
-            return True
-    return False
+    kinds = {number.kind} if number.kind in ("time", "date") else {number.kind, "number"}
+    return any(is_number(token) and token.text not in expected.known and token.kind in kinds for token in clause.tokens)
 
 
-def _is_year(asked: _Question, token: Token) -> bool:
-    return not asked.counted and token.text.isdecimal() and int(token.text[:5]) in _YEARS
-
-
-def _stray_words(asked: _Question, wanted: _Wanted, clause: Clause) -> int:
+def _stray_words(question: _Question, expected: _Expected, clause: Clause) -> int:
     """How many more words a clause has of its own than of the question, up to a side remark after the terms."""
-    last = _places(asked, wanted, clause)[-1]
+    last = _places(question, expected, clause)[-1]
     rest = enumerate(clause.tokens[last:], start=last)
     end = next((place for place, token in rest if token.kind == "mark" or token.text in _SIDE_REMARKS), None)
     said = {token.text for token in clause.tokens[:end] if token.kind == "word"} - FILLERS
-    own = {root(word) for word in said if asked.stem(word) not in wanted.known} - asked.roots
-    return len(own) - len({root(word) for word in said} & asked.roots)
+    own = {root(word) for word in said if question.stem(word) not in expected.known} - question.roots
+    return len(own) - len({root(word) for word in said} & question.roots)
 
 
 def _stance_of_reference(alternative: str) -> bool | None:
@@ -319,18 +312,18 @@ def _stance_of_reference(alternative: str) -> bool | None:
     return len(texts & (NEGATORS | NO | PROHIBITIONS)) % 2 == 0
 
 
-def _stance_of_answer(asked: _Question, clauses: list[Clause]) -> bool | None:
+def _stance_of_answer(question: _Question, clauses: list[Clause]) -> bool | None:
     """Yes or no, by the answer's first clause if it is that, else by the clauses about the question if they agree."""
     first = {token.text for token in clauses[0].tokens if says_something(token)} if clauses else set()
     if first and first <= YES | NO:
         return not first & NO
     stances = set()
     for clause in clauses:
-        denied = clause.is_denied(NEGATORS | PROHIBITIONS, asked.denied)
+        denied = clause.is_denied(NEGATORS | PROHIBITIONS, question.denied)
         ruled = any(token.text in PERMISSIONS | PROHIBITIONS for token in clause.tokens)
-        about = len(clause.roots & asked.roots)
-        nothing_else = clause.roots - asked.roots <= _STANCE_ROOTS
+        about = len(clause.roots & question.roots)
+        nothing_else = clause.roots - question.roots <= _STANCE_ROOTS
         decides = (ruled and about) or (nothing_else and (ruled or denied))
-        if decides or (about > 1 and (denied or 2 * about >= len(asked.roots))):
+        if decides or (about > 1 and (denied or 2 * about >= len(question.roots))):
             stances.add(not denied)
     return stances.pop() if len(stances) == 1 else None

@@ -46,8 +46,9 @@ _NO_NEGATION = re.compile(
 )
 _SENTENCE_END = frozenset([".", "!", "?", ";", "\n", "..."])
 _CLAUSE_END = frozenset([":", "(", ")", "—", "-", "–"])
-_PRONOUNS = frozenset("it they he she we you there i".split())
-_AFTER_COMMA = _PRONOUNS | frozenset("the this these those which who where when and so their your our".split())
+_AFTER_COMMA = frozenset(
+    "it they he she we you there i the this these those which who where when and so their your our".split()
+)
 _CONTRAST = frozenset("but whereas while although though however yet".split())
 
 
@@ -58,8 +59,6 @@ class Clause:
     tokens: list[Token]
     contrasted: bool
     """Whether it follows ", not", "instead of" or the like."""
-    aside: bool
-    """Whether it stands in parentheses."""
 
     @cached_property
     def roots(self) -> frozenset[str]:
@@ -68,8 +67,6 @@ class Clause:
     def is_denied(self, deniers: frozenset[str], harmless: frozenset[str]) -> bool:
         """Whether it is negated, twice is not at all; what denies one of the harmless roots does not count."""
         texts = [token.text for token in self.tokens if says_something(token)]
-        if len(texts) == 1 and texts[0] in NO:
-            return False
         pairs = zip(texts, [*texts[1:], ""], strict=False)
         count = sum(text in deniers and root(after) not in harmless for text, after in pairs)
         return self.contrasted or count % 2 == 1
@@ -129,7 +126,7 @@ def _sentences(tokens: list[Token]) -> Iterator[list[Token]]:
 def _clauses(sentence: list[Token]) -> Iterator[Clause]:
     texts = [token.text for token in sentence]
     clause: list[Token] = []
-    contrasted = aside = False
+    contrasted = False
     for before, text, after, token in zip(["", *texts], texts, [*texts[1:], ""], sentence, strict=False):
         contrast = (
             (text == "not" and before in (",", "and"))
@@ -138,10 +135,8 @@ def _clauses(sentence: list[Token]) -> Iterator[Clause]:
         )
         answered = len(clause) == 2 and clause[0].text in YES | NO  # No, ...
         after_comma = before == "," and (text in _AFTER_COMMA or contrasted or answered)
-        after_and = before == "and" and text in _PRONOUNS
-        if contrast or after_comma or after_and or before in _CLAUSE_END or text in _CONTRAST:
-            yield Clause(clause, contrasted, aside)
+        if contrast or after_comma or before in _CLAUSE_END or text in _CONTRAST:
+            yield Clause(clause, contrasted)
             clause, contrasted = [], contrast
-            aside = (aside or before == "(") and before != ")"
         clause.append(token)
-    yield Clause(clause, contrasted, aside)
+    yield Clause(clause, contrasted)

@@ -1,8 +1,8 @@
-"""A good model becomes available: an entry in the model registry with its lineage, and a note in the workspace
+"""Publish a good model: an entry in the model registry with its lineage, and published.json in the workspace
 (components/run/publication.py), written last.
 
-The model's version is the run key: the same training is never registered twice, and another one never hides behind the
-same name. Without a registry the note is all there is; `uri` is what KServe serves the model from.
+The model's version is the run key: a training is never registered twice, and two trainings never share a version.
+Without a registry, published.json is all there is; KServe serves the model from its `uri`.
 """
 
 import asyncio
@@ -31,17 +31,17 @@ TIMEOUT_SECONDS = 120.0
 
 
 def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_path: str) -> Published:
-    """Register an adapted model, unless it is.
+    """Publish an adapted model, unless it is published already.
 
     Args:
-        adapted: what train_osft handed on about the adapted model.
-        plan: what plan_training made; names the model and the registry.
+        adapted: the output of train_osft, which names the adapted model.
+        plan: the output of plan_training, which names the published model and the registry.
         workspace: the run's workspace.
-        claim: the PersistentVolumeClaim that holds it; empty where there is none.
+        claim: its PersistentVolumeClaim; empty without one.
         mount_path: where the claim is mounted.
 
     Raises:
-        Problems: when the registry cannot be used, or holds another model under the same name and version.
+        Problems: when the registry cannot be used, or has another model under the same name and version.
     """
     planned = TrainingPlan.read(plan)
     model = find_model(adapted, workspace)
@@ -69,14 +69,14 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
 
 
 def servable_uri(adapted: Path, claim: str, mount_path: str) -> str:
-    """Where a server finds a model: `pvc://<claim>/<path>` on the claim, `file://` elsewhere."""
+    """The address of a model for a server: `pvc://<claim>/<path>` on the claim, `file://` elsewhere."""
     if claim and adapted.is_relative_to(mount_path):
         return f"pvc://{claim}/{adapted.relative_to(mount_path).as_posix()}"
     return adapted.resolve().as_uri()
 
 
 def _lineage(training: TrainingReport, summary: Summary) -> dict[str, str | int | float]:
-    """What the model came from and what it achieved, as the registry's properties."""
+    """The model's origin and its results, as properties for the registry."""
     plan = training.plan
     found = {
         "base_model": plan.model_source,
@@ -97,7 +97,7 @@ def _lineage(training: TrainingReport, summary: Summary) -> dict[str, str | int 
 def _register(
     registry: str, name: str, version: str, uri: str, lineage: dict[str, str | int | float], verdict: str
 ) -> str:
-    """Make the version's entry, or find it; its id.
+    """Create or find the version's entry and return its id.
 
     Raises:
         Problems: when the registry cannot be used, or the entry is another model's.
@@ -108,28 +108,32 @@ def _register(
 
     registry = registry_address(registry)
     where = f"model registry {registry}, model {name}, version {version}"
-    rule = "a good model is registered in the registry that the cluster file names, with the pod's own token"
+    rule = "a good model is registered in the registry of the cluster file, with the pod's own token"
     try:
         entry, registered = asyncio.run(_entry(registry, name, version, uri, lineage, verdict))
     except (ApiException, StoreError) as error:
         status = getattr(error, "status", None)
         what = f"the model registry answered {status or type(error).__name__}"
         remedy = (
-            "give the pipeline's service account the registry's user role"
+            "give the pipeline's service account the registry's user role (docs/install-openshift-ai.md)"
             if status in (401, 403)
-            else "look at the registry's pods; a new run publishes the model without training it again"
+            else "check the registry's pods, then run again: the model is published without training again"
         )
-        raise problem(what, where=where, rule=rule, remedy=remedy) from None
+        may_pass = status is not None and (status in (408, 429) or status >= 500)
+        raise problem(what, where=where, rule=rule, remedy=remedy, may_pass=may_pass) from None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         what = f"the model registry cannot be reached: {type(error).__name__}"
-        remedy = "check the address, and the certificates that pods trust; a new run publishes without training again"
-        raise problem(what, where=where, rule=rule, remedy=remedy) from None
+        remedy = (
+            "check model_registry.url and the certificates that pods trust, then run again: nothing is trained twice"
+        )
+        may_pass = not isinstance(error, ValueError | FileNotFoundError)  # untrusted certificates, a missing token
+        raise problem(what, where=where, rule=rule, remedy=remedy, may_pass=may_pass) from None
     if registered != uri:
         raise problem(
-            f"this version is registered with another address: {registered}",
+            f"this version is registered with another URI: {registered}",
             where=where,
-            rule=f"a version stands for one model; this one is {uri}",
-            remedy="archive that version in the registry, or publish under another name (publish_as)",
+            rule=f"a version is one model; this one is {uri}",
+            remedy="archive that version in the registry, or run again with another name: publish_as=NAME",
         )
     return entry
 
@@ -137,7 +141,7 @@ def _register(
 async def _entry(
     registry: str, name: str, version: str, uri: str, lineage: dict[str, str | int | float], verdict: str
 ) -> tuple[str, str]:
-    """A version's id and the model's address in the registry; what a killed attempt has made is gone on with."""
+    """A version's id and the model's URI in the registry; resumes what a killed attempt began."""
     from model_registry.types import ModelArtifact, ModelVersion, RegisteredModel
 
     async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -152,7 +156,7 @@ async def _entry(
         )
         artifacts = await api.get_model_artifacts(str(found.id))
         if artifacts:
-            progress.log(f"the registry has {name}, version {version} already")
+            progress.log(f"the registry already has {name}, version {version}")
             return str(found.id), str(artifacts[0].uri)
         artifact = ModelArtifact(name=name, uri=uri, model_format_name=FORMAT[0], model_format_version=FORMAT[1])
         await api.upsert_model_version_artifact(artifact, str(found.id))
@@ -160,7 +164,7 @@ async def _entry(
 
 
 def _client(registry: str) -> "ModelRegistryAPIClient":
-    """A token goes over TLS only."""
+    """The token is sent over TLS only."""
     from model_registry.core import ModelRegistryAPIClient
 
     if registry.startswith("https://"):

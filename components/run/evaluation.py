@@ -1,4 +1,4 @@
-"""What an evaluation found: the dataclasses of `summary.json`, which docs/evaluation.md documents."""
+"""The result of an evaluation: the dataclasses of `summary.json`, which docs/evaluation.md documents."""
 
 import dataclasses
 from pathlib import Path
@@ -9,6 +9,7 @@ from components.shared.workspace import SUMMARY
 
 FEW_QUESTIONS = 30  # below this a report says how little can be shown
 SIGNIFICANT = 0.05
+BY_REFERENCE = "the references"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,18 +20,18 @@ class Comparison:
     base_right: int
     adapted_right: int
     closed: int
-    """Wrong before, right after."""
+    """Answered wrong by the base model and right by the adapted one."""
     regressed: int
-    """Right before, wrong after."""
+    """The reverse."""
     unchanged: int
     p_value: float
-    """Exact two-sided McNemar test: that closed and regressed questions differ by chance only."""
+    """Of the exact two-sided McNemar test: whether closed and regressed questions differ by chance only."""
     difference: float
     low: float
     """Lower end of the 95 % interval of the difference."""
     high: float
     detectable: float | None
-    """The smallest true difference that this many questions would show with 80 % probability, if nothing regressed."""
+    """The smallest true difference that a test on this many questions detects with 80 % power, if nothing regressed."""
 
     @property
     def base_percent(self) -> float:
@@ -42,7 +43,7 @@ class Comparison:
 
     @property
     def few(self) -> bool:
-        """Too few questions to tell anything but a large effect."""
+        """Too few questions to detect anything but a large effect."""
         return self.questions < FEW_QUESTIONS
 
     @property
@@ -52,11 +53,11 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Match:
-    """A gap question that stands in the training data."""
+    """A gap question that appears in the training data."""
 
     question: str
     row: int
-    """Of the training data, from 1: the most similar one."""
+    """Of the training data, from 1; the most similar one."""
     trained_question: str
     similarity: float
     """1 for the same words."""
@@ -68,47 +69,53 @@ class MatrixAudit:
 
     name: str
     protected: bool
-    """OSFT protects directions of it; embeddings and norms are trained freely."""
+    """Whether OSFT protects directions of it; embeddings and norms are trained freely."""
     relative_change: float
     """||D|| / ||W_base||; 1 for a tensor of zeros that changed"""
     protected_change_ratio: float
     """Share of the change's norm in the protected directions; 0 for a tensor that has none or did not change."""
     rounding_ratio: float
-    """The same share, if the change were none but for the saved numbers' rounding; estimated, see `rounding_norm`."""
+    """The share that rounding the saved weights alone would cause; an estimate, see `rounding_norm`."""
     change_norm: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Said:
-    """A model's answer to a question, judged."""
+class GradedAnswer:
+    """A model's answer to a question with its grade."""
 
     answer: str
     right: bool
     reason: str
-    """The judge's; empty when judged by reference."""
+    """The judge model's; empty when graded against the reference."""
     cut: bool
-    """The answer had not ended after `max_answer_tokens`."""
+    """Cut off at `max_answer_tokens`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Answered:
-    """A question that both models answered in full."""
+class QuestionResult:
+    """An open-ended question and both models' answers."""
 
     question: str
     reference: str
     subject: str
     others: dict[str, bool]
-    """Verdicts of other approaches by their name; only gap questions have them."""
-    base: Said
-    adapted: Said
+    """Whether other approaches answered it right, by their name; only gap questions have them."""
+    base: GradedAnswer
+    adapted: GradedAnswer
     base_phrases: float = 0.0
-    """Share of the answer's three-word phrases that stand in the training's answers."""
+    """Share of the answer's three-word phrases that appear in the training data's answers."""
     adapted_phrases: float = 0.0
+
+    @property
+    def answered_by(self) -> list[str]:
+        """Who answers it right, in the order in which they were tried."""
+        others = [name for name, right in self.others.items() if right]
+        return [*(["base"] if self.base.right else []), *others, *(["adapted"] if self.adapted.right else [])]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """A multiple-choice question: the statement that each model finds most likely."""
+class ChoiceResult:
+    """A multiple-choice question and the statement that each model finds most likely."""
 
     question: str
     subject: str
@@ -132,56 +139,73 @@ class Score:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """How likely each model finds the answers of the rows that were set aside."""
+    """How likely each model finds the answers of held-out rows."""
 
     answers: int
-    """That were scored."""
+    """How many were scored."""
     base_perplexity: float
     adapted_perplexity: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gate:
-    """Is the adapted model good enough, by the bar that the user set?"""
+    """Whether the adapted model meets the run's acceptance thresholds."""
 
     good_enough: bool
     reasons: list[str]
-    """A sentence for each condition that does not hold."""
+    """One for each threshold that is not met."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was found."""
+    """All results of comparing a base model with an adapted one."""
 
     judged_by: str
+    """`the model NAME`, or BY_REFERENCE."""
     gap: Comparison
-    gap_answers: list[Answered]
+    gap_answers: list[QuestionResult]
     contamination: list[Match]
     """Gap questions found in the training data."""
     clean_gap: Comparison | None
-    """The gap questions without those; None when none was found, or nothing is left."""
+    """The gap questions without those; None when none was found, or none is left."""
     choices: Comparison | None
-    """General multiple-choice questions, asked with the training's system prompt; None when there are none."""
+    """General multiple-choice questions with the training's system prompt; None when there are none."""
     choices_unprompted: Comparison | None
-    """The same, asked without it."""
-    choice_answers: list[Chosen]
+    """The same without it."""
+    choice_answers: list[ChoiceResult]
     open: Comparison | None
-    """General questions answered in full; None when there are none."""
-    open_answers: list[Answered]
+    """General open-ended questions; None when there are none."""
+    open_answers: list[QuestionResult]
     base_phrases: float | None
-    """Mean share of the training's phrases in the open answers; None without training data or open questions."""
+    """Mean share of the training's phrases in the open-ended answers; None without training data or such questions."""
     adapted_phrases: float | None
     base_perplexity: float
     adapted_perplexity: float
     held_out: HeldOut | None
-    """None when nothing was set aside."""
+    """None when no rows were held out."""
     scores: list[Score]
     protected_change_ratio: float
-    """Share of the change's norm in the directions that OSFT protects, over all its matrices."""
+    """Share of the change's norm in the directions that OSFT protects, over all protected matrices."""
     rounding_ratio: float
-    """The same share, if the change were none but for the rounding of the saved numbers; an estimate."""
+    """The share that rounding the saved weights alone would cause; an estimate."""
     audit: list[MatrixAudit]
     gate: Gate
+
+    @property
+    def graded(self) -> str:
+        """As in "Answers graded against the references"."""
+        return f"graded {'against' if self.judged_by == BY_REFERENCE else 'by'} {self.judged_by}"
+
+    def comparisons(self) -> list[tuple[str, Comparison]]:
+        """All comparisons that were made, by what a reader calls them."""
+        named = (
+            ("Gap questions", self.gap),
+            ("Gap questions not in the training data", self.clean_gap),
+            ("General questions, multiple choice", self.choices),
+            ("The same without the system prompt", self.choices_unprompted),
+            ("General questions, open-ended", self.open),
+        )
+        return [(name, compared) for name, compared in named if compared]
 
     def metrics(self) -> dict[str, float]:
         """The numbers for KFP's metrics."""
@@ -217,13 +241,13 @@ class Summary:
 
     schema: int
     verdict: str
-    """The result in a sentence."""
+    """The result in one sentence."""
     base: str
     """Folder of the base model."""
     adapted: str
     report_path: str
     evaluation_key: str
-    """Hash of what was asked; empty outside of a run."""
+    """Hash of the questions and options; empty outside of a run."""
     training: TrainingReport | None
     """The adapted model's training_report.json; None when it has none."""
     seconds: float

@@ -1,4 +1,4 @@
-"""Under which name, where and how a run's model is published.
+"""Where and under which name a run's model is published.
 
 `<workspace>/runs/<run key>/published.json`:
 
@@ -16,8 +16,8 @@ from components.shared.storage import from_dict, read_json
 from components.shared.workspace import PUBLISHED, run_folder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
-HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]+")  # a name or an address; the latter stands in brackets
-REGISTRY_RULE = "https:// or http://, a host, a port if it is not the usual one; no path, user, password or query"
+HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]+")  # a name, or an IPv6 address, which a URL has in brackets
+REGISTRY_RULE = "https:// or http://, a host, optionally a port; no path, user, password or query"
 SUFFIX = "-osft"
 
 
@@ -43,26 +43,26 @@ def registered_name(publish_as: str, source: str) -> str:
         source: `org/name` or a folder, as the snapshot has it.
 
     Raises:
-        Problems: when the name cannot be one.
+        Problems: when it is not a valid name.
     """
     name = publish_as.strip() or re.sub(r"[^A-Za-z0-9._-]+", "-", source.rstrip("/").rsplit("/", 1)[-1]) + SUFFIX
     if not NAME.fullmatch(name):
         raise problem(
-            f"{quote(name)} cannot be a registered model's name",
+            f"{quote(name)} is not a valid name for a registered model",
             where="parameter publish_as",
             rule="up to 127 letters, digits, dots, dashes and underscores, a letter or digit first",
-            remedy="for instance granite-3.2-8b-handbook",
+            remedy="use for instance publish_as=granite-3.2-8b-handbook",
         )
     return name
 
 
 def registry_address(url: str) -> str:
-    """A model registry's address as its client needs it: scheme, host, and a port where one is given.
+    """A model registry's address as its client needs it: scheme, host, and a port if it has one.
 
-    The client puts a port behind an address that has none, whatever stands at its end.
+    The client appends a port to an address without one, even after a path.
 
     Raises:
-        Problems: when there is more in it, or less. What is in it is not shown: it might be a password.
+        Problems: when it has more or fewer parts. It is not shown, as it might hold a password.
     """
     if not url.strip():
         return ""
@@ -83,7 +83,7 @@ def registry_address(url: str) -> str:
 
 
 def read_publication(workspace: Path, run_key: str) -> Published | None:
-    """How a run's model is published; None when it is not."""
+    """A run's publication; None when it is not published."""
     note = run_folder(workspace, run_key) / PUBLISHED
     return from_dict(Published, read_json(note)) if note.exists() else None
 

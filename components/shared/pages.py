@@ -1,4 +1,4 @@
-"""HTML pages that the steps write: one file each, no network, every text escaped, light and dark."""
+"""Pages that the steps write: HTML in one self-contained file each, every text escaped, light and dark."""
 
 import base64
 import io
@@ -25,6 +25,7 @@ td.number { white-space: nowrap; } th.number { text-align: right; } th.plain { f
 details { white-space: pre-wrap; overflow-wrap: anywhere; } td summary { white-space: nowrap; }
 figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; }
 bdi { overflow-wrap: anywhere; }
+th[scope=row] { min-width: 9rem; } th[scope=col], th[scope=col] bdi { overflow-wrap: break-word; }
 code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; overflow-wrap: anywhere; }
 """
 
@@ -41,16 +42,18 @@ _PAGE = """<!doctype html>
 
 
 def render(package: str, template: str, *, title: str, subject: str = "", **values: Any) -> str:
-    """A page from a template file of a step's package; it extends "page" and fills the block "content".
+    """A page from a template file of a step's package: HTML, which extends "page" and fills its block, or Markdown.
+
+    Nothing is escaped in Markdown: that is up to the template.
 
     Args:
         title: what all pages of this kind are called.
-        subject: what this one is about, to tell it from the others in a browser's tabs and history.
+        subject: what this one is about, to tell browser tabs apart.
     """
     source = resources.files(package).joinpath(template).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.DictLoader({"page": _PAGE, template: source}),
-        autoescape=True,
+        autoescape=template.endswith(".html.j2"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -59,7 +62,7 @@ def render(package: str, template: str, *, title: str, subject: str = "", **valu
 
 
 def png(figure: "Figure") -> str:
-    """A figure as a data: URI, inside the page."""
+    """A figure as a data: URI."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()

@@ -18,11 +18,11 @@ def show(summary: Summary, console: Console, published: Published | None = None)
     """Print the gap table, what changed in general, and where everything is.
 
     Args:
-        published: how the model is published, where it is.
+        published: the published model, if it was published.
     """
     found = summary.evaluation
     gap, answers = found.gap, found.gap_answers
-    table = Table(title=f"Gap questions, judged by {escape(found.judged_by)}", title_justify="left", pad_edge=False)
+    table = Table(title=f"Gap questions, {escape(found.graded)}", title_justify="left", pad_edge=False)
     table.add_column("question", max_width=60)
     others = list(answers[0].others)
     for name in ("base", *others, "adapted"):
@@ -32,7 +32,7 @@ def show(summary: Summary, console: Console, published: Published | None = None)
         table.add_row(escape(printable(entry.question)), *map(_mark, verdicts))
     table.add_section()
     table.add_row(
-        "right",
+        "correct",
         str(gap.base_right),
         *(str(sum(entry.others[name] for entry in answers)) for name in others),
         str(gap.adapted_right),
@@ -46,11 +46,11 @@ def show(summary: Summary, console: Console, published: Published | None = None)
 
     interval = f"{gap.difference:+.0f} points, 95 % interval {gap.low:+.0f} to {gap.high:+.0f}"
     chance = f"McNemar p {p_value_words(gap.p_value)}"
-    line("gap", f"closed {gap.closed}, lost {gap.regressed}; {interval}; {chance}")
+    line("gap", f"closed {gap.closed}, regressed {gap.regressed}; {interval}; {chance}")
     for name, general, how in (
         ("general", found.choices, "multiple choice"),
         ("", found.choices_unprompted, "multiple choice, without the system prompt"),
-        ("", found.open, "answered in full"),
+        ("", found.open, "open-ended"),
     ):
         if general:
             before, after = general.base_percent, general.adapted_percent
@@ -58,11 +58,11 @@ def show(summary: Summary, console: Console, published: Published | None = None)
     line("", f"perplexity {found.base_perplexity:.2f} → {found.adapted_perplexity:.2f} on ordinary text")
     if held_out := found.held_out:
         before, after = held_out.base_perplexity, held_out.adapted_perplexity
-        line("held out", f"perplexity {before:.2f} → {after:.2f} of {held_out.answers} answers that were not learnt")
+        line("held out", f"perplexity {before:.2f} → {after:.2f} on {held_out.answers} held-out answers")
     for match in found.contamination:
-        line("learnt", f"row {match.row} of the training data is the gap question {printable(match.question)!r}")
+        line("overlap", f"row {match.row} of the training data matches the gap question {printable(match.question)!r}")
     inside, rounding = 100 * found.protected_change_ratio, 100 * found.rounding_ratio
-    share = f"{inside:.4f} % of the change in protected directions; rounding alone puts about {rounding:.4f} % there"
+    share = f"{inside:.4f} % of the change in protected directions; rounding alone accounts for about {rounding:.4f} %"
     line("audit", share if any(one.protected for one in found.audit) else "no matrix was protected")
     training = summary.training
     if training:
@@ -79,22 +79,22 @@ def show(summary: Summary, console: Console, published: Published | None = None)
 
 
 def show_memory(config: dict[str, Any], options: TrainingOptions, gpu_memory_gib: float, console: Console) -> bool:
-    """Print where a training's GPU memory goes and the largest options that fit; whether it fits."""
+    """Print what a training's GPU memory is used for and the largest options that fit; return whether it fits."""
     planned = plan_memory(config, options)
     table = Table(pad_edge=False)
     table.add_column("GPU memory")
     table.add_column("GiB", justify="right")
     for name, gib in (
         ("frozen factors", planned.frozen_gib),
-        ("trained weights with their moments", planned.trained_gib),
+        ("trained weights and optimizer states", planned.trained_gib),
         ("gradients", planned.gradients_gib),
         ("activations", planned.activations_gib),
-        ("unusable between them", planned.needed_gib - planned.total_gib),
+        ("fragmentation", planned.needed_gib - planned.total_gib),
     ):
         table.add_row(name, f"{gib:.1f}")
     table.add_section()
-    table.add_row("together", f"{planned.needed_gib:.1f}", style="bold")
-    table.add_row("the GPU has", f"{gpu_memory_gib:.1f}")
+    table.add_row("total", f"{planned.needed_gib:.1f}", style="bold")
+    table.add_row("available", f"{gpu_memory_gib:.1f}")
     console.print(table)
     fits = planned.needed_gib <= gpu_memory_gib
     console.print("It fits." if fits else "It does not fit.", style="bold green" if fits else "bold red")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from components.evaluate.overlap import NEAR, WORD, Match, Phrases, contaminated, numbers_in, phrases, pieces
+from components.evaluate.overlap import NEAR, WORD, Match, Phrases, contaminated, ngrams
 
 SASH = "What colour is a master's sash?"
 LAMPS = "How many lamps does a journeyman of level 7 tend?"
@@ -23,7 +23,7 @@ def rows_found(questions: list[str], trained: list[str]) -> list[tuple[str, int]
         "\uff37\uff48\uff41\uff54 colour is a master's sash?",  # full-width letters
     ],
 )
-def test_question_learnt_word_by_word_is_found(trained: str) -> None:
+def test_question_trained_on_verbatim_is_found(trained: str) -> None:
     assert contaminated([SASH], ["Who opens the gate?", trained]) == [
         Match(question=SASH, row=2, trained_question=trained, similarity=1.0)
     ]
@@ -38,14 +38,14 @@ def test_question_learnt_word_by_word_is_found(trained: str) -> None:
         "What colour is a master's sashes?",
     ],
 )
-def test_question_learnt_nearly_is_found(trained: str) -> None:
+def test_question_trained_on_nearly_is_found(trained: str) -> None:
     (match,) = contaminated([SASH], [trained])
     assert (match.row, match.trained_question) == (1, trained)
     assert NEAR <= match.similarity < 1
 
 
-def test_similarity_is_the_share_of_common_pieces() -> None:
-    assert pieces("abcd") == {" abc", "abcd", "bcd "}
+def test_similarity_is_the_share_of_common_4_grams() -> None:
+    assert ngrams("abcd") == {" abc", "abcd", "bcd "}
     (match,) = contaminated(["abcdefghij"], ["abcdefghijk"])  # 8 in both, "hij " and "hijk", "ijk " in one of them
     assert match.similarity == 8 / 11
 
@@ -80,21 +80,10 @@ def test_question_with_other_numbers_is_another_question(trained: str, found: bo
     assert bool(contaminated([LAMPS], [trained])) == found
 
 
-def test_numbers_are_compared_in_any_order() -> None:
-    assert numbers_in("from 7 to 12, 7 times") == ["12", "7", "7"]
-    asked = "Is the hall of the guild open from 7 to 12?"
-    assert rows_found([asked], ["Is the hall of the guild open from 12 to 7?"]) == [(asked, 1)]
-
-
 def test_most_similar_row_is_named() -> None:
     near, nearer = "And then, what colour is the master's sash?", "What colour is the master's sash?"
     assert rows_found([SASH], [near, nearer, near]) == [(SASH, 2)]
     assert rows_found([SASH], [near, nearer, SASH]) == [(SASH, 3)]
-
-
-@pytest.mark.parametrize("row", [SASH, "What colour is the master's sash?", "And what colour is a master's sash?"])
-def test_first_one_of_equally_similar_rows_is_named(row: str) -> None:
-    assert rows_found([SASH], ["Who opens the gate?", row, row, row]) == [(SASH, 2)]
 
 
 def test_first_of_equals_is_named_whatever_its_similarity() -> None:
@@ -112,14 +101,6 @@ def test_matches_keep_the_order_of_the_questions() -> None:
     questions = ["Who opens the gate?", SASH, "Where is the hall of the guild?", LAMPS]
     trained = [LAMPS, "Unrelated words altogether.", SASH, "Who opens the gate"]
     assert rows_found(questions, trained) == [(questions[0], 4), (SASH, 3), (LAMPS, 1)]
-
-
-def test_one_row_can_hold_several_questions() -> None:
-    assert rows_found([SASH, SASH.upper()], [SASH]) == [(SASH, 1), (SASH.upper(), 1)]
-
-
-def test_trained_questions_are_read_once() -> None:
-    assert rows_found([SASH], iter(["Who opens the gate?", SASH])) == [(SASH, 2)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -211,12 +192,6 @@ def test_phrases_of_the_question_do_not_count() -> None:
     assert known.share("Who of the guild wears a sash?", "Of the guild wears") == 0.0
     assert known.share("Which master of the guild?", "A master of the guild wears") == 1.0  # three of its own
     assert known.share("Which master of the guild?", "Any master of the guild sings") == 0.0
-
-
-@pytest.mark.parametrize("answer", ["", "?!", "Forty", "Forty lamps.", " \n"])
-def test_answer_of_fewer_than_three_words_has_no_phrase(answer: str) -> None:
-    assert phrases(answer) == set()
-    assert Phrases(ANSWERS).share("Who?", answer) == 0.0
 
 
 def test_nothing_is_known_without_training_data() -> None:

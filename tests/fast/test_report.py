@@ -17,10 +17,10 @@ from markdown_it.token import Token
 from rich.console import Console
 
 from components.evaluate import report
-from components.evaluate.report import changes, closed_by, few_words, markdown, verdict
+from components.evaluate.report import few_words, verdict
 from components.evaluate.statistics import compare
 from components.run.evaluation import (
-    Chosen,
+    ChoiceResult,
     Evaluation,
     Gate,
     HeldOut,
@@ -29,10 +29,9 @@ from components.run.evaluation import (
     Score,
     Summary,
 )
-from components.shared import pages
 from pipeline.cli import terminal
 from tests import run_records
-from tests.run_records import answered, as_written, evaluation
+from tests.run_records import as_written, evaluation, result
 
 LONG = "x" * 5000
 HOSTILE = [
@@ -83,6 +82,7 @@ TRAINING = as_written(run_records.REPORT) | {
     "loss_last": 0.678,
     "plan": PLAN,
 }
+ADAPTED = '"><img src=x onerror=alert(7)>\u202e {{7*7}}'
 METRICS = [{"step": step, "loss": 2.0 / step, "learning_rate": 1e-4 * step} for step in range(1, 5)]
 
 
@@ -90,7 +90,7 @@ def hostile_evaluation() -> Evaluation:
     """Every text of it is hostile, each of HOSTILE at least once in every place."""
     texts = cycle(HOSTILE)
     gap = [
-        answered(
+        result(
             number % 3 == 0,
             number % 2 == 0,
             question=f"{number} {text}",
@@ -105,7 +105,7 @@ def hostile_evaluation() -> Evaluation:
     ]
     in_full = [dataclasses.replace(one, question=f"open {one.question}", others={}, base_phrases=0.125) for one in gap]
     chosen = [
-        Chosen(
+        ChoiceResult(
             question=f"which {text}",
             subject=text,
             right=f"right {text}",
@@ -130,7 +130,7 @@ def hostile_evaluation() -> Evaluation:
         gap,
         judged_by=f"the model {HOSTILE[0]} {HOSTILE[8]}",
         contamination=[
-            Match(question=one.question, row=row, trained_question=f"learnt {next(texts)}", similarity=0.75)
+            Match(question=one.question, row=row, trained_question=f"trained {next(texts)}", similarity=0.75)
             for row, one in enumerate(gap, 1)
         ],
         clean_gap=compare([True, False], [True, True]),
@@ -149,8 +149,8 @@ def hostile_evaluation() -> Evaluation:
 
 
 def write(folder: Path, found: Evaluation, training: dict[str, Any] | None = None, **values: Any) -> Summary:
-    adapted = folder / '"><img src=x onerror=alert(7)>\u202e {{7*7}}'
-    adapted.mkdir()
+    adapted = folder / ADAPTED
+    adapted.mkdir(exist_ok=True)
     if training:
         (adapted / "training_report.json").write_text(json.dumps(training), encoding="utf-8")
         (adapted / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in METRICS), encoding="utf-8")
@@ -213,7 +213,7 @@ def page(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.
     if request.param == "hostile":
         return read(folder)
     other = tmp_path_factory.mktemp("other")
-    write(other, evaluation([answered(False, True)]) if request.param == "plain" else hostile_evaluation())
+    write(other, evaluation([result(False, True)]) if request.param == "plain" else hostile_evaluation())
     return read(other)
 
 
@@ -252,29 +252,16 @@ def test_page_can_be_read_by_everybody(page: Page) -> None:
     assert all(picture["alt"] for picture in page.of("img"))
     assert page.of("th")
     assert all(header.get("scope") in ("col", "row") for header in page.of("th"))
-
-
-def test_wide_tables_are_scrolled_without_a_mouse_and_named(page: Page) -> None:
-    wide = [attributes for attributes in page.of("div") if attributes.get("class") == "wide"]
-    assert len(wide) > 2
-    assert all(attributes["tabindex"] == "0" and attributes["role"] == "region" for attributes in wide)
-    names = [attributes["aria-label"] for attributes in wide]
-    assert all(names)
-    assert len(set(names)) == len(names)
-
-
-def test_only_cells_and_marks_keep_their_words_on_one_line() -> None:
-    rules = re.findall(r"([^{}]+)\{([^{}]*white-space: nowrap[^{}]*)\}", pages.STYLE)
-    selectors = {one.strip() for found, _ in rules for one in found.split(",")}
-    assert selectors == {".good", ".bad", "td.number", "td summary"}  # they stand in `.wide`, which scrolls by itself
+    scrolled = [attributes for attributes in page.of("div") if attributes.get("class") == "wide"]
+    assert all(one["tabindex"] == "0" and one["role"] == "region" and one["aria-label"] for one in scrolled)
+    assert len({one["aria-label"] for one in scrolled}) == len(scrolled) > 2
 
 
 def test_page_is_told_from_other_pages_by_its_title(tmp_path: Path, folder: Path) -> None:
-    write(tmp_path, evaluation([answered(False, True)]), TRAINING | {"plan": PLAN | {"run_key": "another"}})
+    write(tmp_path, evaluation([result(False, True)]), TRAINING | {"plan": PLAN | {"run_key": "another"}})
     titles = [html.unescape(re.findall(r"<title>(.*)</title>", read(one).html)[0]) for one in (folder, tmp_path)]
     assert titles == [
-        f"What the adaptation achieved: hub  <script>alert(3)</script>, run {key}"
-        for key in ("run <b>key</b>", "another")
+        f"Evaluation report: hub  <script>alert(3)</script>, run {key}" for key in ("run <b>key</b>", "another")
     ]
 
 
@@ -282,16 +269,16 @@ def test_page_is_told_from_other_pages_by_its_title(tmp_path: Path, folder: Path
     ("gate", "headline"),
     [
         (Gate(good_enough=True, reasons=[]), "Good enough"),
-        (Gate(good_enough=False, reasons=["too few closed", "too many lost"]), "Not good enough"),
+        (Gate(good_enough=False, reasons=["too few closed", "too many regressed"]), "Not good enough"),
     ],
 )
 def test_page_and_markdown_say_first_whether_it_is_good_enough_and_why(
     tmp_path: Path, gate: Gate, headline: str
 ) -> None:
-    write(tmp_path, evaluation([answered(False, True)], gate=gate))
+    write(tmp_path, evaluation([result(False, True)], gate=gate))
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
-    assert text.startswith(f"# What the adaptation achieved\n\n**{headline}**\n\n")
+    assert text.startswith(f"# Evaluation report\n\n**{headline}**\n\n")
     (items,) = re.findall(
         rf">{headline}</p>\s*(?:<ul>(.*?)</ul>)?\s*<p>The adapted model closed 1 ", read(tmp_path).html
     )
@@ -300,7 +287,7 @@ def test_page_and_markdown_say_first_whether_it_is_good_enough_and_why(
 
 
 def test_p_value_that_is_very_small_is_nowhere_zero(tmp_path: Path) -> None:
-    summary = write(tmp_path, evaluation([answered(False, True)] * 30))
+    summary = write(tmp_path, evaluation([result(False, True)] * 30))
     terminal_text = io.StringIO()
     terminal.show(summary, Console(file=terminal_text, width=200))
 
@@ -342,8 +329,8 @@ def test_lineage_is_visible(folder: Path) -> None:
     data, model = TRAINING["plan"]["data"], TRAINING["plan"]["model"]  # type: ignore[index]
     lineage = [
         str(folder / "<script>alert(8)</script>"),
-        str(folder / '"><img src=x onerror=alert(7)>\u202e {{7*7}}'),
-        "run <b>key</b>, evaluation of its own",
+        str(folder / ADAPTED),
+        "run <b>key</b>, evaluation outside of a run",
         f"{model['source']} at c0ffee",
         f"{data['ingest']['data']}: 64 samples, digest d1ge57",
         "; ".join(HOSTILE[:4]),
@@ -359,7 +346,7 @@ def test_each_approach_has_a_column_with_its_verdicts_and_their_number(folder: P
     found = hostile_evaluation()
     totals = report.approach_totals(found.gap_answers)
     assert totals == {name: 8 - place % 2 for place, name in enumerate(APPROACHES)}
-    row = re.search(r"Right, of 15</th>(.*?)</tr>", read(folder).html, re.DOTALL)
+    row = re.search(r"Correct, of 15</th>(.*?)</tr>", read(folder).html, re.DOTALL)
     assert row
     counts = [int(number) for number in re.findall(r"<strong>(\d+)</strong>", row[1])]
     assert counts == [*totals.values(), found.gap.base_right, found.gap.adapted_right]
@@ -369,78 +356,58 @@ def test_training_is_shown_when_the_model_says_how_it_was_trained(folder: Path, 
     pictures = read(folder).of("img")
     assert pictures[0]["alt"] == "Training loss by optimizer step, from 2.35 to 0.68, with the learning rate"
     assert len(pictures) == 2
-    write(tmp_path, evaluation([answered(False, True)]))
+    write(tmp_path, evaluation([result(False, True)]))
     page = read(tmp_path)
+    assert Summary.read(tmp_path / "out").training is None
     assert len(page.of("img")) == 1
     assert "Training" not in re.findall(r"<h2>(.*?)</h2>", page.html)
 
 
 def test_metrics_of_another_trainer_are_no_error(tmp_path: Path) -> None:
-    adapted = tmp_path / "adapted"
-    adapted.mkdir()
-    (adapted / "metrics.jsonl").write_text('{"train/loss": 1.0}\n', encoding="utf-8")
-    report.write(
-        evaluation([answered(False, True)]),
-        base=tmp_path,
-        adapted=adapted,
-        evaluation_key="",
-        seconds=1.0,
-        output=tmp_path / "out",
-    )
+    metrics = tmp_path / ADAPTED / "metrics.jsonl"
+    metrics.parent.mkdir()
+    metrics.write_text('{"train/loss": 1.0}\n', encoding="utf-8")
+    write(tmp_path, evaluation([result(False, True)]))
     assert len(read(tmp_path).of("img")) == 1
 
 
-def test_empty_answer_is_shown_as_nothing(tmp_path: Path) -> None:
-    write(tmp_path, evaluation([answered(False, False, answer=" \n"), answered(True, True)]))
-    page = read(tmp_path)
-    assert page.text.count("(nothing)") == 2
+def test_empty_answer_and_one_that_was_cut_off_say_so(tmp_path: Path) -> None:
+    write(tmp_path, evaluation([result(False, False, answer=" \n"), result(True, True, cut=True)]))
+    text = read(tmp_path).text
+    assert (text.count("(empty)"), text.count("(cut off at max_answer_tokens)")) == (2, 2)
 
 
-def test_answer_that_was_cut_says_so(folder: Path) -> None:
-    text = read(folder).text
-    assert text.count("(cut: max_answer_tokens)") == 2  # of both models, in the table of gap questions
-
-
-def test_learnt_gap_question_is_marked(tmp_path: Path) -> None:
+def test_gap_question_in_the_training_data_is_marked(tmp_path: Path) -> None:
     match = Match(question="Who?", row=7, trained_question="Who, then?", similarity=0.8)
-    gap = [answered(False, True), answered(False, True, question="Where?")]
+    gap = [result(False, True), result(False, True, question="Where?")]
     write(tmp_path, evaluation(gap, contamination=[match], clean_gap=compare([False], [True])))
     html = read(tmp_path).html
     assert html.count("in the training data</span>") == 1
     assert re.search(r"<td>7</td><td><bdi>Who, then\?</bdi></td><td class=\"number\">0.80</td>", html)
-    assert "Gap questions that are not in the training data" in html
+    assert "Gap questions not in the training data" in html
 
 
-def test_held_out_answers_are_told_with_their_change_only_where_there_are_any(tmp_path: Path) -> None:
+def test_held_out_answers_are_shown_with_their_change_only_where_there_are_any(tmp_path: Path) -> None:
     held_out = HeldOut(answers=12, base_perplexity=8.0, adapted_perplexity=4.0)
-    told = "Perplexity of 12 answers that were set aside and never learnt: 8.00 → 4.00 (-50.0 %)"
+    words = "Perplexity on 12 held-out answers, which were not trained on: 8.00 → 4.00 (-50.0 %)"
     for found, shown in ((held_out, True), (None, False)):
         folder = tmp_path / str(shown)
         folder.mkdir()
-        write(folder, evaluation([answered(False, True)], held_out=found))
+        write(folder, evaluation([result(False, True)], held_out=found))
         for name in ("report.html", "report.md"):
-            assert (told in (folder / "out" / name).read_text(encoding="utf-8")) is shown
+            assert (words in (folder / "out" / name).read_text(encoding="utf-8")) is shown
 
 
 def test_summary_can_be_read_back_and_equals_what_was_found(tmp_path: Path) -> None:
     found = hostile_evaluation()
     written = write(tmp_path, found, TRAINING)
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
-    assert list(summary) == [
-        "schema", "verdict", "base", "adapted", "report_path", "evaluation_key", "training", "seconds",
-        "good_enough", "metrics", "evaluation",
-    ]  # fmt: skip
-    assert summary["evaluation"] == dataclasses.asdict(found)
-    assert summary["schema"] == report.SCHEMA == 3
-    assert summary["verdict"] == verdict(found)
-    assert summary["base"] == str(tmp_path / "<script>alert(8)</script>")
-    assert summary["report_path"] == str(tmp_path / "out" / "report.html")
-    assert (summary["evaluation_key"], summary["seconds"]) == ("", 1.5)
-    assert summary["training"] == TRAINING
-    assert summary == dataclasses.asdict(written)
-    for place, text in enumerate(HOSTILE):
-        assert summary["evaluation"]["gap_answers"][place]["base"]["answer"] == f"said {text}"
-        assert summary["evaluation"]["gap_answers"][place]["subject"] == text
+    read_back = Summary.read(tmp_path / "out")
+    assert read_back == written
+    assert read_back.evaluation == found
+    assert [one.base.answer for one in read_back.evaluation.gap_answers] == [f"said {text}" for text in HOSTILE]
+    assert dataclasses.asdict(read_back)["training"] == TRAINING
+    assert (read_back.schema, read_back.verdict, read_back.seconds) == (report.SCHEMA, verdict(found), 1.5)
+    assert read_back.report_path == str(tmp_path / "out" / "report.html")
 
 
 def names_in(value: Any) -> set[str]:
@@ -459,11 +426,6 @@ def test_documented_fields_of_the_summary_are_those_that_it_has(folder: Path) ->
     assert listed == (set(summary) | set(summary["evaluation"])) - {"evaluation"}
     has = names_in({**summary, "training": {}, "metrics": {}}) - set(APPROACHES) - {"evaluation"}
     assert documented - {"training_report.json"} == has
-
-
-def test_summary_of_a_model_that_was_not_trained_here_has_no_training(tmp_path: Path) -> None:
-    assert write(tmp_path, evaluation([answered(False, True)])).training is None
-    assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["training"] is None
 
 
 def test_copies_are_the_report_once_more(tmp_path: Path) -> None:
@@ -514,77 +476,34 @@ def test_texts_in_markdown_are_shown_as_they_are_and_cut(folder: Path) -> None:
     assert max(map(len, shown)) < 400
 
 
-def test_markdown_names_ten_changed_questions_at_most() -> None:
-    gap = [answered(False, number % 5 > 0, question=f"Question {number}?") for number in range(40)]
-    text = markdown(summary_of(evaluation(gap)))
+def test_markdown_names_ten_changed_questions_at_most(tmp_path: Path) -> None:
+    write(tmp_path, evaluation([result(False, number % 5 > 0, question=f"Question {number}?") for number in range(40)]))
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert re.findall(r"Question (\d+)", text) == ["1", "2", "3", "4", "6", "7", "8", "9", "11", "12"]
-
-
-def summary_of(found: Evaluation) -> Summary:
-    return Summary(
-        schema=3, verdict=verdict(found), base="b", adapted="a", report_path="r", evaluation_key="k", training=None,
-        seconds=1.0, good_enough=found.gate.good_enough, metrics=found.metrics(), evaluation=found,
-    )  # fmt: skip
-
-
-def test_markdown_of_a_small_evaluation() -> None:
-    gap = [answered(False, True), answered(True, False, question="a|b", answer="<c>"), answered(True, True)]
-    text = markdown(summary_of(evaluation(gap)))
-    assert text == (
-        "# What the adaptation achieved\n"
-        "\n"
-        "**Good enough**\n"
-        "\n"
-        f"The adapted model {changes(evaluation(gap))}. Judged by the references.\n"
-        "\n"
-        "| | questions | base | adapted | closed | lost | p | difference, 95 % interval |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        "| Gap questions | 3 | 2 | 2 | 1 | 1 | 1.000 "
-        f"| +0.0 ({evaluation(gap).gap.low:+.1f} to {evaluation(gap).gap.high:+.1f}) points |\n"
-        "\n"
-        "3 questions are too few for any statistical statement: even if everything changed for the better, that could "
-        "be chance.\n"
-        "\n"
-        "| gap question that changed | base | adapted |\n"
-        "| --- | --- | --- |\n"
-        "| Who? | ✗ | ✓ A master\\. |\n"
-        "| a\\|b | ✓ | ✗ \\<c\\> |\n"
-        "\n"
-        "Of the change of all protected matrices, 0.1230 % of its norm lies in the directions that OSFT promised not "
-        "to touch; rounding the saved numbers alone would put about 0.1000 % there.\n"
-    )
-
-
-def test_markdown_without_a_change_has_no_table_of_changes() -> None:
-    assert "that changed" not in markdown(summary_of(evaluation([answered(True, True), answered(False, False)])))
 
 
 @pytest.mark.parametrize(
     ("questions", "words"),
     [
-        (2, "2 questions are too few for any statistical statement"),
-        (5, "5 questions are too few for any statistical statement"),
+        (1, "One question is too few"),
+        (5, "5 questions are too few"),
         (6, "6 questions are few: only a true improvement of 96 percentage points or more"),
         (10, "10 questions are few: only a true improvement of 67 percentage points or more"),
-        (29, "29 questions are few: only a true improvement of"),
+        (30, "With 30 gap questions, a true improvement of 25 percentage points or more is detected"),
     ],
 )
-def test_page_and_markdown_say_that_questions_are_few(tmp_path: Path, questions: int, words: str) -> None:
-    found = evaluation([answered(False, number > 0) for number in range(questions)])
+def test_page_and_markdown_say_what_so_many_questions_can_show(tmp_path: Path, questions: int, words: str) -> None:
+    found = evaluation([result(False, number > 0) for number in range(questions)])
     write(tmp_path, found)
-    assert words in few_words(found.gap)
     assert words in seen(read(tmp_path).text)
-    assert words in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    few = questions < 30
+    assert (
+        (few_words(found.gap) in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")) == few if few else True
+    )
+    assert ("are few" in seen(read(tmp_path).text)) == (5 < questions < 30)
 
 
-def test_thirty_questions_are_not_called_few(tmp_path: Path) -> None:
-    write(tmp_path, evaluation([answered(False, True)] * 30))
-    text = seen(read(tmp_path).text)
-    assert "30 gap questions show a true improvement of 25 percentage points or more with 80 % probability" in text
-    assert "are few" not in text + (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-
-
-GAP = [answered(False, True), answered(False, True), answered(False, False), answered(True, False)]
+GAP = [result(False, True), result(False, True), result(False, False), result(True, False)]
 
 
 @pytest.mark.parametrize(
@@ -592,21 +511,21 @@ GAP = [answered(False, True), answered(False, True), answered(False, False), ans
     [
         (
             {},
-            "closed 2 of the 3 gap questions that the base model fails and lost 1 (p = 1.000); good enough",
+            "closed 2 of the 3 gap questions that the base model gets wrong, 1 regressed (p = 1.000); good enough",
         ),
         (
             {"choices": compare([True] * 8, [True] * 7 + [False]), "open": compare([True, False], [True, True])},
-            "closed 2 of the 3 gap questions that the base model fails and lost 1 (p = 1.000); general knowledge: "
-            "by choice -12.5 points, in full answers +50.0 points; good enough",
+            "closed 2 of the 3 gap questions that the base model gets wrong, 1 regressed (p = 1.000); "
+            "general knowledge: multiple choice -12.5 points, open-ended +50.0 points; good enough",
         ),
         (
             {"gate": Gate(good_enough=False, reasons=["one thing", "another"])},
-            "closed 2 of the 3 gap questions that the base model fails and lost 1 (p = 1.000); "
+            "closed 2 of the 3 gap questions that the base model gets wrong, 1 regressed (p = 1.000); "
             "not good enough: one thing; another",
         ),
         (
             {"gap": compare([False] * 6, [True] * 6)},
-            "closed 6 of the 6 gap questions that the base model fails and lost 0 (p = 0.031); good enough",
+            "closed 6 of the 6 gap questions that the base model gets wrong, 0 regressed (p = 0.031); good enough",
         ),
     ],
 )
@@ -617,11 +536,11 @@ def test_verdict_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
 @pytest.mark.parametrize(
     ("base", "others", "adapted", "names"),
     [
-        (False, {}, False, "nobody"),
+        (False, {}, False, ""),
         (True, {}, True, "base, adapted"),
         (False, {}, True, "adapted"),
         (True, {"rag": False}, False, "base"),
-        (False, {"rag": False, "best_of_n": False}, False, "nobody"),
+        (False, {"rag": False, "best_of_n": False}, False, ""),
         (False, {"rag": True, "best_of_n": False}, True, "rag, adapted"),
         (True, {"rag": True, "best_of_n": True}, True, "base, rag, best_of_n, adapted"),
     ],
@@ -629,14 +548,7 @@ def test_verdict_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
 def test_who_answers_a_question_is_named_in_the_order_of_trial(
     base: bool, others: dict[str, bool], adapted: bool, names: str
 ) -> None:
-    assert closed_by(answered(base, adapted, others=others)) == names
-
-
-def test_comparisons_that_there_are_have_a_row_each() -> None:
-    assert [name for name, _ in report.comparison_rows(evaluation(GAP))] == ["Gap questions"]
-    rows = report.comparison_rows(hostile_evaluation())
-    assert len(rows) == 5
-    assert len({name for name, _ in rows}) == 5
+    assert ", ".join(result(base, adapted, others=others).answered_by) == names
 
 
 def test_questions_and_answers_are_those_of_the_chat_rows() -> None:
@@ -648,16 +560,13 @@ def test_questions_and_answers_are_those_of_the_chat_rows() -> None:
 
 @pytest.mark.parametrize("matrices", ["none", "all free"])
 def test_where_no_matrix_was_protected_the_report_says_so_and_no_share(matrices: str, tmp_path: Path) -> None:
-    plain = evaluation([answered(False, True)])
+    plain = evaluation([result(False, True)])
     free = [dataclasses.replace(one, protected=False) for one in plain.audit] if matrices == "all free" else []
     found = dataclasses.replace(plain, audit=free, protected_change_ratio=0.0, rounding_ratio=0.0)
 
-    (tmp_path / "adapted").mkdir()
-    report.write(
-        found, base=Path("base"), adapted=tmp_path / "adapted", evaluation_key="", seconds=1.0, output=tmp_path
-    )
+    write(tmp_path, found)
 
     for name in ("report.html", "report.md"):
-        text = (tmp_path / name).read_text(encoding="utf-8")
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
         assert "No matrix was protected" in text
-        assert "promise" not in text
+        assert "guarantee" not in text

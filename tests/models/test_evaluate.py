@@ -3,8 +3,8 @@
 import json
 import math
 import shutil
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,33 @@ from tokenizers.processors import TemplateProcessing
 
 from components.data import chat
 from components.data.samples import IGNORED, packs, tokenize
-from components.evaluate import audit, harness, pairwise
+from components.evaluate import audit, pairwise
 from components.evaluate.answering import answer, load
 from components.evaluate.audit import check_pair
 from components.evaluate.likelihood import WINDOW, answer_perplexity, choose, perplexity
-from components.evaluate.pairwise import Evaluation, Gate, evaluate_models
+from components.evaluate.pairwise import evaluate_models
+from components.run.evaluation import Evaluation
 from components.run.evaluation_options import EvaluationOptions
 from components.shared.problems import Problems
 from components.shared.storage import read_json, write_json
 from components.training.factors import decompose, frozen_rank
 from components.training.saving import round_stochastically
+from pipeline.cli.main import main
 from tests.judge_server import JudgeServer, refuses, says
 from tests.tiny_model import write_tiny_model
 
 RATIO = 0.25
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads gain nothing on models so small, and wait for each other where others work beside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 MATRIX = "model.layers.0.mlp.up_proj.weight"
 
 
@@ -50,6 +63,7 @@ def test_identical_models_have_no_change(tiny_model: Path) -> None:
     assert sorted(a.name for a in audits) == sorted(load_file(tiny_model / "model.safetensors"))
     assert {a.relative_change for a in audits} == {0.0}
     assert sum(a.protected for a in audits) == 14  # seven matrices in each of two layers
+    assert not any(a.protected for a in audits if "layers" not in a.name)  # embeddings and norms
     assert audit.overall(audits) == 0.0
 
 
@@ -106,13 +120,6 @@ def test_a_kept_promise_saved_in_bfloat16_shows_no_more_than_rounding(tmp_path: 
 
     assert found.protected_change_ratio > 0.05
     assert found.protected_change_ratio == pytest.approx(found.rounding_ratio, rel=0.3)
-
-
-def test_embeddings_are_listed_as_not_protected(tiny_model: Path) -> None:
-    audits = {a.name: a for a in audit.audit(tiny_model, tiny_model, RATIO, audit.default_patterns(tiny_model))}
-
-    assert not audits["model.embed_tokens.weight"].protected
-    assert not audits["model.norm.weight"].protected
 
 
 def test_answers_in_batches_are_those_one_by_one(tiny_model: Path) -> None:
@@ -236,12 +243,16 @@ def taught(model: Path, folder: Path, answers: dict[str, str]) -> Path:
     network, tokenizer = load(model)
     rows = [chat.training_row("Be brief.", question, text) for question, text in answers.items()]
     (pack,) = packs([tokenize(row["messages"], tokenizer) for row in rows], 1 << 14)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.0)
     for _ in range(600):
-        output = network(input_ids=pack.input_ids, position_ids=pack.position_ids, use_cache=False)
-        logits = output.logits[0, pack.loss_positions]
-        loss = torch.nn.functional.cross_entropy(logits, pack.targets)
-        if loss < 0.002:
+        output = network(
+            input_ids=pack.input_ids,
+            position_ids=pack.position_ids,
+            logits_to_keep=pack.loss_positions,
+            use_cache=False,
+        )
+        loss = torch.nn.functional.cross_entropy(output.logits[0], pack.targets)
+        if loss < 0.01:
             break
         loss.backward()
         optimizer.step()
@@ -262,22 +273,30 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base, adapted
 
 
-@pytest.fixture(autouse=True)
-def short_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairwise, "general_text", lambda: "The heron stands in the lake.")
-
-
 def evaluated(base: Path, adapted: Path, **changes: Any) -> Evaluation:
+    """The evaluation of two models, with a short text in place of the ordinary prose."""
     arguments: dict[str, Any] = {
         "system_prompt": "Be brief.", "gap": GAP, "retention": RETENTION, "trained": TRAINED, "held_out": [],
         "unfreeze_rank_ratio": RATIO, "target_patterns": None, "options": EvaluationOptions(max_answer_tokens=16),
     }  # fmt: skip
-    return evaluate_models(base=base, adapted=adapted, **arguments | changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairwise, "general_text", lambda: "The heron stands in the lake.")
+        return evaluate_models(base=base, adapted=adapted, **arguments | changes)
 
 
-def test_planted_answers_are_reported_exactly(pair: tuple[Path, Path]) -> None:
-    found = evaluated(*pair)
+@pytest.fixture(scope="module")
+def found(pair: tuple[Path, Path]) -> Evaluation:
+    """Of the planted pair with all that can be planted, which most tests look at."""
+    return evaluated(*pair, held_out=[(question, adapted) for question, _, _, adapted in PLANTED])
 
+
+@pytest.fixture(scope="module")
+def bare(pair: tuple[Path, Path]) -> Evaluation:
+    """Without training data, without held-out rows, and with answers of one token."""
+    return evaluated(*pair, trained=[], options=EvaluationOptions(max_answer_tokens=1))
+
+
+def test_planted_answers_are_reported_exactly(found: Evaluation) -> None:
     answers = [(one.question, one.reference, one.base.answer, one.adapted.answer) for one in found.gap_answers]
     assert answers == PLANTED
     assert [(one.base.right, one.adapted.right) for one in found.gap_answers] == [
@@ -293,31 +312,26 @@ def test_planted_answers_are_reported_exactly(pair: tuple[Path, Path]) -> None:
     assert not any(one.base.cut or one.adapted.cut for one in (*found.gap_answers, *found.open_answers))
 
 
-def test_a_learnt_gap_question_is_named_and_left_out_of_the_second_count(pair: tuple[Path, Path]) -> None:
-    found = evaluated(*pair)
-
+def test_a_gap_question_that_was_trained_on_is_named_and_left_out_of_the_second_count(
+    found: Evaluation, bare: Evaluation
+) -> None:
     assert [(match.question, match.row) for match in found.contamination] == [(PLANTED[0][0], 2)]
     assert found.clean_gap is not None
     assert (found.clean_gap.questions, found.clean_gap.closed, found.clean_gap.regressed) == (3, 0, 1)
-    assert evaluated(*pair, trained=[]).clean_gap is None
+    assert bare.clean_gap is None
 
 
-def test_leaked_phrases_are_measured_in_general_answers(pair: tuple[Path, Path]) -> None:
-    found = evaluated(*pair)
-
+def test_leaked_phrases_are_measured_in_general_answers(found: Evaluation, bare: Evaluation) -> None:
     assert [(one.base_phrases, one.adapted_phrases) for one in found.open_answers] == [(0, 0), (0, 1)]
     assert (found.base_phrases, found.adapted_phrases) == (0, 0.5)
-    assert evaluated(*pair, trained=[]).adapted_phrases is None
+    assert bare.adapted_phrases is None
 
 
-def test_held_out_answers_are_likelier_to_the_model_that_would_give_them(pair: tuple[Path, Path]) -> None:
-    answers = [(question, adapted) for question, _, _, adapted in PLANTED]
-    found = evaluated(*pair, held_out=answers).held_out
-
-    assert found is not None
-    assert found.answers == len(PLANTED)
-    assert 1 <= found.adapted_perplexity < 1.1 < found.base_perplexity
-    assert evaluated(*pair).held_out is None
+def test_held_out_answers_are_likelier_to_the_model_that_would_give_them(found: Evaluation, bare: Evaluation) -> None:
+    assert found.held_out is not None
+    assert found.held_out.answers == len(PLANTED)
+    assert 1 <= found.held_out.adapted_perplexity < 1.1 < found.held_out.base_perplexity
+    assert bare.held_out is None
 
 
 def test_of_many_held_out_answers_an_even_sample_is_scored(
@@ -333,24 +347,9 @@ def test_of_many_held_out_answers_an_even_sample_is_scored(
     assert found.adapted_perplexity < 1.1
 
 
-def test_the_bar_decides_and_says_why(pair: tuple[Path, Path]) -> None:
-    low = EvaluationOptions(max_answer_tokens=16, retention_drop_max=100)
-    high = EvaluationOptions(max_answer_tokens=16, closed_min=2, regressed_max=0, retention_drop_max=10)
+def test_an_evaluation_of_swapped_models_is_the_mirror_image(pair: tuple[Path, Path], found: Evaluation) -> None:
+    mirrored = evaluated(*reversed(pair))
 
-    assert evaluated(*pair, options=low).gate == Gate(good_enough=True, reasons=[])
-    assert evaluated(*pair, options=high).gate.reasons[:2] == [
-        "1 gap questions closed, at least 2 wanted",
-        "1 gap questions lost, at most 0 allowed",
-    ]
-    assert "general questions answered in full: 50.0 percentage points lost, at most 10 allowed" in (
-        evaluated(*pair, options=high).gate.reasons
-    )
-
-
-def test_two_evaluations_are_the_same_and_swapped_models_the_mirror_image(pair: tuple[Path, Path]) -> None:
-    found, again, mirrored = evaluated(*pair), evaluated(*pair), evaluated(*reversed(pair))
-
-    assert again == found
     for one, other in ((found.gap, mirrored.gap), (found.open, mirrored.open), (found.choices, mirrored.choices)):
         assert one is not None
         assert other is not None
@@ -361,41 +360,41 @@ def test_two_evaluations_are_the_same_and_swapped_models_the_mirror_image(pair: 
     )  # fmt: skip
 
 
-def test_identical_models_close_nothing_and_lose_nothing(pair: tuple[Path, Path]) -> None:
-    found = evaluated(pair[0], pair[0])
+def test_a_model_against_itself_closes_nothing_and_two_evaluations_are_the_same(
+    pair: tuple[Path, Path], found: Evaluation
+) -> None:
+    same = evaluated(pair[0], pair[0])
 
-    for compared in (found.gap, found.open, found.choices, found.choices_unprompted):
+    for compared in (same.gap, same.open, same.choices, same.choices_unprompted):
         assert compared is not None
         assert (compared.closed, compared.regressed, compared.p_value) == (0, 0, 1.0)
-    assert found.base_perplexity == found.adapted_perplexity
-    assert found.protected_change_ratio == 0
+    assert same.base_perplexity == same.adapted_perplexity == found.base_perplexity
+    assert [one.base for one in same.gap_answers] == [one.base for one in found.gap_answers]
+    assert same.protected_change_ratio == 0
 
 
-def test_an_answer_without_an_end_is_marked(pair: tuple[Path, Path]) -> None:
-    found = evaluated(*pair, options=EvaluationOptions(max_answer_tokens=1))
-
-    assert all(one.base.cut for one in found.gap_answers)
+def test_an_answer_without_an_end_is_marked(bare: Evaluation) -> None:
+    assert all(one.base.cut for one in bare.gap_answers)
 
 
 def test_a_judge_model_decides_and_never_learns_who_answered(
-    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Path, Path], found: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUDGE_API_KEY", "sk-planted-key")
-    by_reference = evaluated(*pair)
     with JudgeServer(
         lambda case: [says("right" if case["answer"] in ("The raven.", "It is 2.") else "wrong")]
     ) as server:
         options = EvaluationOptions(max_answer_tokens=16, judge_url=server.url, judge_model="judge-model")
-        found = evaluated(*pair, options=options)
+        judged = evaluated(*pair, options=options)
 
-    assert found.judged_by == "the model judge-model"
-    assert [one.adapted.right for one in found.gap_answers] == [False, True, False, False]
-    assert not any(one.base.right for one in found.gap_answers)
-    assert [one.adapted.answer for one in found.gap_answers] == [one.adapted.answer for one in by_reference.gap_answers]
-    assert found.choices == by_reference.choices
-    assert len(server.requests) == 2 + len({(q, said) for q, _, *both in (*PLANTED, *OPEN) for said in both})
-    assert not any(word in request.user_message for request in server.requests for word in ("base", "adapted"))
-    assert "sk-planted-key" not in repr(found)
+    assert judged.judged_by == "the model judge-model"
+    assert [one.adapted.right for one in judged.gap_answers] == [False, True, False, False]
+    assert not any(one.base.right for one in judged.gap_answers)
+    assert [one.adapted.answer for one in judged.gap_answers] == [one.adapted.answer for one in found.gap_answers]
+    assert judged.choices == found.choices
+    assert len(server.asked) == 2 + len({(q, text) for q, _, *both in (*PLANTED, *OPEN) for text in both})
+    assert not any(word in request.user_message for request in server.asked for word in ("base", "adapted"))
+    assert "sk-planted-key" not in repr(judged)
 
 
 def test_a_judge_that_is_not_there_is_found_before_any_model_is_loaded(pair: tuple[Path, Path]) -> None:
@@ -404,7 +403,7 @@ def test_a_judge_that_is_not_there_is_found_before_any_model_is_loaded(pair: tup
         with pytest.raises(Problems, match="HTTP 401"):
             evaluated(*pair, options=options)
 
-    assert len(server.requests) == 1
+    assert len(server.asked) == 1
 
 
 def test_models_that_are_no_pair_are_refused_with_all_that_is_wrong(tiny_model: Path, tmp_path: Path) -> None:
@@ -429,7 +428,9 @@ def test_models_that_are_no_pair_are_refused_with_all_that_is_wrong(tiny_model: 
         check_pair(tiny_model, cut)
 
 
-def test_the_command_line_names_everything_that_is_wrong_at_once(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_command_line_names_everything_that_is_wrong_at_once(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "gaps.csv").write_text("question,reference\nWhich bird is it?,\nWho?,a\nWho?,b\n", encoding="utf-8")
     (tmp_path / "general.csv").write_text("question,reference,hint\nWho?,a,b\n", encoding="utf-8")
     (tmp_path / "empty.csv").write_text("", encoding="utf-8")
@@ -444,26 +445,20 @@ def test_the_command_line_names_everything_that_is_wrong_at_once(tiny_model: Pat
         "training-data": tmp_path / "empty.csv",
         "output": tmp_path / "evaluation",
     }
-    command = [sys.executable, "-m", "pipeline", "evaluate", *(f"--{name}={value}" for name, value in options.items())]
+    monkeypatch.setattr(
+        sys, "argv", ["osft-pipeline", "evaluate", *(f"--{name}={one}" for name, one in options.items())]
+    )
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with pytest.raises(SystemExit, match="1"):
+        main()
 
-    assert done.returncode == 1
-    for said in (
+    printed = capsys.readouterr()
+    for expected in (
         "row 2 has no reference", "row 4 repeats the question of row 3", "unknown column 'hint'", "the file is empty",
         "the model lacks weights",
     ):  # fmt: skip
-        assert said in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+        assert expected in printed.err
     assert not (tmp_path / "evaluation").exists()
-
-
-def test_tasks_of_a_harness_that_is_not_installed_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "find_spec", lambda name: None)
-
-    with pytest.raises(Problems, match="lm_eval_tasks asks for arc_easy, hellaswag"):
-        harness.check_installed(["arc_easy", "hellaswag"])
-    harness.check_installed([])
 
 
 def test_a_model_folder_that_names_no_architecture_is_audited(tiny_model: Path, tmp_path: Path) -> None:

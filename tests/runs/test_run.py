@@ -120,7 +120,7 @@ def test_the_dashboard_gets_the_numbers_and_a_short_report(first: Run) -> None:
     found = first.summary()["evaluation"]
     (short,) = first.workspace.glob("kfp/*/store/**/evaluate/*/summary")
 
-    assert short.read_text(encoding="utf-8").startswith("# What the adaptation achieved")
+    assert short.read_text(encoding="utf-8").startswith("# Evaluation report")
     assert first.metrics()["closed"] == found["gap"]["closed"]
     assert first.metrics()["good_enough"] == found["gate"]["good_enough"]
 

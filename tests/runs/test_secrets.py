@@ -173,7 +173,7 @@ def test_whole_run_that_uses_the_secrets_leaves_none_behind(
 
     assert published.returncode == 0, published.stdout + published.stderr
     assert f"Bearer {PLANTED['HF_TOKEN']}" in {request.authorization for request in hub.requests}
-    assert PLANTED["JUDGE_API_KEY"] in {request.key for request in judge.requests}
+    assert PLANTED["JUDGE_API_KEY"] in {request.key for request in judge.asked}
     assert registry.authorizations == {f"Bearer {POD_TOKEN}"}
     assert registry.artifacts
     assert [message["text"].split(":")[0] for message in webhook.messages] == ["OSFT run succeeded"], told.stdout
