@@ -7,15 +7,12 @@ import torch
 from mini_trainer.osft_utils import auto_generate_target_osft_config
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
 
 from components.run.training_options import TrainingOptions
 from components.shared.problems import Problems
 from components.training.factors import (
     OSFTLinear,
     decompose,
-    factored_layers,
-    factorize,
     frozen_rank,
     target_names,
 )
@@ -178,26 +175,6 @@ def test_targets_are_the_linear_layers_of_the_patterns_of_which_something_stays_
     model = nn.ModuleDict({"model": layers, "head": nn.Linear(8, 9)})
 
     assert target_names(model, patterns, ratio) == [f"model.layers.0.{name}" for name in targets]
-
-
-def test_factorize_freezes_the_rank_of_the_ratio() -> None:
-    layer = factorize("layer", random_weight(20, 16), 0.25, torch.float32)
-
-    assert layer.U_high.shape == (12, 20)
-    assert layer.low.shape == (4, 36)
-
-
-def test_a_loaded_model_computes_what_the_plain_one_does(tiny_model: Path) -> None:
-    plain = AutoModelForCausalLM.from_pretrained(tiny_model)
-    tokens = torch.arange(20)[None]
-
-    loaded = load(tiny_model, TrainingOptions(), CPU, torch.float32, "sdpa").eval()
-
-    layers = factored_layers(loaded)
-    assert len(layers) == 14  # seven in each of two layers
-    assert not any(parameter.is_meta for parameter in loaded.parameters())
-    assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
-    torch.testing.assert_close(loaded(tokens).logits, plain(tokens).logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("missing", ["model.norm.weight", "model.layers.1.mlp.up_proj.weight"])

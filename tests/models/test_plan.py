@@ -201,14 +201,6 @@ def test_the_run_key_changes_with_everything_that_changes_the_result(
     assert (plan().run_key == plan(**changes).run_key) == same
 
 
-def test_another_trainer_is_another_run(plan: Planner) -> None:
-    one, two = (plan(gpu_memory_gib=44.0, gpus=gpus) for gpus in (1, 2))
-
-    assert one.run_key != two.run_key
-    assert (one.gpus, two.gpus) == (1, 2)
-    assert one.options["train_dtype"] == "bfloat16"
-
-
 def test_what_does_not_fit_the_gpu_is_refused_with_the_change_that_helps(
     plan: Planner, tiny_model: Path, tmp_path: Path
 ) -> None:

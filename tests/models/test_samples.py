@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from instructlab.training.data_process import configure_tokenizer, process_messages_into_input_ids, unmask_sample
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from components.data import chat
 from components.data.samples import IGNORED, Sample, packing, packs, render, tokenize, tokenize_rows
@@ -267,22 +267,6 @@ def test_thinking_that_the_model_is_not_asked_for_is_refused(
     assert "thinking is switched off" in caught.value.problems[0].remedy
 
 
-def test_packed_samples_do_not_see_each_other(tiny_model: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    samples = [tokenize(messages, tokenizer) for messages in CONVERSATIONS]
-
-    (pack,) = packs(samples, max_tokens=10_000)
-    with torch.no_grad():
-        packed = model(input_ids=pack.input_ids, position_ids=pack.position_ids, use_cache=False).logits[0]
-        alone = torch.cat([model(input_ids=torch.tensor([s.tokens])).logits[0] for s in samples])
-
-    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
-    targets = [label for sample in samples for label in sample.labels[1:] if label != IGNORED]
-    assert pack.targets.tolist() == targets
-    assert pack.input_ids[0, pack.loss_positions + 1].tolist() == targets
-
-
 def sample_of(length: int) -> Sample:
     return Sample(tokens=list(range(length)), labels=[IGNORED, *range(1, length)])
 
@@ -347,8 +331,3 @@ def test_every_sample_that_is_too_long_is_counted_and_named(tmp_path: Path) -> N
     assert "row 2" in text
     assert "row 4" in text
     assert "Question 300?" in text
-
-
-def test_a_row_that_is_no_chat_row_is_named(tmp_path: Path) -> None:
-    with pytest.raises(Problems, match=r"row 1 is not a chat row: .*\"messages\""):
-        list(tokenize_rows([{"prompt": "x"}], write_tokenizer(tmp_path), max_seq_len=100, where="data.jsonl"))

@@ -19,7 +19,7 @@ QUESTIONS = {
 def test_the_converted_model_answers_general_questions(smollm2: Path) -> None:
     model, tokenizer = load(smollm2)
 
-    answers = [one.text for one in answer(model, tokenizer, "", list(QUESTIONS), 48, "SmolLM2")]
+    answers = [one.text for one in answer(model, tokenizer, "", list(QUESTIONS), 24, "SmolLM2")]
 
     verdicts = [is_right(q, reference, a) for (q, reference), a in zip(QUESTIONS.items(), answers, strict=True)]
     assert "Paris" in answers[0]
