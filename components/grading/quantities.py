@@ -9,7 +9,7 @@
     €12.50, 12.50 euros, EUR 12.5                    12.5 euro
     5:30 pm, half past five in the afternoon, 17:30  17:30         (without am, pm or the like: 5:30)
     15 May, May 15th, the fifteenth of May           15 may
-    third, 3rd                                       #3            (an ordinal is no number, outside a date)
+    third, 3rd                                       #3            (an ordinal is not a number, except in dates)
 
 Everything else is a word, Unicode NFKC and case folded, or a punctuation mark. Units of other systems are other
 quantities: miles are not turned into kilometres, nor °F into °C.
@@ -204,14 +204,14 @@ def _scales(token: Token, power: int) -> bool:
 
 
 def _continues(number: int, value: int) -> bool:
-    """Whether the next word goes on with a number: twenty | four, two hundred | five, but twelve | four are two."""
+    """Whether the next word continues a number: twenty | four, two hundred | five, but twelve | four are two."""
     if number and number % 100 == 0:
         return 0 < value < 100
     return number % 100 >= 20 and number % 10 == 0 and 0 < value < 10
 
 
 def _append(tokens: list[Token], piece: str) -> None:
-    """Append a piece of a text that is no number word."""
+    """Append a piece of text that is not a number word."""
     if ":" in piece and len(piece) > 1:
         tokens.append(Token(f"{int(piece[:-3])}{piece[-3:]}", "time"))
     elif piece[0].isdigit() and piece[-1].isalpha():

@@ -113,7 +113,7 @@ def is_right(question: str, reference: str, answer: str) -> bool:
     """The verdict on an answer; see the module's text for the rules.
 
     Raises:
-        ValueError: when an alternative of the reference holds no word: nothing can be judged by it.
+        ValueError: when an alternative of the reference has no word: nothing can be graded against it.
     """
     parsed = _read_question(question)
     alternatives = list(zip(reference.split("|"), key_terms(question, reference), strict=True))
@@ -149,8 +149,8 @@ def words(text: str) -> list[str]:
 @lru_cache(maxsize=1024)
 def _read_question(text: str) -> _Question:
     tokens = tokens_of(plain(text))
-    said = [token.text for token in tokens if says_something(token)]
-    stem = str if {"plural", "singular"} & set(said) else singular
+    texts = [token.text for token in tokens if says_something(token)]
+    stem = str if {"plural", "singular"} & set(texts) else singular
     unit, counted, units = None, "", {token.kind for token in tokens if token.number}
     for place, before in enumerate(tokens[:-1], start=1):
         found = unit_at(tokens, place) if len(tokens[place].text) > 1 else None
@@ -162,8 +162,8 @@ def _read_question(text: str) -> _Question:
             counted = root(tokens[place].text)
     bases = {known.base for known in UNITS.values() if known.name in units}
     return _Question(
-        terms=frozenset(map(stem, said)),
-        roots=frozenset(map(root, said)),
+        terms=frozenset(map(stem, texts)),
+        roots=frozenset(map(root, texts)),
         unit=unit,
         units=frozenset(known.name for known in UNITS.values() if known.base in bases),
         counted=counted,
@@ -299,9 +299,9 @@ def _stray_words(question: _Question, expected: _Expected, clause: Clause) -> in
     last = _places(question, expected, clause)[-1]
     rest = enumerate(clause.tokens[last:], start=last)
     end = next((place for place, token in rest if token.kind == "mark" or token.text in _SIDE_REMARKS), None)
-    said = {token.text for token in clause.tokens[:end] if token.kind == "word"} - FILLERS
-    own = {root(word) for word in said if question.stem(word) not in expected.known} - question.roots
-    return len(own) - len({root(word) for word in said} & question.roots)
+    texts = {token.text for token in clause.tokens[:end] if token.kind == "word"} - FILLERS
+    own = {root(word) for word in texts if question.stem(word) not in expected.known} - question.roots
+    return len(own) - len({root(word) for word in texts} & question.roots)
 
 
 def _stance_of_reference(alternative: str) -> bool | None:
