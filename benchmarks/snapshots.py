@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from components.snapshot_model.core import snapshot_model
+from components.snapshot_model.core import take_snapshot
 from components.snapshot_model.meter import HASHING_THREADS
 from components.snapshot_model.verification import verify
 from tests.fast.test_snapshot_faults import PASSING, SPLIT
@@ -36,8 +36,8 @@ KILLS = 20
 # Without the start of Python, in a process of its own: a hub's address is read when its client is imported.
 OURS = """
 from pathlib import Path
-from components.snapshot_model.core import snapshot_model
-def download(): snapshot_model(model="org/model", revision="main", workspace=Path(sys.argv[1]))
+from components.snapshot_model.core import take_snapshot
+def download(): take_snapshot(model="org/model", revision="main", workspace=Path(sys.argv[1]))
 """
 THEIRS = """
 from huggingface_hub import snapshot_download
@@ -70,7 +70,7 @@ def verifying(work: Path) -> dict[str, Any]:
     source.mkdir(parents=True)
     for name, content in model_files(FILE_BYTES).items():
         (source / name).write_bytes(content)
-    snapshot = snapshot_model(model=str(source), revision="", workspace=work / "workspace").path
+    snapshot = take_snapshot(model=str(source), revision="", workspace=work / "workspace").path
     shutil.rmtree(source)
     names = [path.name for path in snapshot.glob("*.safetensors")]
     ours, theirs = [], []

@@ -14,7 +14,7 @@ import yaml
 from components.run.data_options import DataOptions
 from components.run.evaluation_options import EvaluationOptions
 from components.run.training_options import TrainingOptions
-from components.shared.problems import Checks, quote_address, suggest
+from components.shared.problems import Checks, quote, quote_address, suggest
 from pipeline.cluster.compiled_file import CompiledPipeline, Parameter, read_yaml
 from pipeline.cluster.run_inputs import check_inputs
 
@@ -42,8 +42,22 @@ def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | N
     values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
     check_options(values, wrong, checks)
     check_inputs({name: value for name, value in values.items() if name not in wrong}, checks)
+    _check_workspace(values, pipeline, checks)
     checks.raise_if_any()
     return read
+
+
+def _check_workspace(values: Mapping[str, Any], pipeline: CompiledPipeline, checks: Checks) -> None:
+    """Add a workspace outside of the volume that this pipeline's steps mount: a pod's own disk goes with the pod."""
+    mounted = pipeline.parameters["workspace"].default if "workspace" in pipeline.parameters else None
+    workspace = values.get("workspace")
+    if isinstance(mounted, str) and isinstance(workspace, str) and not Path(workspace).is_relative_to(mounted):
+        checks.add(
+            f"workspace is {quote(workspace)}",
+            where="parameter workspace",
+            rule=f"a folder on the workspace volume, which the steps mount at {mounted}",
+            remedy=f"leave workspace out; on a cluster it is {mounted}",
+        )
 
 
 def given_in_file(file: Path | None, checks: Checks) -> dict[str, tuple[Any, str]]:

@@ -17,7 +17,7 @@ import dataclasses, json, os, signal, sys, time
 from pathlib import Path
 from components.shared.problems import Problems
 from components.snapshot_model import hub, model_source
-from components.snapshot_model.core import snapshot_model
+from components.snapshot_model.core import take_snapshot
 model_source.DOWNLOAD_TIMEOUT_SECONDS, hub.MODEL_INFO_TIMEOUT_SECONDS, model_source.FIRST_WAIT_SECONDS = 4.0, 2.0, 0.01
 {changes}
 for line in sys.stdin:
@@ -32,7 +32,7 @@ for line in sys.stdin:
         print("{{}}", flush=True)
         continue
     try:
-        report = snapshot_model(model=call["model"], revision=call["revision"], workspace=Path(call["workspace"]))
+        report = take_snapshot(model=call["model"], revision=call["revision"], workspace=Path(call["workspace"]))
         answer = {{**dataclasses.asdict(report), "path": str(report.path), "reused": report.reused}}
     except Problems as error:
         answer = {{"problems": [dataclasses.asdict(problem) for problem in error.problems]}}

@@ -36,8 +36,20 @@ class ModelReference:
 
 
 def refer_to(folder: Path, marker: str, workspace: Path, *, commit: str, run_key: str = "") -> ModelReference:
-    """The note about a complete model in the workspace."""
-    path = folder.resolve().relative_to(workspace.resolve()).as_posix()
+    """The note about a complete model in the workspace.
+
+    Raises:
+        Problems: when it lies elsewhere.
+    """
+    try:
+        path = folder.resolve().relative_to(workspace.resolve()).as_posix()
+    except ValueError:
+        raise problem(
+            "the model lies outside of the workspace: a folder on the way to it is a link",
+            where=f"{folder}, which is {folder.resolve()}",
+            rule="what is below the workspace lies on its volume: pods have no other",
+            remedy="move what the link leads to into the workspace, or name the folder above it as the workspace",
+        ) from None
     return ModelReference(
         path=path, marker=marker, digest=sha256_of_file(folder / marker), commit=commit, run_key=run_key
     )
@@ -63,16 +75,18 @@ def find_model(note: Path, workspace: Path) -> Path:
     if not folder.is_relative_to(root) or folder == root or marker.parent != folder:
         raise _refused("the model lies outside of the workspace", quote(reference.path), f"below {workspace}")
     if not marker.is_file():
-        raise _refused("the model is not there any more", str(folder), f"with its {reference.marker}")
+        raise _refused("the model is not there any more", str(folder), f"with its {reference.marker}", may_pass=True)
     if sha256_of_file(marker) != reference.digest:
-        raise _refused("the model is another one now", str(folder), f"as {reference.marker} was when it was handed on")
+        expected = f"as {reference.marker} was when it was handed on"
+        raise _refused("the model is another one now", str(folder), expected, may_pass=True)
     return folder
 
 
-def _refused(what: str, where: str, detail: str) -> Problems:
+def _refused(what: str, where: str, detail: str, may_pass: bool = False) -> Problems:
     return problem(
         what,
         where=where,
         rule=f"a step works with the model that an earlier step of the run made or found, {detail}",
         remedy="run the pipeline again; what is complete in the workspace is not made again",
+        may_pass=may_pass,  # on a network volume another node sees a new file late
     )

@@ -16,6 +16,7 @@ from components.run.publication import is_published, registered_name
 from components.run.run_key import evaluation_key, run_key
 from components.run.training_options import TrainingOptions
 from components.shared import pages, progress, records
+from components.shared.options import set_option
 from components.shared.problems import Checks, list_some
 from components.shared.storage import iter_jsonl, read_json, write_json, write_text
 from components.shared.workspace import (
@@ -237,9 +238,9 @@ def what_fits(config: dict[str, Any], options: TrainingOptions, gpus: int, gpu_m
     """The option values with which the training would fit, as a remedy."""
     tokens = largest_tokens(config, options, gpus, gpu_memory_gib)
     ratio = largest_ratio(config, options, gpus, gpu_memory_gib)
-    ways = [f"set max_tokens_per_gpu to {tokens} or less"] if tokens else []
-    ways += [f"set unfreeze_rank_ratio to {ratio:g} or less"] if ratio else []
-    return ", or ".join([*ways, "use a smaller model or a larger GPU"])
+    ways = {"max_tokens_per_gpu": tokens, "unfreeze_rank_ratio": ratio}
+    lines = [f"add {set_option(TrainingOptions, name, most)} or less" for name, most in ways.items() if most]
+    return ", or ".join([*lines, "use a smaller model or a larger GPU"])
 
 
 def _lengths(rows: Path, tokenizer: "PreTrainedTokenizerBase", max_seq_len: int, checks: Checks) -> list[int]:
@@ -280,14 +281,14 @@ def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOption
             where="the dataset's train.jsonl",
             rule=f"with several GPUs mini-trainer trains, which drops samples of fewer than {MIN_STOCK_SAMPLE} "
             f"tokens and of {options.max_seq_len} or more",
-            remedy="set gpu.count = 1 in the cluster file, or max_seq_len above the longest sample and longer answers",
+            remedy='set gpu.count = "1" in the cluster file, or raise max_seq_len and lengthen short answers',
         )
     if options.train_dtype == "bfloat16":
         checks.add(
             "train_dtype is 'bfloat16'",
             where="training options",
             rule="with several GPUs mini-trainer trains, in float32 only",
-            remedy="leave train_dtype out, or set gpu.count = 1 in the cluster file",
+            remedy='leave train_dtype out, or set gpu.count = "1" in the cluster file',
         )
 
 

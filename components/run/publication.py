@@ -51,7 +51,7 @@ def registered_name(publish_as: str, source: str) -> str:
             f"{quote(name)} is not a valid name for a registered model",
             where="parameter publish_as",
             rule="up to 127 letters, digits, dots, dashes and underscores, a letter or digit first",
-            remedy="use for instance publish_as=granite-3.2-8b-handbook",
+            remedy="for instance --publish-as granite-handbook (on a cluster: publish_as=granite-handbook)",
         )
     return name
 

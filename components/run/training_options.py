@@ -5,7 +5,17 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from components.shared.options import Rule, check_rules, from_mapping, integer, number, one_of, option, or_none
+from components.shared.options import (
+    Rule,
+    check_rules,
+    from_mapping,
+    integer,
+    number,
+    one_of,
+    option,
+    or_none,
+    set_option,
+)
 from components.shared.problems import Checks, list_some, quote, suggest
 
 # transformers.SchedulerType without the ones that need an argument of their own, with the arguments that each knows;
@@ -78,7 +88,7 @@ class TrainingOptions:
                 f"max_tokens_per_gpu is {self.max_tokens_per_gpu}, max_seq_len is {self.max_seq_len}",
                 where="training options",
                 rule="a sample is computed in one piece, so max_tokens_per_gpu must be at least max_seq_len",
-                remedy=f"set max_tokens_per_gpu to {self.max_seq_len} or more, or lower max_seq_len",
+                remedy=f"add {set_option(type(self), 'max_tokens_per_gpu', self.max_seq_len)}, or lower max_seq_len",
             )
         if not checks.problems:
             self._check_scheduler(checks)

@@ -174,7 +174,9 @@ def from_mapping(
             f"{name} is given among the further options",
             where=f"{what}_options",
             rule="an option that is a parameter of its own is given by it",
-            remedy=f"set the parameter {name}",
+            remedy=f"take it out there, and add {set_option(kind, name, (further or {})[name])}"
+            if name in declared(kind)
+            else "take it out there",
         )
     values = {**(further or {}), **values}
     defaults = {name: found.default for name, found in declared(kind).items()}

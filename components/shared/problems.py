@@ -54,8 +54,8 @@ class Checks:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def add(self, what: str, *, where: str, rule: str, remedy: str) -> None:
-        self.problems.append(Problem(what=what, where=where, rule=rule, remedy=remedy))
+    def add(self, what: str, *, where: str, rule: str, remedy: str, may_pass: bool = False) -> None:
+        self.problems.append(Problem(what=what, where=where, rule=rule, remedy=remedy, may_pass=may_pass))
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:

@@ -62,10 +62,12 @@ def node() -> str:
 
 
 def last_attempt(step: str) -> StepRecord | None:
-    """What the attempt before has recorded; None where there was none."""
+    """What the attempt before has recorded; None where there was none, or what it wrote cannot be read."""
     folder = records_folder()
-    path = folder / f"{step}.json" if folder else None
-    return from_dict(StepRecord, read_json(path)) if path and path.exists() else None
+    try:
+        return from_dict(StepRecord, read_json(folder / f"{step}.json")) if folder else None
+    except (OSError, ValueError):
+        return None
 
 
 def begin(step: str, inputs: str = "") -> None:
@@ -90,17 +92,18 @@ def note(**facts: Any) -> None:
 
 def finish() -> None:
     """Record that the step ended well."""
-    _end(state=FINISHED)
+    _end(state=FINISHED, ended_at=_now())
 
 
-def fail(error: str, mistake: bool) -> None:
+def fail(error: str, mistake: bool, at: str = "") -> None:
     """Record that the step failed.
 
     Args:
         error: what it said.
         mistake: whether the user has to change something before another attempt can succeed.
+        at: when; empty for now.
     """
-    _end(state=FAILED, error=error, mistake=mistake)
+    _end(state=FAILED, error=error, mistake=mistake, ended_at=at or _now())
 
 
 def read_records(folder: Path) -> dict[str, StepRecord]:
@@ -112,7 +115,7 @@ def read_records(folder: Path) -> dict[str, StepRecord]:
 def _end(**found: Any) -> None:
     global _current
     if _current is not None:
-        _write(dataclasses.replace(_current, ended_at=_now(), **found))
+        _write(dataclasses.replace(_current, **found))
         _current = None
 
 

@@ -8,7 +8,10 @@ mistake is reported again at once, before anything is imported or read, unless w
 
 import contextlib
 import errno
+import glob
 import importlib
+import itertools
+import re
 import sys
 import time
 import traceback
@@ -26,6 +29,9 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Argo's next attempt follows within seconds. Somebody who tries the run again later may have mended what is not an
 # input: a node, a secret, a server.
 REPEAT_SECONDS = 300.0
+REMOTE = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+KFP_FOLDERS = ("/minio/", "/s3/", "/gcs/")
+MAX_FILES = 10_000  # whose state is looked at
 
 
 def run_step(name: str, **inputs: Any) -> Any:
@@ -55,7 +61,7 @@ def run_as_step(name: str, load: Callable[[], Callable[..., Any]], inputs: Mappi
     if before and _would_repeat(before, digest):
         progress.log(f"error: {before.error}")
         progress.log("the attempt before ended with this error and its inputs are the same: not tried again")
-        _record(records.fail, before.error, True)
+        _record(records.fail, before.error, True, before.ended_at)  # the time of the mistake, not of its repetition
         raise SystemExit(1)
     try:
         with _disk_full_is_a_problem():
@@ -76,24 +82,31 @@ def run_as_step(name: str, load: Callable[[], Callable[..., Any]], inputs: Mappi
 
 def _would_repeat(before: StepRecord, digest: str) -> bool:
     """Whether the attempt before ended by a mistake a moment ago, and nothing that the step is given has changed."""
-    if not before.mistake or before.inputs != digest:
+    if not (before.mistake and digest and before.inputs == digest):
         return False
     return (datetime.now(UTC) - datetime.fromisoformat(before.ended_at)).total_seconds() <= REPEAT_SECONDS
 
 
 def _digest(inputs: Mapping[str, Any]) -> str:
-    """Names a step's inputs: values, and of files and folders what a change of them would change; the node as well."""
+    """Names a step's inputs: values, and of files and folders what a change of them would change; the node as well.
+
+    Empty when one of them is an address elsewhere: nobody here knows whether what lies there is still the same.
+    """
+    if any(isinstance(value, str) and REMOTE.match(value) for value in inputs.values()):
+        return ""
     return sha256_of_json([records.node(), {name: [str(value), *_state_of(value)] for name, value in inputs.items()}])
 
 
 def _state_of(value: Any) -> list[int]:
-    """Size and time of change of a path's file, or of the entries of its folder; nothing for another value."""
-    path = Path(value) if isinstance(value, Path) or (isinstance(value, str) and value.startswith("/")) else None
-    if path is None or path.is_relative_to("/minio") or path.is_relative_to("/s3") or path.is_relative_to("/gcs"):
+    """Size and time of change of the files that a path, file:// address or glob means; nothing for another value."""
+    path = str(value).removeprefix("file://")
+    if not isinstance(value, Path | str) or not path.startswith("/") or path.startswith(KFP_FOLDERS):
         return []  # KFP's folders are filled anew for each attempt, with the same files
     with contextlib.suppress(OSError, ValueError):
-        found = sorted(path.iterdir()) if path.is_dir() else [path]
-        return [number for entry in found for number in (entry.stat().st_size, entry.stat().st_mtime_ns)]
+        named = [Path(path), *map(Path, sorted(glob.glob(path)))]
+        inside = itertools.chain.from_iterable(folder.rglob("*") for folder in named if folder.is_dir())
+        found = itertools.islice(itertools.chain(named, inside), MAX_FILES)
+        return [number for file in found if file.exists() for number in (file.stat().st_size, file.stat().st_mtime_ns)]
     return []
 
 

@@ -77,6 +77,7 @@ def check_workspace(workspace: Path, needed_bytes: int) -> None:
             where=where,
             rule="it holds the base model, the checkpoints of a training, and the adapted model, as large as the base",
             remedy="enlarge the volume, or see what osft-pipeline workspace prune would remove from it",
+            may_pass=True,
         )
     checks.raise_if_any()
 

@@ -8,16 +8,15 @@ from components.shared.kfp_step import step
 @step
 def snapshot_model(model: str, revision: str, workspace: str, snapshot: dsl.Output[dsl.Model]) -> None:
     """Bring the base model into the workspace, verified; once."""
+    import json
     from pathlib import Path
 
-    from components.models.reference import refer_to
     from components.shared.step import run_step
-    from components.shared.workspace import SNAPSHOT_MANIFEST
 
-    report = run_step("snapshot_model", model=model, revision=revision, workspace=Path(workspace))
-    reference = refer_to(report.path, SNAPSHOT_MANIFEST, Path(workspace), commit=report.commit)
-    reference.write(Path(snapshot.path))
-    snapshot.metadata.update(vars(reference))
+    report = run_step(
+        "snapshot_model", model=model, revision=revision, workspace=Path(workspace), note=Path(snapshot.path)
+    )
+    snapshot.metadata.update(json.loads(Path(snapshot.path).read_text(encoding="utf-8")))
     snapshot.metadata["source"] = report.source
     snapshot.metadata["is_current"] = report.is_current
     snapshot.metadata["files"] = report.files

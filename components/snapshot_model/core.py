@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from components.models.reference import refer_to
 from components.shared import progress
 from components.shared.problems import Problems, problem, quote
-from components.shared.workspace import COMMIT, model_folder, snapshot_folder
+from components.shared.workspace import COMMIT, SNAPSHOT_MANIFEST, model_folder, snapshot_folder
 from components.snapshot_model import hub, local_source, s3
 from components.snapshot_model.assembly import Snapshot, assemble_snapshot, clear_abandoned
 from components.snapshot_model.fetching import writing
@@ -79,7 +80,21 @@ def local_folder(model: str) -> Path | None:
     return None
 
 
-def snapshot_model(*, model: str, revision: str, workspace: Path) -> SnapshotReport:
+def snapshot_model(*, model: str, revision: str, workspace: Path, note: Path) -> SnapshotReport:
+    """The step: `take_snapshot`, and a note for the next steps.
+
+    Args:
+        note: file to make: which model, and where (components/models/reference.py).
+
+    Raises:
+        Problems: as `take_snapshot`, and when the snapshot lies outside of the workspace.
+    """
+    report = take_snapshot(model=model, revision=revision, workspace=workspace)
+    refer_to(report.path, SNAPSHOT_MANIFEST, workspace, commit=report.commit).write(note)
+    return report
+
+
+def take_snapshot(*, model: str, revision: str, workspace: Path) -> SnapshotReport:
     """Fetch a model into the workspace, unless it is there.
 
     Args:
@@ -130,7 +145,7 @@ def open_source(manifest: Manifest) -> Source:
         try:
             source = hub.open_model(manifest.source, manifest.commit)
         except Unreachable as error:
-            raise _unreachable(manifest.source, manifest.commit, str(error)) from None
+            raise unreachable(manifest.source, manifest.commit, str(error)) from None
     if source.commit != manifest.commit:
         raise problem(
             f"the source now holds another state of the model: {source.commit[:12]}",
@@ -156,7 +171,7 @@ def _fetch_from_hub(workspace: Path, name: str, revision: str) -> tuple[Path, Sn
         commit = revision if COMMIT.fullmatch(revision) else remembered_commit(folder, revision)
         found = _complete(folder / commit) if commit else None
         if not commit or not found:
-            raise _unreachable(name, revision, f"{_describe_broken(folder, commit)}{error}") from None
+            raise unreachable(name, revision, f"{_describe_broken(folder, commit)}{error}") from None
         progress.log(
             f"WARNING: {error}\nWARNING: using what {revision} was when the hub was last asked: commit {commit}"
         )
@@ -180,7 +195,14 @@ def _describe_broken(folder: Path, commit: str | None) -> str:
     return "".join(f"{name} of the snapshot {reason}; " for name, reason in wrong.items())
 
 
-def _unreachable(name: str, revision: str, what: str) -> Problems:
+def find_snapshot(workspace: Path, name: str, revision: str) -> Path | None:
+    """The complete snapshot of a hub's model that was the revision when the hub was last asked."""
+    folder = model_folder(workspace, name)
+    commit = revision if COMMIT.fullmatch(revision) else remembered_commit(folder, revision)
+    return folder / commit if commit and _complete(folder / commit) else None
+
+
+def unreachable(name: str, revision: str, what: str) -> Problems:
     return problem(
         what,
         where=f"{name} at revision {revision}, hub {hub.hub_name()}",

@@ -15,11 +15,10 @@ def train_osft(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Train the base model with OSFT as planned."""
+    import json
     from pathlib import Path
 
-    from components.models.reference import refer_to
     from components.shared.step import run_step
-    from components.shared.workspace import TRAINING_REPORT
 
     report = run_step(
         "train_osft",
@@ -27,12 +26,9 @@ def train_osft(
         snapshot=Path(snapshot.path),
         plan=Path(plan.path),
         workspace=Path(workspace),
+        note=Path(adapted.path),
     )
-    reference = refer_to(
-        Path(report.path), TRAINING_REPORT, Path(workspace), commit=report.plan.model_commit, run_key=report.run_key
-    )
-    reference.write(Path(adapted.path))
-    adapted.metadata.update(vars(reference))
+    adapted.metadata.update(json.loads(Path(adapted.path).read_text(encoding="utf-8")))
     metrics.log_metric("loss_first", report.loss_first)
     metrics.log_metric("loss_last", report.loss_last)
     metrics.log_metric("steps", report.steps)

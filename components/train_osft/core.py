@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.models.reference import find_model
+from components.models.reference import find_model, refer_to
 from components.run.plan import TrainingPlan
 from components.run.run_key import trainer
 from components.run.training_report import TrainingReport
@@ -29,7 +29,7 @@ LEASE_TIMEOUT_SECONDS = 120.0  # without a heartbeat of the pod that trains the 
 VERSIONS_OF = ("torch", "transformers", "training-hub")
 
 
-def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) -> TrainingReport:
+def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path, note: Path) -> TrainingReport:
     """Train what `plan_training` planned.
 
     Args:
@@ -37,6 +37,7 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
         snapshot: what snapshot_model wrote about the base model.
         plan: what plan_training made.
         workspace: the run's workspace.
+        note: file to make: which model, and where (components/models/reference.py).
 
     Raises:
         Problems: when data or options do not fit the backend.
@@ -53,10 +54,14 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path) ->
         timeout_seconds=LEASE_TIMEOUT_SECONDS,
         on_lost=_end,
     ):
-        if not done.exists():
-            return _record(_make(dataset, base, planned, final, output))
-    progress.log(f"already trained, nothing to do: {final}")
-    return _record(TrainingReport.read(final))
+        if done.exists():
+            progress.log(f"already trained, nothing to do: {final}")
+            report = TrainingReport.read(final)
+        else:
+            report = _make(dataset, base, planned, final, output)
+    refer_to(final, TRAINING_REPORT, workspace, commit=planned.model_commit, run_key=run_key).write(note)
+    records.note(steps=report.steps, loss_first=report.loss_first, loss_last=report.loss_last)
+    return report
 
 
 def _end() -> None:
@@ -94,11 +99,6 @@ def _make(dataset: Path, base: Path, planned: TrainingPlan, final: Path, output:
     write_json(result.model_path / TRAINING_REPORT, dataclasses.asdict(report))
     publish_whole(result.model_path, final)
     progress.log(f"loss {report.loss_first:.3f} → {report.loss_last:.3f}; adapted model in {final}")
-    return report
-
-
-def _record(report: TrainingReport) -> TrainingReport:
-    records.note(steps=report.steps, loss_first=report.loss_first, loss_last=report.loss_last)
     return report
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import gc
 import json
 import os
+import shlex
 import shutil
 import signal
 import threading
@@ -286,7 +287,7 @@ def _read_result(final: Path, identity: dict[str, Any]) -> TrainingResult:
             f"there is a model of another training in {final}",
             where="ckpt_output_dir",
             rule="a finished training is neither repeated nor overwritten",
-            remedy="name another ckpt_output_dir, or remove that folder",
+            remedy=f"remove that folder: rm -r {shlex.quote(str(final))}",
         )
     progress.log(f"already trained: {final}")
     return from_dict(TrainingResult, {**saved, "model_path": final})

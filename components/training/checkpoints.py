@@ -10,6 +10,7 @@ from the base model and the seed.
 
 import dataclasses
 import os
+import shlex
 import shutil
 import threading
 import time
@@ -164,7 +165,7 @@ class Checkpoints:
                 f"the checkpoint is another training's: {list_some(shown)}",
                 where=str(folder),
                 rule="a training is resumed from a checkpoint of the same model, data and options",
-                remedy="name another ckpt_output_dir, or remove this checkpoint",
+                remedy=f"remove this checkpoint: rm -r {shlex.quote(str(folder))}",
             )
 
 

@@ -85,12 +85,16 @@ def run(
 
     from pipeline.cli import terminal
     from pipeline.local import run as local
-    from pipeline.local.processes import step_processes
+    from pipeline.local.processes import Stopped, step_processes
     from pipeline.settings import load_settings
 
     console = Console()
-    with step_processes() as processes:
-        result = local.run(load_settings(), parameters, Path(parameters["workspace"]), processes, console)
+    try:
+        with step_processes() as processes:
+            result = local.run(load_settings(), parameters, Path(parameters["workspace"]), processes, console)
+    except Stopped as stopped:
+        typer.echo("stopped; the same command continues from what is complete, a training from its last checkpoint")
+        raise typer.Exit(stopped.exit_code) from None
     terminal.show(result.summary, console, result.published)
     if result.plan.trained and result.plan.evaluated:
         console.print(f"Nothing was trained: run {result.plan.run_key} was complete.", style="bold", highlight=False)

@@ -15,6 +15,7 @@ from components.shared.storage import write_json
 from pipeline.local.driver import (
     AFTER_ALL,
     Artifact,
+    BackendError,
     Dag,
     Outputs,
     as_protobuf,
@@ -23,7 +24,7 @@ from pipeline.local.driver import (
     task_root,
     will_trigger,
 )
-from pipeline.local.launcher import ObjectStore, Pod, launch
+from pipeline.local.launcher import ObjectStore, Pod, StepExited, launch
 from pipeline.local.processes import StepProcesses
 from pipeline.placement import PLACES
 
@@ -67,12 +68,16 @@ class LocalRun:
     def _run_dag(self, specification: Mapping[str, Any], dag: Dag) -> None:
         tasks: dict[str, Any] = dict(specification["tasks"])
         last = {name: tasks.pop(name) for name, task in list(tasks.items()) if _runs_after_all(task)}
+        failure: StepExited | BackendError | None = None
         try:
             for name in _in_order(tasks):
                 self._run_task(name, tasks[name], dag)
-        finally:
-            for name, task in last.items():
-                self._run_task(name, task, dag)
+        except (StepExited, BackendError) as error:
+            failure = error
+        for name, task in last.items():
+            self._run_task(name, task, dag)
+        if failure:
+            raise failure
 
     def _run_task(self, name: str, task: Mapping[str, Any], dag: Dag) -> None:
         component = self.pipeline["components"][task["componentRef"]["name"]]

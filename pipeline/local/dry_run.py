@@ -21,9 +21,10 @@ from components.run.training_options import TrainingOptions
 from components.shared import progress
 from components.shared.options import parameters_of
 from components.shared.storage import read_json
+from components.shared.workspace import SNAPSHOT_MANIFEST
 from components.snapshot_model import hub, local_source, s3
-from components.snapshot_model.core import S3_SCHEME, local_folder
-from components.snapshot_model.model_source import Source
+from components.snapshot_model.core import S3_SCHEME, find_snapshot, local_folder, unreachable
+from components.snapshot_model.model_source import Source, Unreachable
 
 # Arithmetic for a token and an entry of the layers' matrices: forward and backward pass, through both factors of each
 # matrix; on a GPU the forward pass twice. EFFICIENCY is the share of a plain matrix product's rate that it reaches, on
@@ -67,8 +68,7 @@ def forecast(parameters: Mapping[str, Any], workspace: Path) -> Forecast:
             review=folder / "review.html",
         )
         format_chat(records=folder / "records", system_prompt=parameters["system_prompt"], output=folder / "dataset")
-        source = _open(parameters["model"], parameters["revision"])
-        manifest = _read_small_files(source, folder / "model")
+        base, manifest = _find_model(parameters["model"], parameters["revision"], workspace, folder / "model")
         request = Request(
             options={option: parameters[option] for option in parameters_of(TrainingOptions)},
             further_options=parameters["training_options"],
@@ -81,15 +81,22 @@ def forecast(parameters: Mapping[str, Any], workspace: Path) -> Forecast:
             registry="",
             snapshot_seconds=0.0,
         )
-        plan, _ = make_plan(folder / "model", manifest, folder / "dataset", workspace, request)
-        return Forecast(plan=plan, training_seconds=_training_seconds(plan, folder / "model"))
+        plan, _ = make_plan(base, manifest, folder / "dataset", workspace, request)
+        return Forecast(plan=plan, training_seconds=_training_seconds(plan, base))
 
 
-def _open(model: str, revision: str) -> Source:
+def _find_model(model: str, revision: str, workspace: Path, copy: Path) -> tuple[Path, dict[str, Any]]:
+    """A folder with the model's small files, and what its snapshot.json says, or would say."""
     if model.startswith(S3_SCHEME):
-        return s3.open_s3(model)
-    folder = local_folder(model)
-    return local_source.open_folder(folder) if folder else hub.open_model(model, revision)
+        return copy, _read_small_files(s3.open_s3(model), copy)
+    if folder := local_folder(model):
+        return copy, _read_small_files(local_source.open_folder(folder), copy)
+    if there := find_snapshot(workspace, model, revision):
+        return there, read_json(there / SNAPSHOT_MANIFEST)
+    try:
+        return copy, _read_small_files(hub.open_model(model, revision), copy)
+    except Unreachable as error:
+        raise unreachable(model, revision, str(error)) from None
 
 
 def _read_small_files(source: Source, folder: Path) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def launch(
     if code:
         store.upload(logs, made[LOGS]["uri"])
         raise StepExited(code)
-    written = json.loads(output_file.read_text(encoding="utf-8")) if output_file.exists() else {}
+    written = _read_output(output_file) if output_file.exists() else {}
     parameters = _parameters(written, given["outputs"]["parameters"], defined_parameters)
     for name, artifact in made.items():
         if name != LOGS:
@@ -152,6 +152,13 @@ def _download(artifacts: Mapping[str, Any], pod: Pod, store: ObjectStore) -> Non
                 f"failed to fetch non default buckets: parse bucket config failed: unrecognized uri format: {uri!r}"
             )
         store.download(uri, path)
+
+
+def _read_output(file: Path) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise BackendError(f"failed to unmarshall ExecutorOutput in file {str(file)!r}: {constant} is no JSON")
+
+    return dict(json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse))
 
 
 def _own_files(parameters: Mapping[str, Any], pod: Pod) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The parameters of a run on this machine: the file that a cluster takes as well, and flags over it."""
 
+import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import yaml
 
 from components.run.parameters import REQUIRED, all_parameters
 from components.shared.problems import Checks
+from components.shared.sources import without_credentials
 from components.shared.storage import write_text
 from pipeline.cluster.compiled_file import Parameter
 from pipeline.parameters import check_options, given_in_file, read_values
@@ -50,16 +53,19 @@ def read_run_parameters(
     values = {name: read.get(name, parameter.default) for name, parameter in known.items()}
     check_options(values, set(given) - set(read), checks)
     places = {name: absolute(values[name]) for name in PLACES}
-    model = absolute(values["model"]) if Path(values["model"]).expanduser().is_dir() else values["model"]
+    model = absolute(values["model"]) if os.path.isdir(os.path.expanduser(values["model"])) else values["model"]
     return values | places | {"model": model, "workspace": absolute(values["workspace"])}
 
 
 def write_parameters(run: Path, parameters: Mapping[str, Any]) -> None:
     """Leave the parameters in a run's folder, in the form in which they are read."""
-    text = yaml.safe_dump(dict(parameters), sort_keys=False, allow_unicode=True, width=120)
-    write_text(run / FILE, f"# osft-pipeline run --params {run / FILE}\n{text}")
+    kept = {name: without_credentials(parameters[name]) for name in (*PLACES, "model")}
+    text = yaml.safe_dump(dict(parameters) | kept, sort_keys=False, allow_unicode=True, width=120)
+    hidden = "".join(f"# {name} was an address with a secret in it, which is not kept here: give it again\n"
+                     for name, value in kept.items() if value != parameters[name])  # fmt: skip
+    write_text(run / FILE, f"# osft-pipeline run --params {shlex.quote(str(run / FILE))}\n{hidden}{text}")
 
 
 def absolute(uri: str) -> str:
     """A path made absolute, because the steps run elsewhere; an address as it is."""
-    return uri if not uri or "://" in uri else str(Path(uri).expanduser().resolve())
+    return uri if not uri or "://" in uri else os.path.realpath(os.path.expanduser(uri))

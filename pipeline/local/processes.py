@@ -7,6 +7,7 @@ and ends what the step printed with a line of its own. While a step works it imp
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import select
@@ -21,6 +22,7 @@ from typing import Any
 
 # What steps need, in the order in which they come to it: no import while a step waits to be forked takes longer than a
 # few seconds, so that training_hub, which takes most, is imported in parts.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 IMPORTS = (
     *("kfp.dsl.executor_main", "components.ingest_sdg.core", "components.snapshot_model.core"),
     *("transformers.models.auto.tokenization_auto", "matplotlib.figure", "components.plan_training.core"),
@@ -30,14 +32,27 @@ IMPORTS = (
 )
 
 
+class Stopped(BaseException):
+    """The user, or the system, wants the run to end; the step that worked has ended."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
 class StepProcesses:
-    """Runs executors one after the other."""
+    """Runs executors one after the other.
+
+    They are in a session of their own: Ctrl-C on the terminal reaches this process alone, which hands it on as the
+    signal that a pod gets (SIGTERM), on which a training writes a checkpoint, and waits for the step's end.
+    """
 
     def __init__(self) -> None:
         self.token = secrets.token_hex(16)
+        self.steps = 0
         self.working = False
-        self.server = subprocess.Popen(  # noqa: S603 - this file
-            [sys.executable, "-m", "pipeline.local.processes", self.token],
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.local.processes"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -45,6 +60,7 @@ class StepProcesses:
             encoding="utf-8",
             errors="replace",
             env={**os.environ, "_KFP_RUNTIME": "true", "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
         )
 
     def run(
@@ -71,7 +87,10 @@ class StepProcesses:
         assert self.server.stdin
         assert self.server.stdout
         log.parent.mkdir(parents=True, exist_ok=True)
+        self.steps += 1
+        end = f"{self.token}-{self.steps}:"
         request = {
+            "end": end,
             "program": program,
             "function": function,
             "input": executor_input,
@@ -81,25 +100,44 @@ class StepProcesses:
         self.working = True
         self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
-        with log.open("w", encoding="utf-8") as file:
+        with log.open("w", encoding="utf-8") as file, _handing_on(self.server) as stopped:
             for line in self.server.stdout:
-                before, token, code = line.partition(self.token)
+                before, found, code = line.partition(end)
                 if before:
                     file.write(before)
                     show(before)
-                if token:
+                if found:
                     self.working = False
+                    if stopped:
+                        raise Stopped(stopped[0])
                     return int(code)
         raise RuntimeError("the process that runs the steps has ended")
 
     def close(self) -> None:
-        """End the process, whatever it imports; a step that works is left to its end."""
+        """End the process, whatever it imports, and a step that still works."""
         assert self.server.stdin
-        if not self.working:
-            self.server.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.server.pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             self.server.stdin.close()
         self.server.wait()
+
+
+@contextlib.contextmanager
+def _handing_on(server: "subprocess.Popen[str]") -> Iterator[list[int]]:
+    """Hand signals that end a program on to the step while it works; gives those that came. A second one kills it."""
+    came: list[int] = []
+
+    def hand_on(number: int, frame: object) -> None:
+        came.append(number)
+        os.killpg(server.pid, signal.SIGKILL) if len(came) > 1 else server.terminate()
+
+    before = {number: signal.signal(number, hand_on) for number in ENDING}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -111,9 +149,15 @@ def step_processes() -> Iterator[StepProcesses]:
         processes.close()
 
 
-def serve(token: str, requests: Any, imports: Iterable[str]) -> None:
+def serve(requests: Any, imports: Iterable[str]) -> None:
     """Fork a step for each request, and import in between."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the step, whose end is then reported
+    child = 0
+
+    def hand_on(number: int, frame: object) -> None:
+        if child:
+            os.kill(child, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, hand_on)
     waiting = list(imports)
     while True:
         while waiting and not select.select([requests], [], [], 0)[0]:
@@ -129,7 +173,8 @@ def serve(token: str, requests: Any, imports: Iterable[str]) -> None:
         while waiting and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             _import(waiting.pop(0))
         _, status = os.waitpid(child, 0)
-        print(f"{token}{os.waitstatus_to_exitcode(status)}", flush=True)
+        child = 0
+        print(f"{request['end']}{os.waitstatus_to_exitcode(status)}", flush=True)
 
 
 def _import(name: str) -> None:
@@ -139,7 +184,7 @@ def _import(name: str) -> None:
 
 def _become_step(request: dict[str, Any]) -> None:
     """Do as the container's command does, and never return."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     code = 1
     try:
         os.environ.update(request["environment"])
@@ -147,6 +192,7 @@ def _become_step(request: dict[str, Any]) -> None:
         tempfile.tempdir = os.environ["TMPDIR"] = str(root / "tmp")
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _use_folders_of(root)
+        logging.disable(logging.INFO)  # the SDK's lines, which repeat all inputs, with what an address may hold
         from kfp.dsl import executor_main
 
         module = root / "tmp" / "ephemeral_component.py"
@@ -177,4 +223,4 @@ def _use_folders_of(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.stdin, IMPORTS)
+    serve(sys.stdin, IMPORTS)

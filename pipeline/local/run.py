@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.text import Text
 from components.run.evaluation import Summary
 from components.run.plan import TrainingPlan
 from components.run.publication import Published, read_publication
-from components.shared.problems import StepFailed
+from components.shared.problems import StepFailed, problem
 from components.shared.progress import SEPARATOR, printable
 from components.shared.workspace import run_folder
 from pipeline.local.backend import LocalRun
@@ -62,9 +63,8 @@ def run(
     """
     from pipeline.compile import compile_documents
 
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder, log = workspace / "kfp" / stamp, workspace / "kfp" / f"{stamp}.log"
-    folder.mkdir(parents=True)
+    folder = _new_folder(workspace / "kfp")
+    log = folder.with_suffix(".log")
     write_parameters(folder, parameters)
     pipeline = compile_documents(on_this_machine(settings, workspace))[0]
     with log.open("w", encoding="utf-8") as file, _display(console, file) as display:
@@ -82,6 +82,28 @@ def run(
         summary=Summary.read(run_folder(workspace, plan.run_key)),
         published=read_publication(workspace, plan.run_key),
     )
+
+
+def _new_folder(runs: Path) -> Path:
+    """A folder for a run, named after the second in which it starts, the first that no other run has.
+
+    Raises:
+        Problems: when there can be none.
+    """
+    while True:
+        folder = runs / time.strftime("%Y%m%d-%H%M%S")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except (FileExistsError, NotADirectoryError):
+            if not runs.is_dir():
+                raise problem(
+                    "the workspace has a file where the folder of its runs is to be",
+                    where=str(runs),
+                    rule="nobody else writes there",
+                    remedy=f"move it away: mv {shlex.quote(str(runs))} {shlex.quote(str(runs))}.old",
+                ) from None
+            time.sleep(0.2)
 
 
 def on_this_machine(settings: ClusterSettings, workspace: Path) -> ClusterSettings:

@@ -11,7 +11,7 @@ import pytest
 
 from components.shared.storage import read_json
 from components.snapshot_model.assembly import ABANDONED_SECONDS
-from components.snapshot_model.core import local_folder, snapshot_model
+from components.snapshot_model.core import local_folder, take_snapshot
 from tests.fast.conftest import files_below, only_problem_of
 from tests.hub_client import Client
 from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository, git_blob_id, sha256
@@ -316,7 +316,7 @@ def test_weights_that_arrive_as_the_hub_has_them_and_are_cut_are_refused_and_lea
 @pytest.mark.parametrize("name", ["n" * 250, "ö" * 125])
 def test_folder_with_the_longest_name_is_taken(tmp_path, name):
     source = write(tmp_path / name, FILES)
-    report = snapshot_model(model=str(source), revision="", workspace=tmp_path / "workspace")
+    report = take_snapshot(model=str(source), revision="", workspace=tmp_path / "workspace")
     assert report.path.parent.name == f"local--{name[:60]}"
     assert files_below(report.path) == sorted([*FILES, "snapshot.json"])
 
@@ -392,7 +392,7 @@ def test_abandoned_downloads_are_cleared_away_and_those_at_work_are_not(folder, 
         for path in (partial / "model.safetensors", partial):
             os.utime(path, (week_ago, week_ago))
     os.utime(new, (week_ago, week_ago))
-    snapshot_model(model=str(folder), revision="", workspace=tmp_path / "workspace")
+    take_snapshot(model=str(folder), revision="", workspace=tmp_path / "workspace")
     assert [path.exists() for path in (old, former, new)] == [False, False, True]
 
 
@@ -412,7 +412,7 @@ def test_abandoned_downloads_are_cleared_away_and_those_at_work_are_not(folder, 
 )
 def test_card_of_a_folder_is_read_from_its_readme(folder, tmp_path, text, card):
     (folder / "README.md").write_bytes(text.encode("latin-1"))
-    assert snapshot_model(model=str(folder), revision="", workspace=tmp_path / "workspace").card == card
+    assert take_snapshot(model=str(folder), revision="", workspace=tmp_path / "workspace").card == card
 
 
 def test_folder_without_manifest_is_not_taken_for_a_snapshot(client, tmp_path):
@@ -497,7 +497,7 @@ def folder(tmp_path):
 
 
 def test_local_folder_is_copied_and_verified(folder, tmp_path):
-    report = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    report = take_snapshot(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     assert report.path == tmp_path / "workspace" / "models" / "local--my-model" / report.commit
     assert files_below(report.path) == sorted([*FILES, "snapshot.json"])
     assert all((report.path / name).read_bytes() == content for name, content in FILES.items())
@@ -511,10 +511,10 @@ def test_local_folder_is_copied_and_verified(folder, tmp_path):
 
 
 def test_same_content_is_copied_once(folder, tmp_path):
-    first = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    first = take_snapshot(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     (folder / "README.md").write_text("does not belong to the model")
     written = (first.path / "snapshot.json").stat().st_mtime_ns
-    second = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    second = take_snapshot(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     assert second.reused
     assert dataclasses.replace(second, reused_bytes=0, seconds=0) == dataclasses.replace(first, seconds=0)
     assert (first.path / "snapshot.json").stat().st_mtime_ns == written
@@ -528,9 +528,9 @@ def test_same_content_is_copied_once(folder, tmp_path):
     ],
 )
 def test_changed_content_is_another_commit_and_the_old_one_stays(folder, tmp_path, name, content):
-    first = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    first = take_snapshot(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     (folder / name).write_bytes(content)
-    second = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    second = take_snapshot(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     assert second.commit != first.commit
     assert not second.reused
     assert (first.path / name).read_bytes() == FILES[name]
@@ -541,7 +541,7 @@ def test_snapshot_does_not_change_with_its_source(folder, tmp_path):
     (folder / "model.safetensors").unlink()
     (tmp_path / "blob").write_bytes(FILES["model.safetensors"])
     (folder / "model.safetensors").symlink_to(tmp_path / "blob")  # as in a hub's cache
-    report = snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    report = take_snapshot(model=str(folder), revision="main", workspace=tmp_path / "workspace")
     (tmp_path / "blob").write_bytes(b"changed")
     assert not (report.path / "model.safetensors").is_symlink()
     assert (report.path / "model.safetensors").read_bytes() == FILES["model.safetensors"]
@@ -554,7 +554,7 @@ def test_relative_and_absolute_paths_name_the_same_folder(folder, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     model = model.format(tmp_path=tmp_path, parent=tmp_path.name)
-    report = snapshot_model(model=model, revision="main", workspace=tmp_path / "workspace")
+    report = take_snapshot(model=model, revision="main", workspace=tmp_path / "workspace")
     assert report.source == str(folder)
 
 
@@ -573,7 +573,7 @@ def test_path_is_told_from_a_name_on_the_hub(tmp_path, monkeypatch):
 )
 def test_name_that_is_neither_folder_nor_hub_name_is_refused(tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
-    found = only_problem_of(snapshot_model, model=model, revision="main", workspace=tmp_path / "workspace")
+    found = only_problem_of(take_snapshot, model=model, revision="main", workspace=tmp_path / "workspace")
     assert found.what == f"{model!r} is neither a folder nor org/name"
     assert found.where == "parameter model"
     assert "/mnt/" in found.remedy
@@ -583,20 +583,20 @@ def test_model_that_does_not_fit_is_refused_before_anything_is_copied(folder, tm
     needed = 2 * sum(map(len, FILES.values()))  # the base model and the adapted one
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
-    found = only_problem_of(snapshot_model, model=str(folder), revision="main", workspace=tmp_path / "workspace")
+    found = only_problem_of(take_snapshot, model=str(folder), revision="main", workspace=tmp_path / "workspace")
     assert "too small" in found.what
     assert "GiB free" in found.what
     assert found.where == f"workspace {tmp_path / 'workspace'}"
     assert "enlarge" in found.remedy
     assert files_below(tmp_path / "workspace") == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
-    assert not snapshot_model(model=str(folder), revision="main", workspace=tmp_path / "workspace").reused
+    assert not take_snapshot(model=str(folder), revision="main", workspace=tmp_path / "workspace").reused
 
 
 @pytest.mark.parametrize("below", ["file", "file/workspace"])
 def test_workspace_that_cannot_be_written_is_named(folder, tmp_path, below):
     (tmp_path / "file").write_text("mine")
-    found = only_problem_of(snapshot_model, model=str(folder), revision="main", workspace=tmp_path / below)
+    found = only_problem_of(take_snapshot, model=str(folder), revision="main", workspace=tmp_path / below)
     assert "not writable" in found.what
     assert found.where == f"workspace {tmp_path / below}"
     assert "chmod" in found.remedy

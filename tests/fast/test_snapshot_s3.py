@@ -8,7 +8,7 @@ from components.shared.storage import read_json
 from components.shared.workspace import snapshot_folder
 from components.snapshot_model import fetching, s3
 from components.snapshot_model.assembly import assemble_snapshot
-from components.snapshot_model.core import snapshot_model
+from components.snapshot_model.core import take_snapshot
 from components.snapshot_model.verification import verify
 from tests.fast.conftest import files_below, only_problem_of, problems_of
 from tests.model_files import SMALL, weights
@@ -50,7 +50,7 @@ def bucket(server, monkeypatch):
 
 @pytest.mark.parametrize("address", [ADDRESS, f"{ADDRESS}/"])
 def test_model_is_brought_with_nothing_else_and_verified(bucket, tmp_path, address):
-    report = snapshot_model(model=address, revision="main", workspace=tmp_path)
+    report = take_snapshot(model=address, revision="main", workspace=tmp_path)
     assert report.path == snapshot_folder(tmp_path, "s3/my-model", report.commit)
     assert files_below(tmp_path) == sorted(
         str((report.path / name).relative_to(tmp_path)) for name in [*FILES, "snapshot.json"]
@@ -62,18 +62,18 @@ def test_model_is_brought_with_nothing_else_and_verified(bucket, tmp_path, addre
 
 
 def test_same_state_is_brought_once_and_another_state_beside_it(bucket, tmp_path):
-    first = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path)
+    first = take_snapshot(model=ADDRESS, revision="", workspace=tmp_path)
     bucket.put_object(Key="team/my-model/README.md", Body=b"does not belong to the model")
-    assert snapshot_model(model=ADDRESS, revision="", workspace=tmp_path).reused
+    assert take_snapshot(model=ADDRESS, revision="", workspace=tmp_path).reused
     bucket.put_object(Key="team/my-model/tokenizer.json", Body=OTHER_TOKENIZER)
-    second = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path)
+    second = take_snapshot(model=ADDRESS, revision="", workspace=tmp_path)
     assert second.commit != first.commit
     assert (first.path / "tokenizer.json").read_bytes() == SMALL["tokenizer.json"]
     assert (second.path / "tokenizer.json").read_bytes() == OTHER_TOKENIZER
 
 
 def test_broken_file_is_fetched_again_alone(bucket, tmp_path):
-    path = snapshot_model(model=ADDRESS, revision="", workspace=tmp_path).path
+    path = take_snapshot(model=ADDRESS, revision="", workspace=tmp_path).path
     (path / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"x")
     assert len(problems_of(verify, path, repair=False)) == 1
     assert verify(path, repair=True)[0].repaired == ("model.safetensors",)
@@ -107,7 +107,7 @@ def test_object_that_changes_while_it_is_read_is_an_error(bucket, tmp_path):
     ],
 )
 def test_model_that_is_not_there_is_one_clear_error(bucket, tmp_path, address, what):
-    found = only_problem_of(snapshot_model, model=address, revision="", workspace=tmp_path)
+    found = only_problem_of(take_snapshot, model=address, revision="", workspace=tmp_path)
     assert what in found.what
     assert address.removeprefix("s3://").split("/")[0] in found.where
     assert "secret" not in str(found)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.snapshot_model.core import snapshot_model
+from components.snapshot_model.core import take_snapshot
 from components.snapshot_model.verification import verify
 from tests.fast.conftest import files_below, only_problem_of, problems_of
 from tests.hub_client import Client
@@ -42,7 +42,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def snapshot(source, tmp_path):
-    return snapshot_model(model=str(source), revision="", workspace=tmp_path / "workspace").path
+    return take_snapshot(model=str(source), revision="", workspace=tmp_path / "workspace").path
 
 
 def test_good_snapshot_is_good_and_stays_as_it_is(snapshot):
@@ -77,7 +77,7 @@ def test_every_broken_file_is_found_and_repaired_alone(snapshot, damage, name):
 
 def test_all_that_is_broken_is_named_at_once(snapshot, tmp_path, source):
     (source / "config.json").write_bytes(FILES["config.json"].replace(b"llama", b"granite"))
-    other = snapshot_model(model=str(source), revision="", workspace=tmp_path / "workspace").path
+    other = take_snapshot(model=str(source), revision="", workspace=tmp_path / "workspace").path
     flip(snapshot / "model.safetensors")
     remove(snapshot / "tokenizer.json")
     cut(other / "model.safetensors")

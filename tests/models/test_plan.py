@@ -20,7 +20,7 @@ from components.run.training_options import TrainingOptions
 from components.shared.problems import Problems
 from components.shared.storage import read_json, write_json
 from components.shared.workspace import GIB
-from components.snapshot_model.core import snapshot_model
+from components.snapshot_model.core import take_snapshot
 from components.training.factors import factored_layers
 from components.training.loading import load
 from components.training.loss import PackLoss
@@ -64,7 +64,7 @@ def plan(dataset: Path, tiny_model: Path, tmp_path: Path) -> Planner:
         further: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
         **options: Any,
     ) -> TrainingPlan:
-        snapshot = snapshot_model(model=str(model), revision="main", workspace=tmp_path / "workspace")
+        snapshot = take_snapshot(model=str(model), revision="main", workspace=tmp_path / "workspace")
         return plan_training(
             dataset=dataset,
             snapshot=hand_on(snapshot.path, tmp_path / "workspace", "snapshot.json"),

@@ -40,7 +40,8 @@ def train(folder: Path, log: Path, patience_seconds: float, stops_at: str) -> No
 
     progress.log = write_and_stop
     snapshot = folder / "base-snapshot.json"
-    core.train_osft(dataset=folder, snapshot=snapshot, plan=folder / "plan.json", workspace=folder / "workspace")
+    workspace, note = folder / "workspace", folder / f"{log.name}.note"
+    core.train_osft(dataset=folder, snapshot=snapshot, plan=folder / "plan.json", workspace=workspace, note=note)
 
 
 class Pod:
