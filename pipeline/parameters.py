@@ -51,7 +51,9 @@ def _check_workspace(values: Mapping[str, Any], pipeline: CompiledPipeline, chec
     """Add a workspace outside of the volume that this pipeline's steps mount: a pod's own disk goes with the pod."""
     mounted = pipeline.parameters["workspace"].default if "workspace" in pipeline.parameters else None
     workspace = values.get("workspace")
-    if isinstance(mounted, str) and isinstance(workspace, str) and not Path(workspace).is_relative_to(mounted):
+    if not isinstance(mounted, str) or not isinstance(workspace, str) or not workspace.startswith("/"):
+        return  # its form is check_inputs' matter
+    if not Path(workspace).is_relative_to(mounted):
         checks.add(
             f"workspace is {quote(workspace)}",
             where="parameter workspace",

@@ -48,7 +48,7 @@ class RunInputs:
         {}, "further options of training_hub.osft", _options('{"warmup_steps": 10}')
     )
     evaluation_options: dict[str, Any] = option(
-        {}, "further options of the evaluation", _options('{"max_answer_tokens": 128}')
+        {}, "further options of the evaluation", _options('{"max_answer_tokens": 128, "lm_eval_tasks": "arc_easy"}')
     )
     publish_as: str = option("", "a good model's name, empty for the base model's with -osft behind it", string())
     workspace: str = option("/mnt/osft", "folder for models and results, on the workspace volume", string())

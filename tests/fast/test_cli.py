@@ -102,7 +102,7 @@ BAD_INPUTS = {
     "model folder that is not there": ({"--model": "./nowhere"}, "no such folder"),
     "ratio above one": ({"--unfreeze-rank-ratio": "1.5"}, "above 0 and up to 1"),
     "unknown training option": ({"--option": "warmup_stps=3"}, "did you mean warmup_steps?"),
-    "option that is a parameter": ({"--option": "num_epochs=3"}, "set the parameter num_epochs"),
+    "option that is a parameter": ({"--option": "num_epochs=3"}, "take it out there, and add --num-epochs"),
     "option without value": ({"--option": "warmup_steps"}, "name=value"),
     "unknown data option": ({"--data-option": "conflict=keep"}, "did you mean conflicts?"),
     "data option without value": ({"--data-option": "conflicts"}, "for instance --data-option conflicts=keep"),

@@ -72,8 +72,8 @@ def test_what_is_named_as_fitting_fits_and_the_next_larger_does_not(
 
     said = what_fits(LLAMA_8B, asked, gpus, gpu)
 
-    tokens = re.search(r"max_tokens_per_gpu to (\d+) or less", said)
-    ratio = re.search(r"unfreeze_rank_ratio to ([\d.]+) or less", said)
+    tokens = re.search(r"max_tokens_per_gpu=(\d+)\) or less", said)
+    ratio = re.search(r"unfreeze_rank_ratio=([\d.]+)\) or less", said)
     assert "use a smaller model or a larger GPU" in said
     if tokens is None:
         assert not fits(max_tokens_per_gpu=asked.max_seq_len)

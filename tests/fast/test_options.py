@@ -219,6 +219,8 @@ def test_option_that_is_a_parameter_is_refused_among_the_further_ones():
     found = problems_of(
         TrainingOptions.from_mapping, {"num_epochs": 5, "seed": 1}, {"num_epochs": 3, "warmup_steps": -1}
     )
-    assert [problem.remedy for problem in found[:1]] == ["set the parameter num_epochs"]
+    assert [problem.remedy for problem in found[:1]] == [
+        "take it out there, and add --num-epochs 3 (on a cluster: num_epochs=3)"
+    ]
     assert "warmup_steps" in found[1].what
     assert TrainingOptions.from_mapping({"seed": 1}, {"warmup_steps": 2}) == TrainingOptions(seed=1, warmup_steps=2)

@@ -106,4 +106,5 @@ def test_grading_takes_time_in_proportion_to_the_answer(piece: str) -> None:
         is_right(LAMPS, "forty | a red lamp, then 4 km", piece * (length // len(piece)))
         return time.process_time() - started
 
-    assert seconds(20_000) < 24 * min(seconds(2_500) for _ in range(3)) + 0.1
+    longer, shorter = (min(seconds(length) for _ in range(3)) for length in (20_000, 2_500))
+    assert longer < 32 * shorter + 0.1

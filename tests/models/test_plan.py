@@ -211,7 +211,7 @@ def test_what_does_not_fit_the_gpu_is_refused_with_the_change_that_helps(
         plan(gpu_memory_gib=0.9 * needed, **options)
 
     assert not (tmp_path / "plan.json").exists()
-    (helps,) = re.findall(r"remedy: set max_tokens_per_gpu to (\d+)", str(caught.value))
+    (helps,) = re.findall(r"remedy: add --max-tokens-per-gpu (\d+)", str(caught.value))
     made = plan(gpu_memory_gib=0.9 * needed, **options | {"max_tokens_per_gpu": int(helps)})
     assert made.memory.needed_gib <= 0.9 * needed
 
