@@ -172,4 +172,5 @@ def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft: Osft, tm
 def test_an_option_that_is_a_parameter_is_refused_among_the_further_ones(
     pipeline: CompiledPipeline, name: str, options: str, parameter: str
 ) -> None:
-    assert only_problem_of(read, pipeline, **{name: options}).remedy == f"set the parameter {parameter}"
+    remedy = only_problem_of(read, pipeline, **{name: options}).remedy
+    assert remedy.startswith(f"take it out there, and add --{parameter.replace('_', '-')} ")
