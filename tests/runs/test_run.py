@@ -112,8 +112,10 @@ def test_what_was_set_aside_is_scored_and_not_learnt(first: Run) -> None:
 
     assert (held_out["answers"], summary["training"]["samples"]) == (1, 3)
     assert first.metrics()["held_out_adapted_perplexity"] == held_out["adapted_perplexity"] > 1
-    assert f"{held_out['adapted_perplexity']:.2f} of 1 answers that were not learnt" in first.out
-    assert "1 answers that were set aside" in Path(summary["report_path"]).read_text(encoding="utf-8")
+    assert f"{held_out['adapted_perplexity']:.2f} on 1 held-out answers" in first.out
+    assert "on 1 held-out answers, which were not trained on" in Path(summary["report_path"]).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_the_dashboard_gets_the_numbers_and_a_short_report(first: Run) -> None:
@@ -199,7 +201,7 @@ def test_good_model_is_published_and_only_published_where_that_alone_is_missing(
     note.unlink()
     again = osft_pipeline_run(folder, tiny_model, **PASSED, **{"publish-as": "handbook"})
     assert again.steps() == {*STEPS, "publish"}
-    assert "already evaluated with the same questions, nothing is asked again" in again.out
+    assert "already evaluated with the same questions and options" in again.out
     assert note.exists()
     assert (note.parent / "summary.json").stat().st_mtime_ns == evaluated
     assert again.metrics() == run.metrics()
