@@ -1,6 +1,7 @@
 """Planted values for every secret: a whole run uses them, and nothing that it leaves behind holds one.
 
-kfp.local knows no exit handler and no registry, so `notify` and a second `publish` follow as KFP would start them.
+A local run has no registry, and its own `notify` cannot reach the planted webhook, so `notify` and a second `publish`
+follow as KFP would start them.
 """
 
 import json
