@@ -69,7 +69,7 @@ def local_folder(model: str) -> Path | None:
     if model.startswith(S3_SCHEME):
         return None
     if model.startswith(("/", "./", "../", "~")) or (model and os.path.isdir(model)):
-        return Path(model).expanduser().resolve()
+        return Path(os.path.expanduser(model)).resolve()  # which leaves a user that there is not as it is
     if not HUB_NAME.fullmatch(model):
         raise problem(
             f"{quote(model)} is neither a folder nor org/name",
