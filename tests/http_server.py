@@ -8,6 +8,7 @@ with Greeter() as server:
     ...  # server.url; then look at server.requests
 """
 
+import abc
 import dataclasses
 import json
 import ssl
@@ -61,7 +62,7 @@ class Answer:
         return cls(status=status, body=json.dumps(value).encode(), headers={"Content-Type": "application/json"})
 
 
-class HttpServer:
+class HttpServer(abc.ABC):
     """Answers on a free port of 127.0.0.1, and remembers what it was asked."""
 
     def __init__(self, certificate: Path | None = None) -> None:
@@ -88,9 +89,9 @@ class HttpServer:
         self._server.server_close()
         self._thread.join()
 
+    @abc.abstractmethod
     def answer(self, request: Request) -> Answer:
         """What a request is answered with; called in a thread of the connection's own."""
-        raise NotImplementedError
 
 
 class _Server(ThreadingHTTPServer):
