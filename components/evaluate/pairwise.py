@@ -16,7 +16,8 @@ from components.evaluate.gate import decide
 from components.evaluate.likelihood import answer_perplexity, choose, perplexity
 from components.evaluate.overlap import Phrases, contaminated
 from components.evaluate.statistics import compare
-from components.grading.judge import Case, Judge, Verdict
+from components.grading.cases import Case, Verdict
+from components.grading.judge import Judge
 from components.grading.reference_rules import is_right
 from components.run.evaluation import (
     BY_REFERENCE,

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from components.grading.cases import Case, Verdict
 from components.shared import progress
 from components.shared.problems import Checks, Problem, Problems, problem, quote
 
@@ -50,22 +51,6 @@ SCHEMA = {
     "required": ["reason", "verdict"],
     "additionalProperties": False,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One answer to grade."""
-
-    question: str
-    reference: str
-    answer: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    right: bool
-    reason: str
-    """The judge's; empty when graded against the reference."""
 
 
 # Too easy to get wrong: a judge that does is refused.

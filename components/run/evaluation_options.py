@@ -53,6 +53,11 @@ class EvaluationOptions:
         number(least=0, most=100),
         parameter=True,
     )
+    judge_concurrency: int = option(8, "requests to the judge's endpoint at a time, at most", integer(1, 256))
+    judge_timeout_seconds: int = option(60, "seconds to wait for the endpoint's reply", integer(1, 3600))
+    judge_reply_tokens: int = option(
+        400, "tokens of a reply of the endpoint, at most; a reasoning model needs thousands", integer(16, 65536)
+    )
     max_answer_tokens: int = option(256, "tokens after which an answer is cut", integer(1, 4096))
     lm_eval_tasks: str = option("", "lm-evaluation-harness tasks to run on both models, comma-separated", string())
 
