@@ -13,8 +13,9 @@ import torch
 from components.evaluate.kept import Kept
 from components.grading import languages
 from components.grading.cases import Case, Grader, OnVerdict, Verdict, ignore
+from components.grading.local_judge import LocalJudge
 from components.grading.reference_rules import is_right
-from components.grading.trial import MIN_KAPPA, try_grader
+from components.grading.trial import MIN_KAPPA, calibrate, try_grader
 from components.run.evaluation_options import ENDPOINT, LOCAL, RULES, EvaluationOptions
 from components.run.findings import Agreement, Grading
 from components.shared import progress
@@ -92,7 +93,7 @@ class Panel:
 
     def _try(self, grader: Grader) -> Agreement:
         progress.log(f"trying {grader.name} on labelled answers")
-        agreement = try_grader(_Remembering(grader, self.kept))
+        agreement = calibrate(grader) if isinstance(grader, LocalJudge) else try_grader(_Remembering(grader, self.kept))
         progress.log(
             f"{grader.name}: right about {100 * agreement.accuracy:.0f} % of {agreement.answers} labelled answers, "
             f"kappa {agreement.kappa:.2f} ({agreement.kappa_low:.2f} to {agreement.kappa_high:.2f})"

@@ -19,6 +19,10 @@ RUBRIC = f"""{_TASK}
 Reply with a JSON object alone: {{"reason": "<one short sentence>", "verdict": "right" or "wrong"}}."""
 # For a judge whose verdict is read off as one word. Models lean towards what they read first, or last: both orders.
 ONE_WORD = (
-    f"{_TASK}\n{_RIGHT}\n{_WRONG}\nReply with one word: right or wrong.",
-    f"{_TASK}\n{_WRONG}\n{_RIGHT}\nReply with one word: wrong or right.",
+    "You compare an answer with a reference. The reference is true. Say right when the answer states what the "
+    "reference states and nothing against it; say wrong when it states something else, only a part, or nothing.\n"
+    "Reply with one word: right or wrong.",
+    "You compare an answer with a reference. The reference is true. Say wrong when the answer states something else "
+    "than the reference, only a part of it, or nothing; say right when it states what the reference states and "
+    "nothing against it.\nReply with one word: wrong or right.",
 )
