@@ -27,7 +27,7 @@ class ReferenceRules:
     name = "the reference rules"
 
     @property
-    def key(self) -> str:
+    def identity(self) -> str:
         """Changes with their code."""
         package = resources.files("components.grading")
         files = sorted(one.name for one in package.iterdir() if one.name.endswith((".py", "units.csv")))
@@ -108,13 +108,13 @@ class _Remembering:
     """A grader that is asked only for the verdicts that are not kept yet."""
 
     def __init__(self, grader: Grader, kept: Kept) -> None:
-        self.grader, self.kept, self.name, self.key = grader, kept, grader.name, grader.key
+        self.grader, self.kept, self.name, self.identity = grader, kept, grader.name, grader.identity
 
     def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:
         known: dict[Case, Verdict] = {}
         missing: list[Case] = []
         for case in dict.fromkeys(cases):
-            value = self.kept.get(self.key, case.question, case.reference, case.answer)
+            value = self.kept.get(self.identity, case.question, case.reference, case.answer)
             if value is None:
                 missing.append(case)
             else:
@@ -122,7 +122,7 @@ class _Remembering:
 
         def keep(case: Case, verdict: Verdict) -> None:
             value = [verdict.right, verdict.reason]
-            self.kept.put(value, self.key, case.question, case.reference, case.answer)
+            self.kept.put(value, self.identity, case.question, case.reference, case.answer)
             on_verdict(case, verdict)
 
         if known and missing:

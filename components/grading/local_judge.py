@@ -43,7 +43,7 @@ class LocalJudge:
         """
         self.model, self.tokenizer = model, tokenizer
         self.name = f"the local judge {name}"
-        self.key = hashlib.sha256("\n".join(("local", fingerprint, *ONE_WORD)).encode()).hexdigest()
+        self.identity = hashlib.sha256("\n".join(("local", fingerprint, *ONE_WORD)).encode()).hexdigest()
         right, wrong = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in VERDICTS)
         if right == wrong:
             raise problem(

@@ -65,7 +65,7 @@ def test_ungraded_answers_are_counted_and_agree_with_nothing() -> None:
 
 def test_a_judge_that_agrees_too_little_is_refused_and_the_reference_rules_grade() -> None:
     class Generous(Truthful):
-        name, key = "one that calls everything right", "generous"
+        name, identity = "one that calls everything right", "generous"
 
         def verdicts(self, cases, on_verdict=lambda case, verdict: None):  # type: ignore[no-untyped-def]
             found = {case: verdict for case, verdict in super().verdicts(cases).items()}

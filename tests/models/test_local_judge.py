@@ -61,7 +61,7 @@ def test_a_judge_whose_weights_are_no_numbers_grades_nothing(tiny_model: Path) -
 
 
 def test_a_rubric_or_a_model_that_changed_is_another_judge(judge: LocalJudge) -> None:
-    assert LocalJudge(judge.model, judge.tokenizer, "tiny", "other files").key != judge.key
+    assert LocalJudge(judge.model, judge.tokenizer, "tiny", "other files").identity != judge.identity
 
 
 def test_the_threshold_that_suits_half_the_questions_is_tried_on_the_other_half(judge: LocalJudge) -> None:
