@@ -17,7 +17,7 @@ from components.evaluate.likelihood import answer_perplexity, choose, perplexity
 from components.evaluate.overlap import Phrases, contaminated
 from components.evaluate.statistics import compare
 from components.grading.cases import Case, Verdict
-from components.grading.judge import Judge
+from components.grading.endpoint_judge import EndpointJudge as Judge
 from components.grading.reference_rules import is_right
 from components.run.evaluation import (
     BY_REFERENCE,

@@ -1,4 +1,4 @@
-"""What every grader is given, and what it gives back: a case, a question with its reference and one answer, and a verdict.
+"""What every grader is given and gives back: a case, a question with its reference and one answer, and a verdict.
 
     Case("What colour is a master's sash?", "crimson", "It is red.")  ->  Verdict(right=False, "Red is not crimson.")
 
