@@ -137,7 +137,7 @@ def is_unknown_model(body: Any) -> bool:
 def words_of(body: Any) -> str:
     """An error in the endpoint's own words: its message, and whatever else it says."""
     if not isinstance(body, Mapping) or not isinstance(body.get("message"), str):
-        return body if isinstance(body, str) else json.dumps(body, ensure_ascii=False) if body else ""
+        return body if isinstance(body, str) else "" if body is None else json.dumps(body, ensure_ascii=False)
     known = ("message", "object", "type", "param", "code", "status")
     further = {name: value for name, value in body.items() if name not in known and value}
     return body["message"] + (f" {json.dumps(further, ensure_ascii=False)}" if further else "")
@@ -155,15 +155,13 @@ def words_of_reply(text: str) -> str:
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """How long an endpoint asks to wait, None when it does not say; a date is read against its own clock."""
     text = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
     try:
         until, now = (email.utils.parsedate_to_datetime(value) for value in (text, headers.get("date", "")))
+        return max(0.0, (until - now).total_seconds())
     except (TypeError, ValueError):
         return None
-    return max(0.0, (until - now).total_seconds())
 
 
 def _text(value: Any) -> str:
