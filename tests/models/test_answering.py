@@ -160,7 +160,9 @@ def test_of_equally_likely_choices_each_is_drawn_and_no_number_is_none(
 def test_a_model_that_finds_everything_equally_likely_is_right_by_chance(tiny_model: Path) -> None:
     model, tokenizer = load(tiny_model)
     model.get_output_embeddings().weight.data.zero_()
-    questions = [(f"Question {number}?", ["The heron.", "The raven.", "The lake.", "The sash."]) for number in range(80)]
+    questions = [
+        (f"Question {number}?", ["The heron.", "The raven.", "The lake.", "The sash."]) for number in range(80)
+    ]
 
     first = sum(place == 0 for place in choose(model, tokenizer, "Be brief.", questions, "tiny"))
     assert 8 <= first <= 32  # a quarter of 80, four standard deviations to each side

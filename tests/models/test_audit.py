@@ -134,7 +134,9 @@ def test_the_share_of_the_change_that_no_method_protects_is_said() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_end_the_audit_and_are_named(tiny_model: Path, tmp_path: Path, value: float) -> None:
+def test_weights_that_are_no_numbers_end_the_audit_and_are_named(
+    tiny_model: Path, tmp_path: Path, value: float
+) -> None:
     weight = load_file(tiny_model / "model.safetensors")[MATRIX]
     adapted = edited(tiny_model, tmp_path / "adapted", {MATRIX: torch.full_like(weight, value)})
 

@@ -12,12 +12,14 @@ from components.data import chat
 from components.data.samples import packs, tokenize
 from components.evaluate import pairwise
 from components.evaluate.answering import load
-from components.evaluate.pairwise import Inputs, evaluate_models
+from components.evaluate.pairwise import BRIEFLY, Inputs, evaluate_models
+from components.grading.trial import labelled_answers
 from components.run.evaluation import Evaluation
 from components.run.evaluation_options import EvaluationOptions
+from components.run.findings import GOOD, NOT_SHOWN
 from components.shared.problems import Problems
 from pipeline.cli.main import main
-from tests.judge_server import JudgeServer, refuses, says
+from tests.judge_server import JudgeServer, Reply, refuses, says
 from tests.tiny_model import write_tiny_model
 
 RATIO = 0.25
@@ -219,24 +221,56 @@ def test_an_answer_without_an_end_is_marked(bare: Evaluation) -> None:
     assert all(one.base.cut for one in bare.gap_answers)
 
 
+TRIAL = {(row["question"], row["answer"]): row["right"] == "yes" for row in labelled_answers()}
+
+
 def test_a_judge_model_decides_and_never_learns_who_answered(
-    pair: tuple[Path, Path], found: Evaluation, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Path, Path], found: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUDGE_API_KEY", "sk-planted-key")
-    with JudgeServer(
-        lambda case: [says("right" if case["answer"] in ("The raven.", "It is 2.") else "wrong")]
-    ) as server:
-        options = EvaluationOptions(max_answer_tokens=16, judge_url=server.url, judge_model="judge-model")
-        judged = evaluated(*pair, options=options)
 
-    assert judged.grading.grader == EndpointJudge(server.url, "judge-model").name
+    def says_as_labelled(case: dict[str, str]) -> list[Reply]:
+        right = TRIAL.get((case["question"], case["answer"]), case["answer"] == "The raven.")
+        return [says("right" if right else "wrong")]
+
+    with JudgeServer(says_as_labelled) as server:
+        options = EvaluationOptions(max_answer_tokens=16, judge_url=server.url, judge_model="judge-model")
+        judged = evaluated(*pair, options=options, kept=tmp_path / "answers.jsonl")
+        asked = len(server.asked)
+        again = evaluated(*pair, options=options, kept=tmp_path / "answers.jsonl")
+
+    assert judged.grading.grader == "the model judge-model at an endpoint"
+    assert (judged.grading.agreement.kappa, judged.grading.refused) == (1.0, {})
     assert [one.adapted.right for one in judged.gap_answers] == [False, True, False, False]
     assert not any(one.base.right for one in judged.gap_answers)
     assert [one.adapted.answer for one in judged.gap_answers] == [one.adapted.answer for one in found.gap_answers]
     assert judged.choices == found.choices
-    assert len(server.asked) == 2 + len({(q, text) for q, _, *both in (*PLANTED, *OPEN) for text in both})
-    assert not any(word in request.user_message for request in server.asked for word in ("base", "adapted"))
-    assert "sk-planted-key" not in repr(judged)
+    assert again == judged
+    assert len(server.asked) == asked  # verdicts and answers were kept
+    assert not any(
+        word in request.user_message for request in server.asked[len(TRIAL) :] for word in ("base", "adapted")
+    )
+    assert "sk-planted-key" not in repr(judged) + (tmp_path / "answers.jsonl").read_text()
+
+
+def test_a_judge_that_calls_everything_right_is_refused_and_the_rules_grade(
+    pair: tuple[Path, Path], found: Evaluation
+) -> None:
+    with JudgeServer(lambda case: [says("right")]) as server:
+        options = EvaluationOptions(max_answer_tokens=16, judge_url=server.url, judge_model="judge-model")
+        judged = evaluated(*pair, options=options)
+
+    assert list(judged.grading.refused) == ["the model judge-model at an endpoint"]
+    assert judged.grading.grader == found.grading.grader == "the reference rules"
+    assert judged.gap_answers == found.gap_answers
+    assert len(server.asked) == len(TRIAL)
+
+
+def test_the_base_model_judges_by_itself_where_no_other_is_named(pair: tuple[Path, Path], found: Evaluation) -> None:
+    judged = evaluated(*pair, options=EvaluationOptions(max_answer_tokens=16, grader="local"))
+
+    assert list(judged.grading.refused) == ["the local judge base"]  # too small to judge
+    assert judged.gap_answers == found.gap_answers
 
 
 def test_a_judge_that_is_not_there_is_found_before_any_model_is_loaded(pair: tuple[Path, Path]) -> None:
@@ -279,5 +313,3 @@ def test_the_command_line_names_everything_that_is_wrong_at_once(
     ):  # fmt: skip
         assert expected in printed.err
     assert not (tmp_path / "evaluation").exists()
-
-
