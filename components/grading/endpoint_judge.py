@@ -66,7 +66,7 @@ SET_KEY = (
     f"export {KEY_VARIABLE}=KEY; in a cluster: oc create secret generic osft-judge --from-file={KEY_VARIABLE}=FILE "
     "--dry-run=client -o yaml | oc replace -f -"
 )
-ANOTHER_JUDGE = "use another judge_model, or leave judge_url empty to grade without an endpoint"
+ANOTHER_JUDGE = "use another judge_model, or leave judge_url and judge_model empty to grade without an endpoint"
 RUN_AGAIN = f"run again, nothing is trained twice; if it persists, {ANOTHER_JUDGE}"
 
 

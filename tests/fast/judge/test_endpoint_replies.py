@@ -94,7 +94,7 @@ def test_parsing_never_raises(reply: str) -> None:
         ({"param": "response_format.type"}, [Change.JSON_OBJECT, Change.NO_FORMAT]),
         ({"message": "guided decoding is off"}, [Change.JSON_OBJECT, Change.NO_FORMAT]),
         ("Only user and assistant roles are supported!", [Change.NO_SYSTEM]),
-        ({"detail": [{"loc": ["body", "temperature"], "input": {"max_tokens": 1}}]}, [Change.NO_TEMPERATURE]),
+        ({"detail": [{"loc": ["body", "temperature"], "input": [{"content": "max_tokens"}]}]}, [Change.NO_TEMPERATURE]),
         ({"message": "litellm.APIConnectionError: json.decoder.JSONDecodeError: Expecting value"}, []),
         ({"message": "The system is down."}, []),
         ({"param": 7}, []),
