@@ -104,7 +104,7 @@ def evaluate_models(
         )
         for place, entry in enumerate(choices)
     ]
-    matches = contaminated([entry["question"] for entry in gap], (question for question, _ in trained))
+    matches = contaminated([entry["question"] for entry in gap], trained)
     in_training = {match.question for match in matches}
     audits = audit.audit(base, adapted, unfreeze_rank_ratio, target_patterns or audit.default_patterns(base))
     clean = [one for one in gap_results if one.question not in in_training] if matches else []
