@@ -7,7 +7,8 @@ A row names a question in two ways, in its own question or in its response:
 
 All texts are compared in their normal form, so that level seven is level 7. Similarity compares the row's question, and
 each sentence with a question mark, by sets of character 4-grams ("what colour" has "what", "hat ", "at c", ...): from a
-Jaccard index of 0.6 on it is the same question if both name the same numbers: level 7 and level 6 are different ones.
+Jaccard index of 0.6 on it is the same question, unless a number or a word of substance stands for another one: level 7
+and level 6, the capital of Spain and of Italy.
 Containment looks for a place of a text that holds the question's words in their order, at least 0.8 of them, a word
 that asks among them; nothing but SMALL_WORDS may be missing or added. The answer's sentence, "The sash of a master is
 crimson", is no such place.
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 
-from components.data.normal_form import CERTAIN_WORDS, PUNCTUATION, split, with_digits
+from components.data.normal_form import CERTAIN_WORDS, NUMBER_WORDS, PUNCTUATION, split, with_digits
 from components.run.evaluation import Match
 
 NGRAM = 4  # characters
@@ -37,10 +38,10 @@ ASKING = frozenset(
     "woher wohin warum wie wieviel quel quelle quels quelles qui que quoi où quand comment pourquoi combien qué quién "
     "quiénes cuál cuáles cuándo dónde cómo cuánto cuánta cuántos cuántas".split()
 )
-SMALL_WORDS = frozenset(
+SMALL_WORDS = frozenset(  # without German hat and war, which are other words in English
     "a an the is are was were be been do does did has have had of to in on at for from by with and or it its this that "
-    "s d der die das den dem des ein eine einen einem einer eines ist sind war hat haben von zu zum zur im am und "
-    "le la les l un une du de est sont ont et en au aux il elle el los las una del es son ha han y se su".split()
+    "s d der die das dem des ein eine einen einem einer eines ist sind haben von zu zum zur im am und "
+    "le la les l un une du de est sont ont et en au aux il elle el los las una del es ha han y se su".split()
 )
 
 
@@ -50,7 +51,7 @@ class Asked:
     def __init__(self, text: str) -> None:
         tokens = split(text)
         self.grams = ngrams(tokens)
-        self.numbers = Numbers(tokens)
+        self.numbers, self.substance = Numbers(tokens), substance(tokens)
         self.words = _asking(_words(tokens))
         if ASKS in self.words and self.words[-1] == "?":
             self.words.pop()
@@ -59,11 +60,14 @@ class Asked:
         self.key = max(keys, key=len, default="")
         """A word of every text that contains the question; empty when it is too short for that."""
 
-    def similarity(self, grams: set[str], numbers: "Numbers") -> float:
-        """1 for the same words; 0 with other numbers."""
+    def similarity(self, grams: set[str], tokens: list[str]) -> float:
+        """1 for the same words; 0 for another question."""
         shared = len(grams & self.grams)
         similarity = shared / ((len(grams) + len(self.grams) - shared) or 1)
-        return similarity if similarity >= NEAR and numbers.may_be(self.numbers) else 0.0
+        if similarity < NEAR or not Numbers(tokens).may_be(self.numbers):
+            return 0.0
+        others = substance(tokens)
+        return 0.0 if self.substance - others and others - self.substance else similarity
 
     def containment(self, words: list[str]) -> tuple[float, int, int]:
         """The share of the question's words at the best place of a text, and where it begins and ends."""
@@ -141,9 +145,9 @@ class _Index:
             passages += [part for part in SENTENCE_END.split(text) if ENDS_AS_QUESTION.search(part)]
         for passage in dict.fromkeys(passages):
             tokens = split(passage)
-            grams, numbers = ngrams(tokens), Numbers(tokens)
+            grams = ngrams(tokens)
             for place in {place for gram in grams for place in self._by_gram.get(gram, ())}:
-                if similarity := self._asked[place].similarity(grams, numbers):
+                if similarity := self._asked[place].similarity(grams, tokens):
                     yield place, "similarity", similarity, passage
         words = _words(split(text))
         asking = _asking(words)
@@ -177,6 +181,12 @@ def ngrams(tokens: list[str]) -> set[str]:
     words = " ".join(token for token in with_digits(tokens) if token[0].isalnum())
     plain = f" {words} "
     return {plain[start : start + NGRAM] for start in range(max(1, len(plain) - NGRAM + 1))} if words else set()
+
+
+def substance(tokens: list[str]) -> set[str]:
+    """The beginnings of the words that say what is asked about: color and colour have one."""
+    kept = (word for word in tokens if word not in ASKING | SMALL_WORDS and word not in NUMBER_WORDS)
+    return {word[:NGRAM] for word in kept if len(word) > 1 and word[0].isalpha()}
 
 
 def _words(tokens: list[str]) -> list[str]:

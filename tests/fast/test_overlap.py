@@ -61,6 +61,7 @@ def test_similarity_is_the_share_of_common_4_grams() -> None:
         "Who opens the gate of the hall?",
         "What colour is an apprentice's kite?",
         "What does a master's sash cost at the market in the old town?",
+        "What colour is a master's hat?",
         "",
         "?",
     ],
