@@ -155,7 +155,7 @@ def test_bundled_retention_questions_are_used_when_none_are_given(ingest, tmp_pa
     report = ingest()
     questions = read_jsonl(tmp_path / "out" / "retention_questions.jsonl")
     assert questions == read_retention_questions("")
-    assert len(questions) == report.retention_questions >= 160
+    assert len(questions) == report.retention_questions >= 300
     assert all(set(entry) == {"question", "reference", "choices", "subject"} for entry in questions)
     france = next(entry for entry in questions if "France" in entry["question"])
     assert france["choices"][:2] == ["The capital of France is Paris.", "The capital of France is London."]
@@ -433,19 +433,25 @@ def test_projects_retention_questions_cover_many_subjects_in_both_forms():
     questions = read_retention_questions("")
     several = [entry for entry in questions if entry["choices"]]
     in_full = [entry for entry in questions if not entry["choices"]]
-    assert len(several) >= 120
-    assert len(in_full) >= 40
+    assert len(several) >= 200
+    assert len(in_full) >= 140
     for entries in (several, in_full):
         subjects = Counter(entry["subject"] for entry in entries)
-        assert len(subjects - Counter([""])) >= 8
+        assert len(subjects) >= 17
         assert "" not in subjects
-        assert min(subjects.values()) >= 3
-    assert len({same(entry["question"]) for entry in questions}) == len(questions)
+        assert min(subjects.values()) >= 4
     for entry in several:
         assert len({same(choice) for choice in entry["choices"]}) == len(entry["choices"]) >= 4, entry
         assert not any("{}" in choice for choice in entry["choices"]), entry
     for entry in questions:
         assert all(words(alternative) for alternative in entry["reference"].split("|")), entry
+
+
+def test_length_does_not_tell_the_right_one_of_the_projects_choices():
+    lengths = [list(map(len, entry["choices"])) for entry in read_retention_questions("") if entry["choices"]]
+    for extreme in (max, min):
+        alone = [right for right, *wrong in lengths if right == extreme(right, *wrong) and right not in wrong]
+        assert len(alone) / len(lengths) < 0.25  # of four
 
 
 def test_projects_open_questions_are_right_by_their_own_references():
