@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 
 from components.data.normal_form import CERTAIN_WORDS, NUMBER_WORDS, PUNCTUATION, split, with_digits
-from components.run.evaluation import Match
+from components.run.findings import Match
 
 NGRAM = 4  # characters
 NEAR = 0.6
