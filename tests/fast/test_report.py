@@ -122,7 +122,7 @@ def hostile_evaluation() -> Evaluation:
         gap,
         judged_by=f"the model {HOSTILE[0]} {HOSTILE[8]}",
         contamination=[
-            Match(question=one.question, row=row, trained_question=f"trained {next(texts)}", similarity=0.75)
+            Match(question=one.question, row=row, where="response", how="containment", score=0.75, passage=next(texts))
             for row, one in enumerate(gap, 1)
         ],
         clean_gap=compare([True, False], [True, True]),
@@ -308,7 +308,7 @@ def test_every_text_is_visible_as_it_is_and_whole(folder: Path) -> None:
     for one in found.open_answers:
         assert seen(one.question) in text
     for match in found.contamination:
-        assert seen(match.trained_question) in text
+        assert seen(match.passage) in text
     for chosen in found.choice_answers:
         assert all(seen(shown) in text for shown in (chosen.question, chosen.right, chosen.adapted))
     for name in (*APPROACHES, found.judged_by, found.scores[0].task, found.scores[0].metric, found.audit[1].name):
@@ -370,12 +370,14 @@ def test_empty_answer_and_one_that_was_cut_off_say_so(tmp_path: Path) -> None:
 
 
 def test_gap_question_in_the_training_data_is_marked(tmp_path: Path) -> None:
-    match = Match(question="Who?", row=7, trained_question="Who, then?", similarity=0.8)
+    match = Match(question="Who?", row=7, where="question", how="similarity", score=0.8, passage="Who, then?")
     gap = [result(False, True), result(False, True, question="Where?")]
     write(tmp_path, evaluation(gap, contamination=[match], clean_gap=compare([False], [True])))
     html = read(tmp_path).html
     assert html.count("in the training data</span>") == 1
-    assert re.search(r"<td>7</td><td><bdi>Who, then\?</bdi></td><td class=\"number\">0.80</td>", html)
+    assert re.search(
+        r"<td>7</td><td><bdi>Who, then\?</bdi></td><td>similarity, question</td><td class=\"number\">0.80</td>", html
+    )
     assert "Gap questions not in the training data" in html
 
 
