@@ -116,7 +116,7 @@ MET_CONDITION = Condition(name="gap questions closed", state=MET, finding="1 clo
 def result(
     base: bool | None, adapted: bool | None, question: str = "Who?", answer: str = "A master.", **values: Any
 ) -> QuestionResult:
-    """A question that both models answered with the same words, graded as told; in brief as otherwise, without `brief`."""
+    """A question that both models answered with the same words, graded as told; without `brief`, in brief as asked."""
     graded = {"base": base, "base_brief": values.pop("brief", base), "adapted": adapted}
     words = {"answer": answer, "reason": values.pop("reason", ""), "cut": values.pop("cut", False)}
     answers = {who: GradedAnswer(right=right, **words) for who, right in graded.items()}
