@@ -1,7 +1,8 @@
 """Is the adapted model good? Three answers: good, not good, and not shown, when there are too few questions to say.
 
 - Gap questions: the 95 % interval of the difference lies above 0, and at most a share of them regressed.
-- General questions, multiple choice and open-ended each: not worse by a margin or more (non-inferiority, one-sided 95 %).
+- General questions, multiple choice and open-ended each: a loss of the margin or more is excluded (non-inferiority,
+  one-sided 95 %).
 - OSFT kept its guarantee.
 
 A condition that the numbers contradict has failed; one that they neither support nor contradict is not shown. How often

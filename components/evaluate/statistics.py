@@ -51,8 +51,8 @@ def interval(closed: int, regressed: int, questions: int, tail: float = 0.025) -
     """Interval of the difference of two paired proportions, from -1 to 1; `tail` is the chance to miss it on one side.
 
     Melds the exact (Clopper-Pearson) limits of two proportions: of the questions that changed, those that closed; of
-    all questions, those that changed. At 95 % it holds 0 exactly when the exact McNemar test finds nothing (Fay & Lumbard 2021,
-    Statistics in Medicine 40:1147), and unlike a bootstrap it has a width when nothing changed.
+    all questions, those that changed. At 95 % it holds 0 exactly when the exact McNemar test finds nothing (Fay &
+    Lumbard 2021, Statistics in Medicine 40:1147), and unlike a bootstrap it has a width when nothing changed.
     """
     changed, same = closed + regressed, questions - closed - regressed
     grid = (np.arange(GRID) + 0.5) / GRID

@@ -1,8 +1,8 @@
 """Verdicts by a language model on this machine, by default the base model itself.
 
-It reads the rubric and one case, and is asked for one word. The word is not generated: the verdict is the likelier one of
-`right` and `wrong`, by their first tokens, averaged over both orders of the rubric. Nothing is sampled and no text is
-parsed, so the same case has the same verdict.
+It reads the rubric and one case, and is asked for one word. The word is not generated: the verdict is the likelier one
+of `right` and `wrong`, by their first tokens, averaged over both orders of the rubric. Nothing is sampled and no text
+is parsed, so the same case has the same verdict.
 """
 
 import dataclasses

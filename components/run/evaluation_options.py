@@ -44,6 +44,12 @@ class EvaluationOptions:
     """
 
     HOLDER: ClassVar = ("", "evaluation_options")
+    REPLACED: ClassVar = {
+        "closed_min": "leave it out: a good model's gain must be shown, by an interval above 0",
+        "regressed_max": "use regressed_share_max, a share: for instance 0.1",
+        "retention_drop_max": "use retention_margin, percentage points: for instance 10",
+    }
+    """What to do about options of earlier releases."""
 
     judge_url: str = option(
         "",
