@@ -47,7 +47,15 @@ PLAN = TrainingPlan(
     gpu_product="",
     publish={"name": "granite-osft", "registry": ""},
     data={
-        "ingest": {"data": "s3://bucket/qa.csv", "gap_questions_in_data": [], "seconds": 1.0},
+        "ingest": {
+            "data": "s3://bucket/qa.csv",
+            "rows_read": 77,
+            "kept": 64,
+            "held_out": 3,
+            "dropped": {"judged unfaithful": 8, "empty question": 0, "duplicate": 2},
+            "gap_questions_in_data": [],
+            "seconds": 1.0,
+        },
         "data_digest": "d1",
         "system_prompt": "Be brief.",
         "seconds": 1.0,
@@ -146,6 +154,7 @@ def evaluation(gap: list[QuestionResult], /, **changes: Any) -> Evaluation:
             for name in (gap[0].others if gap else ())
             if (found := compared([(one.others[name], one.adapted.right) for one in counted]))
         },
+        trained_rows=64,
         contamination=[],
         contaminated_gap=compared(
             [(one.base_either, one.adapted.right) for one in gap if one.in_training and one.graded]

@@ -16,14 +16,14 @@ from components.grading.cases import Case, Grader, OnVerdict, Verdict, ignore
 from components.grading.reference_rules import is_right
 from components.grading.trial import MIN_KAPPA, try_grader
 from components.run.evaluation_options import ENDPOINT, LOCAL, RULES, EvaluationOptions
-from components.run.findings import Agreement, Grading
+from components.run.findings import REFERENCE_RULES, Agreement, Grading
 from components.shared import progress
 
 
 class ReferenceRules:
     """The rules as a grader: a check of short answers, in the languages that they read."""
 
-    name = "the reference rules"
+    name = REFERENCE_RULES
 
     @property
     def key(self) -> str:
