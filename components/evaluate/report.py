@@ -1,6 +1,7 @@
 """The report of an evaluation: HTML and Markdown for people, JSON for programs (docs/evaluation.md documents it)."""
 
 import dataclasses
+import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -120,8 +121,8 @@ def _lineage(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _less(text: str) -> str:
-    """Our own text in Markdown, where "<" may begin markup."""
-    return text.replace("<", "\\<")
+    """Our own text in Markdown, where "<" and "_" may begin markup; names in it went through `_plain` before."""
+    return re.sub(r"(?<!\\)([<_])", r"\\\1", text)
 
 
 def _plain(text: str) -> str:

@@ -32,28 +32,31 @@ def headline(found: Evaluation) -> str:
 
 def verdict(found: Evaluation) -> str:
     """The result in one sentence."""
-    unmet = "".join(f"{condition.finding}; " for condition in found.gate.unmet)
+    unmet = [condition.finding for condition in found.gate.unmet]
+    what = "; ".join([*unmet, gap_changes(found)]) if unmet else changes(found)
     grading = found.grading
-    return (
-        f"{headline(found)}: {unmet}{changes(found)}; graded by {printable(grading.grader)}, {kappa(grading.agreement)}"
-    )
+    return f"{headline(found)}: {what}; graded by {printable(grading.grader)}, {kappa(grading.agreement)}"
 
 
 def changes(found: Evaluation) -> str:
-    """What changed, in one sentence."""
-    gap = found.gap
-    closed = "no gap question could be compared"
-    if gap:
-        closed = (
-            f"closed {gap.closed} of the {gap.questions - gap.base_right} gap questions on which the base model is "
-            f"graded wrong, {gap.regressed} regressed (p {p_value_words(gap.p_value)})"
-        )
+    """What changed."""
     general = [
         f"{name} {compared.difference:+.1f} points (95 % interval {compared.low:+.1f} to {compared.high:+.1f})"
         for name, compared in (("multiple choice", found.choices), ("open-ended", found.open))
         if compared
     ]
-    return f"{closed}; general questions: {', '.join(general)}" if general else closed
+    return f"{gap_changes(found)}; general questions: {', '.join(general)}" if general else gap_changes(found)
+
+
+def gap_changes(found: Evaluation) -> str:
+    """What changed on gap questions."""
+    gap = found.gap
+    if gap is None:
+        return "no gap question could be compared"
+    return (
+        f"closed {gap.closed} of the {gap.questions - gap.base_right} gap questions on which the base model is graded "
+        f"wrong, {gap.regressed} regressed (p {p_value_words(gap.p_value)})"
+    )
 
 
 def cautions(found: Evaluation, show: Show = str) -> list[str]:
@@ -62,14 +65,14 @@ def cautions(found: Evaluation, show: Show = str) -> list[str]:
     rules = grading.grader == REFERENCE_RULES
     for name, agreement in grading.refused.items():
         words.append(
-            f"{show(name)} was refused as a grader: on the labelled answers it reaches {kappa(agreement)}, at least "
-            f"{MIN_KAPPA} is asked. Graded instead by {show(grading.grader)}"
+            f"Refused as a grader: {show(name)}, which reaches {kappa(agreement)} on the labelled answers, where at "
+            f"least {MIN_KAPPA} is asked. Graded instead by {show(grading.grader)}"
             f"{', a check of short answers' if rules else ''}."
         )
     if grading.agreement.kappa < MIN_KAPPA:
         words.append(
-            f"Every verdict is weak evidence: {show(grading.grader)} reach only {kappa(grading.agreement)}, "
-            f"for which a judge would be refused (below {MIN_KAPPA})."
+            f"Every verdict is weak evidence: {show(grading.grader)} reach only {kappa(grading.agreement)} on the "
+            f"labelled answers; below {MIN_KAPPA} a judge would be refused."
         )
     if grading.unread:
         words.append(
@@ -99,12 +102,12 @@ def graded_by(grading: Grading, show: Show = str) -> str:
     languages = ", ".join(f"{name} {100 * share:.0f} %" for name, share in agreement.languages.items())
     kind = ", a check of short answers" if grading.grader == REFERENCE_RULES else ""
     without = f" and {agreement.ungraded} left without a verdict" if agreement.ungraded else ""
-    adapted = "".join(f" {show(one)}." for one in grading.adaptations)
+    adapted = f" Adapted to the endpoint: {'; '.join(map(show, grading.adaptations))}." if grading.adaptations else ""
     return (
         f"Graded by {show(grading.grader)}{kind}. Tried on {agreement.answers} labelled answers that come with the "
         f"project: {100 * agreement.accuracy:.0f} % graded as labelled, {kappa(agreement)}; {agreement.falsely_right} "
-        f"falsely graded right, {agreement.falsely_wrong} falsely wrong{without}; by language: {languages}. "
-        f"On the answers below it may err more or less often.{f' Adapted to the endpoint:{adapted}' if adapted else ''}"
+        f"falsely graded right, {agreement.falsely_wrong} falsely wrong{without}; by language: {languages or 'none'}. "
+        f"On this evaluation's answers it may err more or less often.{adapted}"
     )
 
 
@@ -117,9 +120,8 @@ def counted(kind: str, answers: Sequence[QuestionResult | ChoiceResult]) -> str:
         for count, why in ((trained, "found in the training data"), (ungraded, "with an answer that was not graded"))
         if count
     ]
-    if not left_out:
-        return f"All {len(answers)} {kind} count."
-    return f"{len(answers) - trained - ungraded} of {len(answers)} {kind} count; left out: {', '.join(left_out)}."
+    why = f"; left out: {', '.join(left_out)}" if left_out else ""
+    return f"{len(answers) - trained - ungraded} of {len(answers)} {kind} count{why}."
 
 
 def style(found: Evaluation) -> str:
@@ -127,10 +129,11 @@ def style(found: Evaluation) -> str:
     closed, only = found.style.closed_as_asked, found.style.closed_by_style
     if not closed:
         return ""
+    brief = f"{only} of them are" if only > 1 else "one of them is" if only else "none of them is"
     return (
-        f"Style: {closed} gap questions closed, if the base model is only asked as the adapted one is. On {only} of "
-        "them it is graded right when it is asked to answer in at most ten words: that is style, not knowledge. For "
-        f"each question its better answer counts, so that {closed - only} closed."
+        f"{closed} gap questions closed, if the base model is only asked as the adapted one is. When it is asked to "
+        f"answer in at most ten words, {brief} graded right{': that gain is one of style' if only else ''}. For each "
+        f"question its better answer counts, so that {closed - only} closed."
     )
 
 
@@ -140,7 +143,7 @@ def power(compared: Comparison) -> str:
     if compared.detectable is None:
         return f"{count} too few for any statistical conclusion: p would be above 0.05 even if every answer improved."
     return (
-        f"{f'{count} few' if compared.few else f'On {compared.questions} gap questions'}: a true gain of "
+        f"{f'{count} few: ' if compared.few else f'On {compared.questions} gap questions '}a true gain of "
         f"{compared.detectable:.0f} points or more comes out as significant with 80 % probability if nothing "
         "regresses; otherwise it has to be larger."
     )
@@ -186,9 +189,9 @@ def contamination(found: Evaluation) -> str:
     asked = {one.question for one in found.gap_answers}
     gap = sum(match.question in asked for match in found.contamination)
     return (
-        f"This search found {gap} gap questions and {len(found.contamination) - gap} general ones in the "
-        f"{found.trained_rows} rows of training data, verbatim or nearly. One that a row asks in quite other words it "
-        "does not find."
+        f"Of the gap questions {gap} and of the general ones {len(found.contamination) - gap} were found in the "
+        f"{found.trained_rows} rows of training data, verbatim or nearly; one that a row asks in quite other words "
+        "this search does not find."
     )
 
 

@@ -75,7 +75,7 @@ def show(summary: Summary, console: Console, published: Published | None = None)
             compared("general", title, general)
     losses = [(name, each) for name, each in words.by_subject(found).items() if each.difference < 0]
     for subject, each in losses[:MAX_SUBJECTS]:
-        line("subject", f"{subject}: {each.base_right} → {each.adapted_right} of {each.questions}")
+        compared("subject", f"questions on {subject}", each)
     line("", f"perplexity {found.base_perplexity:.2f} → {found.adapted_perplexity:.2f} on ordinary text")
     if found.held_out:
         line("held out", words.held_out(found.held_out))
