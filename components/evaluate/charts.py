@@ -7,10 +7,12 @@ from markupsafe import Markup
 
 from components.run.findings import MatrixAudit
 from components.shared.drawing import LEFT, RECTANGLE, TEXT, TOP, WIDTH, Plot, svg
+from components.shared.progress import printable
 
 IN_LAYER = re.compile(r".*\blayers\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")
 GAP = 16  # between two maps
 HEIGHT = 320  # of a map, about
+MAX_NAME = 24  # characters below a column
 
 
 def loss_chart(metrics: list[dict[str, Any]]) -> Markup:
@@ -33,6 +35,7 @@ def audit_chart(audits: list[MatrixAudit]) -> Markup:
     if not places:
         return Markup("")
     matrices = list(dict.fromkeys(found["matrix"] for found in places.values()))
+    names = [printable(matrix.split(".")[-1])[:MAX_NAME] for matrix in matrices]
     layers = sorted({int(found["layer"]) for found in places.values()})
     shown = [a for a in audits if a.name in places]
     across = (WIDTH - LEFT - GAP) / 2
@@ -55,13 +58,11 @@ def audit_chart(audits: list[MatrixAudit]) -> Markup:
             x, y = left + wide * matrices.index(matrix), TOP + high * layers.index(layer)
             parts.append(RECTANGLE.format("bar", x, y, wide, high, getattr(a, value) / most if most else 0))
         parts.append(RECTANGLE.format("axis", left, TOP, across, floor - TOP, 0))
-        for place, name in enumerate(matrices):
+        for place, name in enumerate(names):
             turned = Markup('<g transform="translate({:.1f} {:.1f}) rotate(-45)">{}</g>')
-            name_words = TEXT.format("", 0, 0, "end", name.split(".")[-1])
-            parts.append(turned.format(left + wide * (place + 0.5) + 4, floor + 12, name_words))
-    longest = max(len(name.split(".")[-1]) for name in matrices)
+            parts.append(turned.format(left + wide * (place + 0.5) + 4, floor + 12, TEXT.format("", 0, 0, "end", name)))
     return svg(
-        floor + 16 + 5.5 * longest,
+        floor + 16 + 5.5 * max(map(len, names)),
         "Two maps of layers against matrices: how much each matrix changed, and how much of that lies in protected "
         "directions; the numbers are in the table below",
         parts,

@@ -28,7 +28,7 @@ code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; over
 .chart text.first { fill: var(--accent); stroke: none; } .chart text.mark { fill: var(--bad); }
 @media (max-width: 40rem) {
   body { font-size: 15px; margin: 1rem auto; padding: 0 .8rem; } th, td { padding: .35rem .4rem; }
-  th.plain, th[scope=row] { min-width: 8.5rem; }
+  th.plain, th[scope=row] { min-width: 8.5rem; } .chart text { font-size: 14px; }
 }
 """
 
