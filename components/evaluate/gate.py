@@ -66,7 +66,8 @@ def decide(
     if audit.word:
         state = MET if audit.word == KEPT else FAILED if audit.word == BROKEN else NOT_SHOWN
         finding = f"OSFT's guarantee is {audit.word}"
-        conditions.append(Condition(name="audit", state=state, finding=finding, advice=[READ_AUDIT]))
+        advice = [] if state == MET else [READ_AUDIT]
+        conditions.append(Condition(name="audit", state=state, finding=finding, advice=advice))
     return Gate(conditions=conditions)
 
 

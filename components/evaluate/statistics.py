@@ -1,5 +1,7 @@
 """Paired statistics of right and wrong answers: the same questions, asked before and after."""
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.stats import beta, binomtest
 
@@ -47,6 +49,7 @@ def p_value_words(p_value: float) -> str:
     return f"= {p_value:.3f}" if p_value >= MIN_SHOWN else f"< {MIN_SHOWN}"
 
 
+@lru_cache(maxsize=4096)
 def interval(closed: int, regressed: int, questions: int, tail: float = 0.025) -> tuple[float, float]:
     """Interval of the difference of two paired proportions, from -1 to 1; `tail` is the chance to miss it on one side.
 
