@@ -90,6 +90,7 @@ def evaluate(
         evaluation_key=planned.evaluation_key,
         seconds=time.monotonic() - started,
         output=output,
+        review=dataset / report.REVIEW,
         copies={"html": page, "markdown": summary},
     )
     return _report(written)

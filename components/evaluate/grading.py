@@ -17,14 +17,14 @@ from components.grading.local_judge import LocalJudge
 from components.grading.reference_rules import is_right
 from components.grading.trial import MIN_KAPPA, calibrate, try_grader
 from components.run.evaluation_options import ENDPOINT, LOCAL, RULES, EvaluationOptions
-from components.run.findings import Agreement, Grading
+from components.run.findings import REFERENCE_RULES, Agreement, Grading
 from components.shared import progress
 
 
 class ReferenceRules:
     """The rules as a grader: a check of short answers, in the languages that they read."""
 
-    name = "the reference rules"
+    name = REFERENCE_RULES
 
     @property
     def identity(self) -> str:

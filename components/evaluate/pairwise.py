@@ -144,6 +144,7 @@ def evaluate_models(inputs: Inputs, options: EvaluationOptions) -> Evaluation:
             for name in (gap[0].others if gap else ())
             if (found := _compare([(one.others[name], one.adapted.right) for one in counted]))
         },
+        trained_rows=len(inputs.trained),
         contamination=matches,
         contaminated_gap=_compare(
             [(one.base_either, one.adapted.right) for one in gap if one.in_training and one.graded]

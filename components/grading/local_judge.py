@@ -17,7 +17,9 @@ import torch
 from components.data.samples import IGNORED, Sample, packs, render
 from components.grading.cases import Case, OnVerdict, Verdict, ignore
 from components.grading.rubric import ONE_WORD, VERDICTS
+from components.run.evaluation_options import RULES, EvaluationOptions
 from components.shared import progress
+from components.shared.options import set_option
 from components.shared.problems import problem
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ class LocalJudge:
                 f"the local judge {name} cannot tell its verdicts apart: both begin with the same token",
                 where=f"tokenizer of {name}",
                 rule=f"{' and '.join(VERDICTS)} begin with different tokens",
-                remedy="name another judge_model, or --evaluation-option grader=rules",
+                remedy=f"name another judge_model, or add {set_option(EvaluationOptions, 'grader', RULES)}",
             )
         self.tokens = (right, wrong)
         self.threshold = 0.0
