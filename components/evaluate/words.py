@@ -149,8 +149,8 @@ def power(compared: Comparison) -> str:
         return f"{count} too few for any statistical conclusion: p would be above 0.05 even if every answer improved."
     return (
         f"{f'{count} few: ' if compared.few else f'On {compared.questions} gap questions '}a true gain of "
-        f"{compared.detectable:.0f} points or more comes out as significant with 80 % probability if nothing "
-        "regresses; otherwise it has to be larger."
+        f"{compared.detectable:.0f} points or more comes out as significant with at least 80 % probability if "
+        "nothing regresses; otherwise it has to be larger."
     )
 
 
