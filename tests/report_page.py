@@ -119,7 +119,14 @@ def hostile_evaluation() -> Evaluation:
         gap,
         grading=dataclasses.replace(GRADING, grader=grader, refused={HOSTILE[9]: AGREEMENT}, adaptations=[HOSTILE[1]]),
         contamination=[
-            Match(question=one.question, row=row, trained_question=f"trained {next(texts)}", similarity=0.75)
+            Match(
+                question=one.question,
+                row=row,
+                passage=f"trained {next(texts)}",
+                score=0.75,
+                where="question",
+                how="similarity",
+            )
             for row, one in enumerate(gap, 1)
         ],
         contaminated_gap=compare([True, False], [True, True]),

@@ -13,8 +13,9 @@ import torch
 from components.evaluate.kept import Kept
 from components.grading import languages
 from components.grading.cases import Case, Grader, OnVerdict, Verdict, ignore
+from components.grading.local_judge import LocalJudge
 from components.grading.reference_rules import is_right
-from components.grading.trial import MIN_KAPPA, try_grader
+from components.grading.trial import MIN_KAPPA, calibrate, try_grader
 from components.run.evaluation_options import ENDPOINT, LOCAL, RULES, EvaluationOptions
 from components.run.findings import REFERENCE_RULES, Agreement, Grading
 from components.shared import progress
@@ -26,7 +27,7 @@ class ReferenceRules:
     name = REFERENCE_RULES
 
     @property
-    def key(self) -> str:
+    def identity(self) -> str:
         """Changes with their code."""
         package = resources.files("components.grading")
         files = sorted(one.name for one in package.iterdir() if one.name.endswith((".py", "units.csv")))
@@ -92,7 +93,7 @@ class Panel:
 
     def _try(self, grader: Grader) -> Agreement:
         progress.log(f"trying {grader.name} on labelled answers")
-        agreement = try_grader(_Remembering(grader, self.kept))
+        agreement = calibrate(grader) if isinstance(grader, LocalJudge) else try_grader(_Remembering(grader, self.kept))
         progress.log(
             f"{grader.name}: right about {100 * agreement.accuracy:.0f} % of {agreement.answers} labelled answers, "
             f"kappa {agreement.kappa:.2f} ({agreement.kappa_low:.2f} to {agreement.kappa_high:.2f})"
@@ -107,13 +108,13 @@ class _Remembering:
     """A grader that is asked only for the verdicts that are not kept yet."""
 
     def __init__(self, grader: Grader, kept: Kept) -> None:
-        self.grader, self.kept, self.name, self.key = grader, kept, grader.name, grader.key
+        self.grader, self.kept, self.name, self.identity = grader, kept, grader.name, grader.identity
 
     def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:
         known: dict[Case, Verdict] = {}
         missing: list[Case] = []
         for case in dict.fromkeys(cases):
-            value = self.kept.get(self.key, case.question, case.reference, case.answer)
+            value = self.kept.get(self.identity, case.question, case.reference, case.answer)
             if value is None:
                 missing.append(case)
             else:
@@ -121,7 +122,7 @@ class _Remembering:
 
         def keep(case: Case, verdict: Verdict) -> None:
             value = [verdict.right, verdict.reason]
-            self.kept.put(value, self.key, case.question, case.reference, case.answer)
+            self.kept.put(value, self.identity, case.question, case.reference, case.answer)
             on_verdict(case, verdict)
 
         if known and missing:

@@ -55,10 +55,15 @@ class Match:
 
     question: str
     row: int
-    """Of the training data, from 1; the most similar one."""
-    trained_question: str
-    similarity: float
+    """Of the training data, from 1; the one that is most like it."""
+    where: str
+    """question or response: of the row."""
+    how: str
+    """similarity of the passage and the question, or containment of the question in a longer text."""
+    score: float
     """1 for the same words."""
+    passage: str
+    """Of the row; of a longer text the words without case and punctuation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,10 @@ class RunInputs:
         "", "gap questions: a table with question, reference and other approaches' verdicts", _ADDRESS
     )
     retention_questions: str = option(
-        "", "general questions: a table with question and reference, empty for the project's own", _ADDRESS
+        "",
+        "general questions: a table with question and reference, mmlu for those of an installed lm-eval, empty for the "
+        "project's own",
+        _ADDRESS,
     )
     model: str = option(
         "ibm-granite/granite-3.2-8b-instruct",

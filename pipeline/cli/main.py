@@ -128,13 +128,13 @@ def evaluate(
 
     from components.evaluate.core import evaluate_alone
     from pipeline.cli import terminal
-    from pipeline.local.parameters import absolute
+    from pipeline.local.parameters import absolute, set_or_absolute
 
     summary = evaluate_alone(
         base=base.expanduser().resolve(),
         adapted=adapted.expanduser().resolve(),
         questions=absolute(questions),
-        retention_questions=absolute(retention_questions),
+        retention_questions=set_or_absolute(retention_questions),
         training_data=absolute(training_data),
         held_out=absolute(held_out),
         system_prompt=system_prompt,

@@ -131,7 +131,7 @@ GAP = [
 
 
 def test_questions_that_do_not_count_are_marked_and_in_no_total(tmp_path: Path) -> None:
-    match = Match(question="Trained?", row=7, trained_question="Trained, then?", similarity=0.8)
+    match = Match(question="Trained?", row=7, passage="Trained, then?", score=0.8, where="question", how="similarity")
     found = evaluation(GAP, contamination=[match])
     for name, text in said(tmp_path, found).items():
         assert (

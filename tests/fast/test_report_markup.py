@@ -125,7 +125,7 @@ def test_every_text_is_visible_as_it_is_and_whole(folder: Path) -> None:
     for one in found.open_answers:
         assert seen(one.question) in text
     for match in found.contamination:
-        assert seen(match.trained_question) in text
+        assert seen(match.passage) in text
     for chosen in found.choice_answers:
         assert all(seen(shown) in text for shown in (chosen.question, chosen.right, chosen.adapted))
     grading, score = found.grading, found.scores[0]

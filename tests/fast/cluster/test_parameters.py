@@ -110,7 +110,7 @@ def read(pipeline: CompiledPipeline, **values: str) -> dict[str, Any]:
             ["a.csv", "./a.csv", "~/a.csv", "ftp://host/a", "file://a.csv", "s3://", " https://host/a"],
         ),
         ("questions", ["/mnt/osft/what?.csv", "s3://bucket/which?.csv"], ["b.csv"]),
-        ("retention_questions", ["", "https://host.example/general.csv"], ["c.csv"]),
+        ("retention_questions", ["", "mmlu", "https://host.example/general.csv"], ["c.csv", "arc"]),
         (
             "model",
             ["org/name", "/mnt/osft/uploads/m", "s3://bucket/m"],
