@@ -15,10 +15,9 @@ from components.run.evaluation import Evaluation, Summary
 from components.run.training_report import TrainingReport
 from components.shared import pages, progress
 from components.shared.storage import read_jsonl, write_json, write_text
-from components.shared.workspace import METRICS, SUMMARY, TRAINING_REPORT
+from components.shared.workspace import METRICS, REVIEW, SUMMARY, TRAINING_REPORT
 
 PAGE, MARKDOWN = "report.html", "report.md"
-REVIEW = "review.html"  # ingest_sdg's page: what was dropped, and rows to look at
 SCHEMA = 4  # of the JSON: higher when a field changes its meaning or goes
 MAX_IN_MARKDOWN = 160
 

@@ -11,6 +11,9 @@ from components.evaluate.statistics import compare, p_value_words
 from components.grading.trial import MIN_KAPPA
 from components.run.evaluation import Evaluation
 from components.run.findings import (
+    GOOD,
+    NOT_GOOD,
+    NOT_SHOWN,
     REFERENCE_RULES,
     Agreement,
     Audit,
@@ -24,10 +27,12 @@ from components.shared.progress import printable
 
 Show = Callable[[str], str]
 
+HEADLINES = {GOOD: "Good", NOT_GOOD: "Not good", NOT_SHOWN: "Not shown"}
+
 
 def headline(found: Evaluation) -> str:
     """Good, Not good or Not shown."""
-    return found.gate.verdict.capitalize()
+    return HEADLINES[found.gate.verdict]
 
 
 def verdict(found: Evaluation) -> str:
@@ -144,8 +149,8 @@ def power(compared: Comparison) -> str:
         return f"{count} too few for any statistical conclusion: p would be above 0.05 even if every answer improved."
     return (
         f"{f'{count} few: ' if compared.few else f'On {compared.questions} gap questions '}a true gain of "
-        f"{compared.detectable:.0f} points or more comes out as significant with 80 % probability if nothing "
-        "regresses; otherwise it has to be larger."
+        f"{compared.detectable:.0f} points or more comes out as significant with at least 80 % probability if "
+        "nothing regresses; otherwise it has to be larger."
     )
 
 

@@ -20,11 +20,12 @@ from components.data import chat
 from components.shared import progress
 from components.shared.problems import problem, quote
 from components.shared.storage import publish_folder, read_json, write_json
+from components.shared.workspace import REVIEW
 
 NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 PARTS = 64  # files that the rows wait in
 DIGITS = 64  # of a SHA-256 in hexadecimal
-HANDED_ON = ("gap_questions.jsonl", "retention_questions.jsonl", "review.html")
+HANDED_ON = ("gap_questions.jsonl", "retention_questions.jsonl", REVIEW)
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 

@@ -28,6 +28,7 @@ from components.run.data_options import DataOptions
 from components.shared import progress, sources
 from components.shared.problems import Checks, Problems, list_some, quote
 from components.shared.storage import publish_folder, sha256_of_json, write_json, write_jsonl, write_text
+from components.shared.workspace import REVIEW
 
 MAX_NAMED = 100  # questions that the report repeats; the files have all rows
 FIRST_ROWS = 10_000  # that a check before a run looks at
@@ -106,7 +107,7 @@ def ingest_sdg(
         write_jsonl(folder / "gap_questions.jsonl", gap)
         write_jsonl(folder / "retention_questions.jsonl", retention)
         write_json(folder / "report.json", dataclasses.asdict(report))
-        write_text(folder / "review.html", page)
+        write_text(folder / REVIEW, page)
     write_text(review, page)
     _log(report)
     return report

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 WIDTH = 520  # of the drawing's own units: a phone shows it at two thirds, with text that can still be read
+HEIGHT = 220  # of a plot
 LEFT, RIGHT, TOP, BOTTOM = 48, 52, 28, 40
 MAX_POINTS = 1000  # of a curve
 
@@ -29,17 +30,17 @@ def svg(height: float, words: str, parts: Iterable[Markup]) -> Markup:
 class Plot:
     """Axes, and what is drawn into them."""
 
-    def __init__(self, low: float, high: float, label: str, height: float = 220) -> None:
+    def __init__(self, low: float, high: float, label: str) -> None:
         """
         Args:
             low, high: ends of the axis to the right.
             label: of it.
         """
-        self.low, self.span, self.height = low, (high - low) or 1, height
-        self.floor, self.right = height - BOTTOM, WIDTH - RIGHT
+        self.low, self.span = low, (high - low) or 1
+        self.floor, self.right = HEIGHT - BOTTOM, WIDTH - RIGHT
         self.parts = [
             LINE.format("axis", LEFT, self.floor, self.right, self.floor),
-            TEXT.format("", (LEFT + self.right) / 2, height - 6, "middle", label),
+            TEXT.format("", (LEFT + self.right) / 2, HEIGHT - 6, "middle", label),
             *(TEXT.format("", self.x(tick), self.floor + 16, "middle", f"{tick:g}") for tick in ticks(low, high)),
         ]
 
@@ -87,7 +88,7 @@ class Plot:
         ]
 
     def svg(self, words: str) -> Markup:
-        return svg(self.height, words, self.parts)
+        return svg(HEIGHT, words, self.parts)
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
