@@ -94,7 +94,7 @@ def test_a_laptop_takes_the_file_that_a_cluster_takes_and_flags_go_over_it(file:
 
 def test_a_set_of_questions_is_no_path(file: Path) -> None:
     for given, taken in (("mmlu", "mmlu"), ("./mmlu", str(Path("mmlu").resolve())), ("", "")):
-        assert read(file, {"retention_questions": given})["retention_questions"] == taken
+        assert read(file, {"workspace": "ws", "retention_questions": given})["retention_questions"] == taken
 
 
 def test_what_a_run_leaves_is_what_it_takes(file: Path, tmp_path: Path) -> None:
