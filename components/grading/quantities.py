@@ -1,21 +1,21 @@
 """A text as tokens in the form in which verdicts compare them: numbers, quantities, times and dates in one form each.
 
-    twenty-four, 24                                  24
-    1,440 and 1 440 and 1440, 12.50 and 12,5, 2 million     1440, 12.5, 2000000
+    twenty-four, vierundzwanzig, 24                  24
+    1,440 and 1 440 and 1440; 1.500 (German)         1440; 1500
     half a kilometre, 0.5 km, 500 metres             500 m         (a quantity is one token, in the base of its unit)
     two weeks, 14-day                                1209600 s
     three years, 36 months                           36 month      (months are never turned into days)
-    100 °C, 100 degrees Celsius; 5 %, 5 per cent     100 °c; 5 %
     €12.50, 12.50 euros, EUR 12.5                    12.5 euro
     5:30 pm, half past five in the afternoon, 17:30  17:30         (without am, pm or the like: 5:30)
-    15 May, May 15th, the fifteenth of May           15 may
+    15 May, May 15th, le 15 mai                      15 #5
     third, 3rd                                       #3            (an ordinal is not a number, except in dates)
+    192.168.10.1, 2.3.1                              as they are   (dotted numbers are words)
 
-Everything else is a word, Unicode NFKC and case folded, or a punctuation mark. Units of other systems are other
-quantities: miles are not turned into kilometres, nor °F into °C.
+Everything else is a word, Unicode NFKC and case folded (a Chinese or Japanese character is one by itself), or a
+punctuation mark. Units of other systems are other quantities: miles are not turned into kilometres, nor °F into °C.
+Number words are read by text2num.
 """
 
-# ruff: noqa: SIM905 - a text of words reads better than a list of strings
 import csv
 import re
 import unicodedata
@@ -23,24 +23,9 @@ from decimal import Decimal
 from importlib import resources
 from typing import NamedTuple
 
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-)
-ONES = {word: number for number, word in enumerate(_SMALL.split())}
-TENS = {
-    word: 10 * number
-    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
-}
-POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
-_ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
-    "sixteenth seventeenth eighteenth nineteenth twentieth"
-)
-ORDINALS = {word: number for number, word in enumerate(_ORDINALS.split(), start=1)} | {"thirtieth": 30}
-MONTHS = "january february march april may june july august september october november december".split()
-_DAYS = {str(day) for day in range(1, 32)}
-MONTH_NAMES = {name: month for month in MONTHS for name in (month, month[:3])} | {"sept": "september"}
+from text_to_num import alpha2digit
+
+from components.grading.languages import Language
 
 
 class Unit(NamedTuple):
@@ -63,27 +48,37 @@ def _read_units() -> dict[tuple[str, ...], Unit]:
 
 
 UNITS = _read_units()
-CURRENCIES = {("€",), ("£",), ("$",), ("eur",), ("gbp",), ("usd",)}
+_CURRENCIES = ("€", "£", "$", "¥", "eur", "gbp", "usd", "chf")
+BETWEEN_NUMBERS = frozenset(["and", "or", "to", "/", "-", "–", "−", ",", "und", "oder", "bis", "et", "ou", "à", "y", "o", "a"])
+_SCALES = {"1000": 1000, "1000000": 10**6, "1000000000": 10**9, "dozen": 12}
+_HALVES = frozenset(["half", "halb", "halbe", "halben", "demi", "demie", "media", "medio"])
+_AFTER_NOON = frozenset(["p", "afternoon", "evening", "nachmittags", "abends", "soir", "après-midi", "tarde", "noche"])
 
-_TOKEN = re.compile(
-    r"\d{1,2}:\d\d(?!\d)"
-    r"|\d{1,4}(?:st|nd|rd|th)(?![^\W_])"
-    r"|\d{1,3}(?:,\d{3}){1,6}(?!\d)(?:\.\d+)?"
-    r"|\d{1,3}(?:[ ]\d{3}){1,6}(?!\d)(?:\.\d+)?"
-    r"|(?<![\d,])\d+,\d{1,2}(?![\d,])"
-    r"|\d+(?:\.\d+)?"
-    r"|[^\W\d_]+"
+_COMMON = (
+    r"|[^\W\d_぀-ヿ㐀-鿿]+|[぀-ヿ㐀-鿿]"
     r"|(?<=\d)[-−–](?=\d)|(?<=[ ])[-–](?=[ ])|—|\.\.\."
-    r"|[%€£$°×÷=+/.,;:!?()\n]"
+    r"|[%€£$¥°×÷=+/.,;:!?()&\n]"
 )
-_HOURS = "|".join(list(ONES)[1:13])
+_ORDINAL = r"|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|º|ª)(?![^\W_])"
+_TOKEN = re.compile(
+    r"\d{1,2}:\d\d(?!\d)|\d+(?:\.\d+){2,}" + _ORDINAL + r"|\d{1,3}(?:,\d{3}){1,6}(?!\d)(?:\.\d+)?"
+    r"|\d{1,3}(?:[ ']\d{3}){1,6}(?!\d)(?:\.\d+)?|(?<![\d,])\d+,\d{1,2}(?![\d,])|\d+(?:\.\d+)?" + _COMMON
+)
+_TOKEN_WITH_DECIMAL_COMMA = re.compile(
+    r"\d{1,2}:\d\d(?!\d)|\d{1,3}(?:[. ']\d{3}){1,6}(?!\.?\d)(?:,\d+)?|\d+(?:\.\d+){2,}"
+    + _ORDINAL
+    + r"|\d+(?:[.,]\d+)?"
+    + _COMMON
+)
 _TIME = re.compile(
-    rf"(?<![\d.,:\w])(?:(half|(?:a )?quarter) (past|to) )?(\d{{1,2}}|{_HOURS})(?!\w)(?:[:.](\d\d)(?!\d))?"
-    r"( o'clock)?(?:[ ]?([ap])(?:m\b|\. ?m\b\.?)| in the (morning|afternoon|evening)| at (night))?"
+    r"(?<![\d.,:\w])(?:(half|halb|(?:a )?quarter)(?: (past|to))? )?(\d{1,2})(?!\w)(?! ?[.,:]\d\d\d)"
+    r"(?:[:.](\d\d)(?!\d))?(?:( ?(?:uhr|o'clock|h|heures?|horas?)(?!\w))(?: (\d\d)(?!\d))?)?(?: (?:et|y) (demie|quart|media|cuarto))?"
+    r"(?:[ ]?([ap])\.? ?m(?!\w)\.?|(?: (?:in the|at|am|du|de la|de|en la))? "
+    r"(morning|afternoon|evening|night|morgens|vormittags|nachmittags|abends|matin|après-midi|soir|mañana|tarde|noche))?(?!\w)"
 )
 _LIST_NUMBER = re.compile(r"^[ \t]{0,8}(\d{1,2})[.)][ \t](?=.)", re.MULTILINE)
 _FRACTIONS = {"¼": ".25", "½": ".5", "¾": ".75"}
-_NAMED_TIMES = {"noon": "12:00", "midday": "12:00", "midnight": "0:00"}
+_NAMED_TIMES = {"noon": "12:00", "midday": "12:00", "midnight": "0:00", "mittag": "12:00", "mitternacht": "0:00", "midi": "12:00", "minuit": "0:00", "mediodía": "12:00", "medianoche": "0:00"}
 
 
 class Token(NamedTuple):
@@ -96,23 +91,45 @@ class Token(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """The text NFKC and case folded, n't as not, without Markdown's marks and the numbers of a list."""
+    """The text NFKC and in lower case, n't as not, without Markdown's marks and the numbers of a list."""
     text = text.replace("²", " squared").replace("³", " cubed")
     for fraction, decimals in _FRACTIONS.items():
         text = re.sub(rf"(?<!\d){fraction}", "0" + decimals, text).replace(fraction, decimals)
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    text = text.replace("。", ". ").replace("、", ", ")
     text = re.sub("[’‘ʼ´]", "'", text).replace("**", "").replace("__", "").replace("`", "")
     text = re.sub(r"n't\b", " not", text).replace("cannot", "can not")
     text = re.sub(r"(?<=\d) ?[*x] ?(?=\d)", " × ", text)
     text = re.sub(r"(?<![^\s(])[-−](?=\d)", "minus ", text)
+    text = re.sub(r"(?<=\w)\.(?=[^\W\d])(?! ?m\b)", " ", text)  # settings.toml
     numbers = _LIST_NUMBER.findall(text)
     return _LIST_NUMBER.sub("", text) if len(numbers) > 1 and numbers[0] == "1" else text
 
 
-def read(text: str) -> list[Token]:
+def read(text: str, language: Language) -> list[Token]:
     """The tokens of a text that `plain` has returned."""
-    with_times = _TIME.sub(_clock_time, re.sub(r"(?<=\d)(?=[ap](?:m\b|\.))", " ", text))
-    return _quantities(_dates(_numbers(_TOKEN.findall(with_times))))
+    if language.code == "en":
+        text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text)  # three-year
+        text = re.sub(r"(?<=\d)(?=[ap](?:m\b|\.))", " ", text)
+    elif language.code == "fr":
+        text = re.sub(r"\b(?:[ldscnmtj]|qu)'", "", text)
+        text = re.sub(r"(?<=\d) ?h ?(?=\d\d\b)", ":", text)
+    elif language.code == "de":
+        text = re.sub(r"\b(?:eineinhalb|anderthalb)\b", "1,5", text)
+        text = re.sub(r"(\d{1,2})\. (?=[^\W\d])", r"\1 ", text)  # 15. Mai
+    # The digits of one "number" are never spread over lines.
+    text = "\n".join(alpha2digit(line, language.code, 0.0) for line in text.split("\n")).casefold()
+    text = re.sub(r"\b(per|\d+)([ /-]+)2nd\b", r"\1\2second", text)
+    pieces = (_TOKEN if language.code == "en" else _TOKEN_WITH_DECIMAL_COMMA).findall(_TIME.sub(_clock_time, text))
+    tokens: list[Token] = []
+    for piece in pieces:
+        if piece in _SCALES and tokens and tokens[-1].kind == "number" and abs(Decimal(tokens[-1].text)) < _SCALES[piece]:
+            tokens[-1] = Token(_written(Decimal(tokens[-1].text) * _SCALES[piece]), "number")
+        elif tokens and tokens[-1].text == "minus" and piece.isdecimal() and not (tokens[1:] and is_number(tokens[-2])):
+            tokens[-1] = Token(f"-{piece}", "number")
+        else:
+            tokens.append(_token(piece, language))
+    return _quantities(_dates(tokens, language))
 
 
 def is_number(token: Token) -> bool:
@@ -120,21 +137,13 @@ def is_number(token: Token) -> bool:
     return token.kind not in ("word", "mark", "ordinal")
 
 
-def singular(word: str) -> str:
-    """A word without the ending of a simple plural."""
-    if len(word) <= 3 or not word.isalpha() or not word.endswith("s") or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    return word[:-2] if word.endswith(("ches", "shes", "xes", "sses", "zes")) else word[:-1]
-
-
 def unit_at(tokens: list[Token], place: int) -> tuple[Unit, int] | None:
     """The unit whose name starts at this place, and of how many tokens the name is."""
-    for length in (3, 2, 1):
-        name = tuple(singular(token.text) for token in tokens[place : place + length])
-        if len(name) == length and name in UNITS:
-            return UNITS[name], length
+    for length in (4, 3, 2, 1):
+        written = [token.text for token in tokens[place : place + length]]
+        for name in (tuple(written), tuple(text[:-1] if text[-1] == "s" and len(text) > 3 else text for text in written)):
+            if len(name) == length and name in UNITS:
+                return UNITS[name], length
     return None
 
 
@@ -150,104 +159,58 @@ def _written(number: Decimal) -> str:
 
 def _clock_time(found: re.Match[str]) -> str:
     """The time of day as 17:30; the text as it was when it is no time of day."""
-    quarter, direction, hour_text, minute_text, o_clock, half_day, part_of_day, night = found.groups()
-    if not (quarter or o_clock or half_day or part_of_day or night) and ":" not in found.group():
+    quarter, direction, hour_text, minute_text, clock, minute_after, fraction, half_day, part_of_day = found.groups()
+    marked = ":" in found.group() or half_day or part_of_day or (clock and (clock.strip() in ("uhr", "o'clock") or minute_after))
+    if not (marked or fraction or direction or quarter == "halb"):
         return found.group()
-    hour = ONES[hour_text] if hour_text in ONES else int(hour_text)
-    minute = int(minute_text or 0)
-    if quarter:
-        minute = 30 if quarter == "half" else 15 if direction == "past" else 45
-        hour -= direction == "to"
+    hour, minute = int(hour_text), int(minute_text or minute_after or 0)
+    if fraction:
+        minute = 30 if fraction in _HALVES else 15
+    elif quarter:
+        minute = 30 if quarter in _HALVES else 15 if direction == "past" else 45
+        hour -= direction == "to" or quarter == "halb"
     if hour > 24 or minute > 59:
         return found.group()
-    after_noon = half_day == "p" or part_of_day in ("afternoon", "evening") or bool(night and hour > 5)
-    if after_noon and hour < 12:
+    if (half_day == "p" or part_of_day in _AFTER_NOON or (part_of_day == "night" and hour > 5)) and hour < 12:
         hour += 12
     elif (half_day == "a" or part_of_day == "morning") and hour == 12:
         hour = 0
     return f"{hour % 24}:{minute:02d}"
 
 
-def _numbers(pieces: list[str]) -> list[Token]:
-    """Number words as digits: twenty four -> 24, two thousand three hundred and five -> 2305, twelve four -> 12 4."""
-    tokens: list[Token] = []
-    number: int | None = None  # what the number words so far come to
-    for place, piece in enumerate(pieces):
-        value = ONES.get(piece, TENS.get(piece, POWERS.get(piece)))
-        before = 1 if number is None else number
-        last = before % 1000 or before  # two thousand three | hundred: the power takes the three only
-        if piece in POWERS and number is None and tokens and _scales(tokens[-1], POWERS[piece]):  # 1.5 million
-            tokens[-1] = Token(_written(Decimal(tokens[-1].text) * POWERS[piece]), "number")
-        elif piece in POWERS and last < POWERS[piece]:
-            number = before - last + last * POWERS[piece]
-        elif value is not None and number is not None and _continues(number, value):
-            number += value
-        elif piece == "and" and number and number % 100 == 0 and {*pieces[place + 1 : place + 2]} & {*ONES, *TENS}:
-            continue
-        elif number and number % 100 in TENS.values() and ORDINALS.get(piece, 10) < 10:
-            tokens.append(Token(f"#{number + ORDINALS[piece]}", "ordinal"))
-            number = None
-        else:
-            if number is not None:
-                _append_number(tokens, str(number))
-            number = value
-            if value is None:
-                _append(tokens, piece)
-    if number is not None:
-        _append_number(tokens, str(number))
-    return tokens
-
-
-def _scales(token: Token, power: int) -> bool:
-    """Whether a power multiplies the number in digits before it."""
-    return token.kind == "number" and abs(Decimal(token.text)) < power
-
-
-def _continues(number: int, value: int) -> bool:
-    """Whether the next word continues a number: twenty | four, two hundred | five, but twelve | four are two."""
-    if number and number % 100 == 0:
-        return 0 < value < 100
-    return number % 100 >= 20 and number % 10 == 0 and 0 < value < 10
-
-
-def _append(tokens: list[Token], piece: str) -> None:
-    """Append a piece of text that is not a number word."""
+def _token(piece: str, language: Language) -> Token:
     if ":" in piece and len(piece) > 1:
-        tokens.append(Token(f"{int(piece[:-3])}{piece[-3:]}", "time"))
-    elif piece[0].isdigit() and piece[-1].isalpha():
-        tokens.append(Token(f"#{int(piece[:-2])}", "ordinal"))
-    elif piece[0].isdigit():
+        return Token(f"{int(piece[:-3])}{piece[-3:]}", "time")
+    if not piece[0].isdigit():
+        if piece in _NAMED_TIMES:
+            return Token(_NAMED_TIMES[piece], "time")
+        return Token(piece, "word" if piece.isalpha() or piece in "%€£$¥°" else "mark")
+    if piece[-1].isalpha() or piece[-1] in "ºª":
+        return Token(f"#{int(re.sub('[^0-9]', '', piece))}", "ordinal")
+    if re.fullmatch(r"\d+(\.\d+){2,}", piece) and not (language.code != "en" and re.fullmatch(r"\d{1,3}(\.\d{3})+", piece)):
+        return Token(piece, "word")
+    if language.code == "en":
         decimal_comma = re.fullmatch(r"\d+,\d{1,2}", piece)
-        digits = piece.replace(",", ".") if decimal_comma else piece.replace(",", "").replace(" ", "")
-        _append_number(tokens, _written(Decimal(digits)))
-    elif piece in _NAMED_TIMES:
-        tokens.append(Token(_NAMED_TIMES[piece], "time"))
-    elif piece == "second" and tokens and (tokens[-1].kind == "number" or tokens[-1].text in ("per", "/")):
-        tokens.append(Token(piece, "word"))
-    elif piece in ORDINALS:
-        tokens.append(Token(f"#{ORDINALS[piece]}", "ordinal"))
+        piece = piece.replace(",", ".") if decimal_comma else re.sub("[, ']", "", piece)
     else:
-        tokens.append(Token(piece, "word" if piece.isalpha() or piece in "%€£$°" else "mark"))
+        piece = re.sub(r"[. '](?=\d{3}(?!\d))", "", piece).replace(",", ".")
+    return Token(_written(Decimal(piece)), "number")
 
 
-def _append_number(tokens: list[Token], digits: str) -> None:
-    """Append a number; it is negative after a minus that does not stand between two numbers."""
-    if tokens and tokens[-1].text == "minus" and not (tokens[1:] and is_number(tokens[-2])):
-        tokens[-1] = Token(f"-{digits}", "number")
-    else:
-        tokens.append(Token(digits, "number"))
-
-
-def _dates(tokens: list[Token]) -> list[Token]:
+def _dates(tokens: list[Token], language: Language) -> list[Token]:
     """Days of a month as one token, in both orders."""
+    months = {name: f"#{number}" for number, month in enumerate(language.months, start=1) for name in (month, month[:3])}
     result: list[Token] = []
     place = 0
     while place < len(tokens):
-        for pattern in (("day", "month"), ("day", "of", "month"), ("month", "day"), ("month", "the", "day")):
+        for pattern in (("day", "month"), ("day", "of", "month"), ("day", "de", "month"), ("month", "day"), ("month", "the", "day")):
             part = tokens[place : place + len(pattern)]
-            if len(part) == len(pattern) and all(map(_fits, part, pattern)):
+            if len(part) == len(pattern) and all(
+                token.kind in ("number", "ordinal") and token.text.strip("#") in _DAYS if what == "day" else token.text in months if what == "month" else token.text == what
+                for token, what in zip(part, pattern, strict=True)
+            ):
                 day = part[pattern.index("day")].text.strip("#")
-                result.append(Token(f"{day} {MONTH_NAMES[part[pattern.index('month')].text]}", "date"))
+                result.append(Token(f"{day} {months[part[pattern.index('month')].text]}", "date"))
                 place += len(pattern)
                 break
         else:
@@ -256,10 +219,7 @@ def _dates(tokens: list[Token]) -> list[Token]:
     return result
 
 
-def _fits(token: Token, what: str) -> bool:
-    if what == "day":
-        return token.kind in ("number", "ordinal") and token.text.strip("#") in _DAYS
-    return token.text in MONTH_NAMES if what == "month" else token.text == what
+_DAYS = {str(day) for day in range(1, 32)}
 
 
 def _quantities(tokens: list[Token]) -> list[Token]:
@@ -270,23 +230,27 @@ def _quantities(tokens: list[Token]) -> list[Token]:
         token = tokens[place]
         place += 1
         following = [after.text for after in tokens[place : place + 3]]
-        if token.kind == "number":
+        if token.kind == "number" or (token.text in _HALVES and unit_at(tokens, place + (following[:1] in (["a"], ["an"])))):
             number = token.text
-            if following == ["and", "a", "half"] and "." not in number:
+            if token.kind != "number":
+                number, place = "0.5", place + (following[0] in ("a", "an"))
+            elif following[:1] == ["and"] and following[-1:] == ["half"] and "." not in number:
                 number, place = f"{number}.5", place + 3
             unit = unit_at(tokens, place)
             if unit is not None:
                 place += unit[1]
                 result.append(quantity(number, unit[0]))
-            elif result and (result[-1].text,) in CURRENCIES:
+                if len(tokens) > place + 1 and tokens[place].text in ("et", "y") and tokens[place + 1].text in _HALVES:
+                    result[-1] = quantity(f"{number}.5", unit[0])
+                    place += 2
+            elif result and result[-1].text in _CURRENCIES:
                 result[-1] = quantity(number, UNITS[(result[-1].text,)])
             else:
                 result.append(Token(number, "number"))
-        elif token.text == "half" and following[:1] in (["a"], ["an"]) and unit_at(tokens, place + 1):
-            unit = unit_at(tokens, place + 1)
-            assert unit is not None
-            result.append(quantity("0.5", unit[0]))
-            place += 1 + unit[1]
         else:
             result.append(token)
+    for place, (left, between, right) in enumerate(zip(result, result[1:], result[2:], strict=False)):
+        if left.kind == "number" and between.text in BETWEEN_NUMBERS and right.number:  # between 2 and 8 °C
+            unit = next(unit for unit in UNITS.values() if unit.name == right.kind)
+            result[place] = quantity(left.text, unit)
     return result
