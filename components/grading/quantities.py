@@ -55,11 +55,11 @@ _HALVES = frozenset(["half", "halb", "halbe", "halben", "demi", "demie", "media"
 _AFTER_NOON = frozenset(["p", "afternoon", "evening", "nachmittags", "abends", "soir", "après-midi", "tarde", "noche"])
 
 _COMMON = (
-    r"|[^\W\d_぀-ヿ㐀-鿿]+|[぀-ヿ㐀-鿿]"
+    r"|[^\W\d_]+\d[^\W_]*(?!\.?\d)|[^\W\d_぀-ヿ㐀-鿿]+|[぀-ヿ㐀-鿿]"
     r"|(?<=\d)[-−–](?=\d)|(?<=[ ])[-–](?=[ ])|—|\.\.\."
     r"|[%€£$¥°×÷=+/.,;:!?()&\n]"
 )
-_ORDINAL = r"|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|º|ª)(?![^\W_])"
+_ORDINAL = r"|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|o|a)(?![^\W_])"
 _TOKEN = re.compile(
     r"\d{1,2}:\d\d(?!\d)|\d+(?:\.\d+){2,}" + _ORDINAL + r"|\d{1,3}(?:,\d{3}){1,6}(?!\d)(?:\.\d+)?"
     r"|\d{1,3}(?:[ ']\d{3}){1,6}(?!\d)(?:\.\d+)?|(?<![\d,])\d+,\d{1,2}(?![\d,])|\d+(?:\.\d+)?" + _COMMON
@@ -114,6 +114,7 @@ def read(text: str, language: Language) -> list[Token]:
     elif language.code == "fr":
         text = re.sub(r"\b(?:[ldscnmtj]|qu)'", "", text)
         text = re.sub(r"(?<=\d) ?h ?(?=\d\d\b)", ":", text)
+        text = re.sub(r"(?<=\bà )(\d{1,2}) ?h(?:eures)?\b(?! ?\d| et)", r"\1:00", text)
     elif language.code == "de":
         text = re.sub(r"\b(?:eineinhalb|anderthalb)\b", "1,5", text)
         text = re.sub(r"(\d{1,2})\. (?=[^\W\d])", r"\1 ", text)  # 15. Mai
@@ -141,7 +142,7 @@ def unit_at(tokens: list[Token], place: int) -> tuple[Unit, int] | None:
     """The unit whose name starts at this place, and of how many tokens the name is."""
     for length in (4, 3, 2, 1):
         written = [token.text for token in tokens[place : place + length]]
-        for name in (tuple(written), tuple(text[:-1] if text[-1] == "s" and len(text) > 3 else text for text in written)):
+        for name in (tuple(written), tuple(re.sub(r"(?<=\w\w)(?<![sui])s$", "", text) for text in written)):
             if len(name) == length and name in UNITS:
                 return UNITS[name], length
     return None
@@ -184,11 +185,11 @@ def _token(piece: str, language: Language) -> Token:
     if not piece[0].isdigit():
         if piece in _NAMED_TIMES:
             return Token(_NAMED_TIMES[piece], "time")
-        return Token(piece, "word" if piece.isalpha() or piece in "%€£$¥°" else "mark")
-    if piece[-1].isalpha() or piece[-1] in "ºª":
+        return Token(piece, "word" if piece[0].isalpha() or piece in "%€£$¥°" else "mark")
+    if piece[-1].isalpha():
         return Token(f"#{int(re.sub('[^0-9]', '', piece))}", "ordinal")
     if re.fullmatch(r"\d+(\.\d+){2,}", piece) and not (language.code != "en" and re.fullmatch(r"\d{1,3}(\.\d{3})+", piece)):
-        return Token(piece, "word")
+        return Token(piece, "dotted")
     if language.code == "en":
         decimal_comma = re.fullmatch(r"\d+,\d{1,2}", piece)
         piece = piece.replace(",", ".") if decimal_comma else re.sub("[, ']", "", piece)

@@ -14,6 +14,7 @@ from components.grading.statements import Clause, clauses_of, tokens_of
 
 OFF = set(os.environ.get("OFF", "").split())
 COVER = float(os.environ.get("COVER", "0.7"))
+COVERN = float(os.environ.get("COVERN", "0.5"))
 STRAY = int(os.environ.get("STRAY", "3"))
 
 
@@ -73,6 +74,8 @@ def _read_question(text: str, language: Language) -> _Question:
         if found is not None:
             units.add(found[0].name)
         many = before.text in ("many", "viele", "combien", "cuántos", "cuántas") or (before.text == "de" and place > 1 and tokens[place - 2].text == "combien")
+        if many and found is None:
+            found = unit_at(tokens, place + 1)
         if (many or before.text == "in") and found is not None and unit is None:
             unit = found[0]
         if many:
@@ -108,7 +111,7 @@ def _expect(question: _Question, alternative: str, reference: str) -> _Expected:
     terms = (content - question.roots) or content or (every - question.roots) or every
     items: list[set[str]] = [set()]
     for token, form in zip(clause.tokens, clause.forms):
-        if token.text in language.joiners | {",", ";", "\n"}:
+        if token.text in language.joiners - {"or", "oder", "ou", "o", "u"} | {",", ";", "\n"}:
             items.append(set())
         elif form in terms:
             items[-1].add(form)
@@ -158,7 +161,7 @@ def _places(question: _Question, terms: frozenset[str], clause: Clause) -> list[
             forms.add(_with_unit(token, question.unit).text)
         elif token.kind == "°" and question.unit and question.unit.base.startswith("°"):
             forms.add(quantity(token.number, question.unit).text)
-        elif token.number and token.kind not in question.units:
+        elif token.number and not question.counted and token.kind not in question.units:
             forms.add(token.number)
         if token.kind == "h":
             forms.add(f"{token.number}:00")
@@ -187,7 +190,7 @@ def _covers(terms: frozenset[str], found: set[str], items: list[set[str]]) -> bo
     words = {term for term in terms if not any(ch.isdigit() for ch in term)}
     if not words:
         return True
-    return all(item & found for item in items) and len(words - missing) >= COVER * len(words)
+    return all(item & found for item in items) and len(words - missing) >= (COVER if words == terms else COVERN) * len(words)
 
 
 def _states(question: _Question, expected: _Expected, clauses: list[Clause]) -> bool:
@@ -203,7 +206,7 @@ def _states(question: _Question, expected: _Expected, clauses: list[Clause]) -> 
         hits = [
             (p, f) for p, f in _places(question, expected.terms, clause) if expected.negated or not clause.is_denied(p, expected.denied)
         ]
-        if hits and not _is_about_another_thing(question, expected, clause):
+        if hits and not _is_about_another_thing(question, expected, clause, hits[0][0]):
             about.append((clause, hits))
         elif not clause.introduces:
             others.append(clause)
@@ -236,11 +239,13 @@ def _foreign(question: _Question, expected: _Expected, clause: Clause, end: int 
     }
 
 
-def _is_about_another_thing(question: _Question, expected: _Expected, clause: Clause) -> bool:
+def _is_about_another_thing(question: _Question, expected: _Expected, clause: Clause, place: int) -> bool:
     if "opposite" not in OFF:
         for pair in question.language.opposites:
-            if len(pair & question.roots) == len(pair & clause.content) == 1 and not pair & clause.content & expected.known:
-                return True
+            if len(pair & question.roots) == 1 and not (pair - question.roots) & expected.known:
+                spoken = [f for f in [*clause.forms[:place][::-1], *clause.forms[place:]] if f in pair]
+                if spoken and spoken[0] not in question.roots:
+                    return True
     if "second" in OFF:
         return False
     return any(
@@ -271,16 +276,22 @@ def _lists_more(question: _Question, expected: _Expected, clause: Clause, places
             alike = left.kind == right.kind or "number" in (left.kind, right.kind)
             if alike and pair & expected.terms and pair - expected.known - expected.terms:
                 return True
-    rest = tokens[places[-1] + 1 :]
-    foreign = _foreign(question, expected, clause)
-    if rest and rest[0].text in language.joiners:
-        end = next((n for n, t in enumerate(rest) if t.kind == "mark" and n), len(rest))
-        item = clause.forms[places[-1] + 2 : places[-1] + 1 + end]
-        if 0 < len(item) <= 3 and set(item) & foreign and not set(item) & question.roots:
-            return True
-    if places[0] >= 2 and tokens[places[0] - 1].text in language.joiners and clause.forms[places[0] - 2] in foreign:
-        return True
-    return False
+    after = tokens[places[-1] + 1 :][:40]
+    before = tokens[: places[0]][-40:][::-1]
+    kinds_after, kinds_before = ("".join(_kind_in_list(question, expected, t) for t in part) for part in (after, before))
+    return bool(_LIST_AFTER.match(kinds_after) or _LIST_BEFORE.match(kinds_before))
+
+
+_LIST_AFTER = re.compile(r"k*(?:[cj]+k*fk*)*?c*j+k*fk*(?:c|x?$)")
+_LIST_BEFORE = re.compile(r"k{0,3}jf(?:k|$)")
+
+
+def _kind_in_list(question: _Question, expected: _Expected, token: Token) -> str:
+    if token.text in question.language.joiners or token.text == ",":
+        return "c" if token.text == "," else "j"
+    if token.kind != "word":
+        return "x"
+    return "k" if token.text in question.language.fillers or question.language.stem(token.text) in expected.known else "f"
 
 
 def _is_rival(question: _Question, expected: _Expected, number: Token, clause: Clause, strengths: list[frozenset[str]]) -> bool:
@@ -345,7 +356,8 @@ def _stance_of_answer(question: _Question, clauses: list[Clause]) -> bool | None
         denied = len({sum(t.text in ("that", "dass", "que") for t in clause.tokens[:s]) for s, _ in _negator_places(clause, question.denied)})
         zero = any(t.text.split()[0] == "0" for t in clause.tokens if t.kind != "mark" and t.text.strip())
         negative = (denied + forbidden + zero) % 2 == 1
-        if (about and (ruled or denied or zero)) or 2 * about >= len(question.roots) or ((ruled or denied) and not clause.content - _stance_forms(language)):
+        strong = ruled and any(t.text in (language.allowed | language.forbidden) - language.fillers for t in clause.tokens)
+        if (about and (strong or zero)) or (about > 1 and (ruled or denied)) or 2 * about >= len(question.roots) or ((ruled or denied) and not clause.content - _stance_forms(language)):
             key = about
             if best is None or key > best[0]:
                 best = (key, not negative)
