@@ -13,7 +13,7 @@ from components.grading.quantities import BETWEEN_NUMBERS, UNITS, Token, Unit, i
 from components.grading.statements import Clause, clauses_of, tokens_of
 
 OFF = set(os.environ.get("OFF", "").split())
-COVER = float(os.environ.get("COVER", "0.7"))
+COVER = float(os.environ.get("COVER", "0.65"))
 COVERN = float(os.environ.get("COVERN", "0.5"))
 STRAY = int(os.environ.get("STRAY", "3"))
 
@@ -190,7 +190,7 @@ def _covers(terms: frozenset[str], found: set[str], items: list[set[str]]) -> bo
     words = {term for term in terms if not any(ch.isdigit() for ch in term)}
     if not words:
         return True
-    return all(item & found for item in items) and len(words - missing) >= (COVER if words == terms else COVERN) * len(words)
+    return all(item & found for item in items) and len(terms - missing) >= COVER * len(terms)
 
 
 def _states(question: _Question, expected: _Expected, clauses: list[Clause]) -> bool:
@@ -263,7 +263,7 @@ def _is_elsewhere(question: _Question, expected: _Expected, clause: Clause, hits
     if not foreign or "elsewhere" in OFF:
         return False
     return any(
-        mine < other.content & question.roots and _foreign(question, expected, other) and not other.is_denied(0, expected.denied)
+        ((mine < other.content & question.roots) if "E2" not in OFF else (mine < (theirs := other.content & question.roots) or ((len(theirs - mine) > len(mine - theirs)) and bool(_foreign(question, expected, clause, min(p for p, _ in hits)))))) and _foreign(question, expected, other) and ("D" in OFF or True)
         for other in others
     )
 

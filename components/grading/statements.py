@@ -56,7 +56,8 @@ class Clause:
                 yield place, window
             elif token.text in self.language.negators:
                 relative = [n for n in range(place) if self.tokens[n].text in self.language.relatives]
-                yield (place, window) if relative and place - relative[-1] <= 3 else (0, size)
+                aside = place > 0 and self.tokens[place - 1].text == ","
+                yield (place, window) if relative and place - relative[-1] <= 3 else (place if aside else 0, size)
 
     def is_denied(self, place: int, harmless: frozenset[str] = frozenset()) -> bool:
         """Whether what stands at a place is negated; twice negated it is not."""
@@ -64,7 +65,7 @@ class Clause:
             return True
         segments = {
             sum(token.text in ("that", "dass", "que") for token in self.tokens[:start])
-            if (start, end) == (0, len(self.tokens))
+            if end == len(self.tokens)
             else 0
             for start, end in self.denials(harmless)
             if start <= place < end
@@ -110,7 +111,8 @@ def _clauses(sentence: list[Token], language: Language) -> Iterator[Clause]:
             or (text, after) in (("instead", "of"), ("rather", "than"), ("anstatt", "of"), ("statt", "of"))
         )
         answered = len(clause) == 2 and clause[0].text in language.yes | language.no  # No, ...
-        after_comma = before == "," and (text in language.starts or contrasted or answered)
+        denied = any(t.text in language.negators for t in clause)
+        after_comma = before == "," and ((text in language.starts and (len(clause) > 4 or denied)) or contrasted or answered)
         if contrast or after_comma or before in _CLAUSE_END or text in language.contrasts:
             yield Clause(clause, language, contrasted, before == ":")
             clause, contrasted = [], contrast
