@@ -33,6 +33,7 @@ class Language:
     without: frozenset[str]
     yes: frozenset[str]
     no: frozenset[str]
+    of_course: frozenset[str]
     allowed: frozenset[str]
     forbidden: frozenset[str]
     conditions: frozenset[str]
@@ -40,7 +41,9 @@ class Language:
     starts: frozenset[str]
     relatives: frozenset[str]
     joiners: frozenset[str]
+    listing: frozenset[str]
     in_order: frozenset[str]
+    many: frozenset[str]
     months: list[str]
     opposites: list[frozenset[str]]
     """Pairs of stems."""

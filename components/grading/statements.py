@@ -1,7 +1,7 @@
 """What an answer states in the end, clause by clause: without what it takes back, leaves open or only asks.
 
     The Louvre is in Lyon. No, wait, it is in Paris, not in Lyon.
-    -> (it is in Paris), (not in Lyon, denied)
+    -> (it is in Paris,), (not in Lyon, denied)
 
 The rules are in `components.grading.reference_rules`.
 """
@@ -15,6 +15,9 @@ from components.grading.quantities import Token, read
 
 _SENTENCE_END = frozenset([".", "!", "?", ";", "\n", "..."])
 _CLAUSE_END = frozenset([":", "(", ")", "—", "-", "–"])
+_INSTEAD = frozenset([("instead", "of"), ("rather", "than"), ("au", "lieu"), ("en", "lugar"), ("en", "vez")])
+_THAT = frozenset(["that", "dass", "que"])
+_SHORT = 4  # tokens; "On Sundays, the baths ..." is one clause
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,6 @@ class Clause:
     language: Language
     contrasted: bool = False
     """Whether it follows ", not", "instead of" or the like."""
-    introduces: bool = False
-    """Whether a colon ends it."""
 
     @cached_property
     def forms(self) -> list[str]:
@@ -35,58 +36,61 @@ class Clause:
 
     @cached_property
     def content(self) -> frozenset[str]:
-        """The forms of its words and numbers without those that are about nothing."""
-        pairs = zip(self.tokens, self.forms, strict=True)
-        return frozenset(form for token, form in pairs if token.kind != "mark" and token.text not in self.language.fillers)
+        """The forms of all that is neither a mark nor a filler."""
+        return frozenset(self.forms[place] for place in self._content_places)
 
-    def denials(self, harmless: frozenset[str] = frozenset()) -> Iterator[tuple[int, int]]:
-        """The places of each negation: where it starts and where it ends; what denies a harmless form does not count."""
-        words = [
-            place
-            for place, token in enumerate(self.tokens)
-            if token.kind != "mark" and (token.text not in self.language.fillers)
-        ]
-        size = len(self.tokens)
-        for place, token in enumerate(self.tokens):
-            following = [word for word in words if word > place][:2]
-            if harmless & {self.forms[word] for word in following}:
+    @cached_property
+    def _content_places(self) -> list[int]:
+        fillers = self.language.fillers
+        return [n for n, token in enumerate(self.tokens) if token.kind != "mark" and token.text not in fillers]
+
+    @cached_property
+    def negated(self) -> frozenset[str]:
+        """The forms that follow its first negator."""
+        negators = self.language.negators | self.language.without
+        first = next((place for place, token in enumerate(self.tokens) if token.text in negators), len(self.tokens))
+        return frozenset(self.forms[place] for place in self._content_places if place > first)
+
+    def is_denied(self, harmless: frozenset[str], place: int | None = None) -> bool:
+        """Whether what stands at a place (anywhere without one) is negated; once more in a that-clause, it is not.
+
+        The negation of a harmless form, one that question or reference negate themselves, does not count.
+        """
+        levels = {level for scope, level in self._negations(harmless) if place is None or place in scope}
+        return self.contrasted or len(levels) % 2 == 1
+
+    def _negations(self, harmless: frozenset[str]) -> Iterator[tuple[range, int]]:
+        """What each negator denies, and how many that-clauses it is in.
+
+        The whole clause; in a relative clause and after without, the next two words; after a comma, what follows.
+        """
+        texts = [token.text for token in self.tokens]
+        for place, text in enumerate(texts):
+            local = text in self.language.without
+            following = [after for after in self._content_places if after > place][:2]
+            if not (local or text in self.language.negators) or harmless & {self.forms[after] for after in following}:
                 continue
-            window = following[-1] + 1 if following else size
-            if token.text in self.language.without:
-                yield place, window
-            elif token.text in self.language.negators:
-                relative = [n for n in range(place) if self.tokens[n].text in self.language.relatives]
-                aside = place > 0 and self.tokens[place - 1].text == ","
-                yield (place, window) if relative and place - relative[-1] <= 3 else (place if aside else 0, size)
-
-    def is_denied(self, place: int, harmless: frozenset[str] = frozenset()) -> bool:
-        """Whether what stands at a place is negated; twice negated it is not."""
-        if self.contrasted:
-            return True
-        segments = {
-            sum(token.text in ("that", "dass", "que") for token in self.tokens[:start])
-            if end == len(self.tokens)
-            else 0
-            for start, end in self.denials(harmless)
-            if start <= place < end
-        }
-        return len(segments) % 2 == 1
+            if local or self.language.relatives & set(texts[max(0, place - 3) : place]):
+                scope = range(place, following[-1] + 1 if following else len(texts))
+            else:
+                scope = range(place if texts[place - 1 : place] == [","] else 0, len(texts))
+            yield scope, sum(before in _THAT for before in texts[:place])
 
 
-def tokens_of(text: str, language: Language) -> list[Token]:
-    """The tokens of a plain text; not before, no more than and the like are one word, because they negate nothing."""
-    return read(language.harmless.sub(lambda found: found.group().replace(" ", "_"), text), language)
+def clause_of(text: str, language: Language) -> Clause:
+    """A plain text as one clause; not before, no more than and the like are one word, because they negate nothing."""
+    return Clause(read(language.harmless.sub(lambda found: found.group().replace(" ", "_"), text), language), language)
 
 
 def clauses_of(text: str, language: Language) -> list[Clause]:
-    """The clauses of the plain text after its last correction."""
+    """The clauses of the plain text after its last correction that is followed by something."""
     parts = language.corrections.split(text)
-    while len(parts) > 1 and not Clause(read(parts[-1], language), language).content:
-        parts.pop()
-    if len(parts) == 1:
-        parts = [text]
-    sentences = _sentences(tokens_of(parts[-1], language), language)
-    return [clause for sentence in sentences for clause in _clauses(sentence, language) if clause.tokens]
+    decided = [part for part in parts if clause_of(part, language).content] or [""]
+    after = parts[parts.index(decided[-1]) :] if decided[-1] else parts
+    clauses: list[Clause] = []
+    for sentence in _sentences(clause_of(" ".join(after), language).tokens, language):
+        clauses += [clause for clause in _clauses(sentence, language) if clause.tokens]
+    return clauses
 
 
 def _sentences(tokens: list[Token], language: Language) -> Iterator[list[Token]]:
@@ -106,15 +110,13 @@ def _clauses(sentence: list[Token], language: Language) -> Iterator[Clause]:
     contrasted = False
     for before, text, after, token in zip(["", *texts], texts, [*texts[1:], ""], sentence, strict=False):
         contrast = (
-            (text in ("not", "nicht", "kein", "pas", "non", "no") and before in (",", "and"))
-            or text == "unlike"
-            or (text, after) in (("instead", "of"), ("rather", "than"), ("anstatt", "of"), ("statt", "of"))
-        )
-        answered = len(clause) == 2 and clause[0].text in language.yes | language.no  # No, ...
-        denied = any(t.text in language.negators for t in clause)
-        after_comma = before == "," and ((text in language.starts and (len(clause) > 4 or denied)) or contrasted or answered)
-        if contrast or after_comma or before in _CLAUSE_END or text in language.contrasts:
-            yield Clause(clause, language, contrasted, before == ":")
+            text in language.negators and before in (",", "and") and len(clause) > 1
+        ) or text in ("unlike",) or (text, after) in _INSTEAD
+        said = {token.text for token in clause}
+        starts = text in language.starts and (len(clause) > _SHORT or said & language.negators)
+        answered = len(clause) == 2 and said & (language.yes | language.no)  # No, ...
+        if contrast or (before == "," and (starts or contrasted or answered)) or before in _CLAUSE_END or text in language.contrasts:
+            yield Clause(clause, language, contrasted)
             clause, contrasted = [], contrast
         clause.append(token)
     yield Clause(clause, language, contrasted)
