@@ -1,21 +1,23 @@
 """A text as tokens in the form in which verdicts compare them: numbers, quantities, times and dates in one form each.
 
-    twenty-four, vierundzwanzig, 24                  24
-    1,440 and 1 440 and 1440; 1.500 (German)         1440; 1500
+    twenty-four, 24; vierundzwanzig in German        24
+    1,440 and 1 440 and 1440; 1.500 in German        1440; 1500
     half a kilometre, 0.5 km, 500 metres             500 m         (a quantity is one token, in the base of its unit)
     two weeks, 14-day                                1209600 s
     three years, 36 months                           36 month      (months are never turned into days)
+    between 2 and 8 °C                               2 °c, 8 °c
     €12.50, 12.50 euros, EUR 12.5                    12.5 euro
     5:30 pm, half past five in the afternoon, 17:30  17:30         (without am, pm or the like: 5:30)
-    15 May, May 15th, le 15 mai                      15 #5
+    15 May, May 15th; le 15 mai in French            15 #5
     third, 3rd                                       #3            (an ordinal is not a number, except in dates)
-    192.168.10.1, 2.3.1                              as they are   (dotted numbers are words)
+    192.168.10.1, 2.3.1                              as they are
 
 Everything else is a word, Unicode NFKC and case folded (a Chinese or Japanese character is one by itself), or a
 punctuation mark. Units of other systems are other quantities: miles are not turned into kilometres, nor °F into °C.
 Number words are read by text2num.
 """
 
+# ruff: noqa: SIM905 - a text of words reads better than a list of strings
 import csv
 import re
 import unicodedata
@@ -36,6 +38,15 @@ class Unit(NamedTuple):
     factor: Decimal
 
 
+class Token(NamedTuple):
+    """A piece of a text: a word, mark, ordinal, number (without a unit), dotted, time, date, or of the unit that is named."""
+
+    text: str
+    kind: str
+    number: str = ""
+    """The number of a quantity as it was written: 3 of three years."""
+
+
 def _read_units() -> dict[tuple[str, ...], Unit]:
     """Units by the words of each of their names, in the singular."""
     units: dict[tuple[str, ...], Unit] = {}
@@ -47,56 +58,61 @@ def _read_units() -> dict[tuple[str, ...], Unit]:
     return units
 
 
-UNITS = _read_units()
-_CURRENCIES = ("€", "£", "$", "¥", "eur", "gbp", "usd", "chf")
-BETWEEN_NUMBERS = frozenset(["and", "or", "to", "/", "-", "–", "−", ",", "und", "oder", "bis", "et", "ou", "à", "y", "o", "a"])
-_SCALES = {"1000": 1000, "1000000": 10**6, "1000000000": 10**9, "dozen": 12}
-_HALVES = frozenset(["half", "halb", "halbe", "halben", "demi", "demie", "media", "medio"])
-_AFTER_NOON = frozenset(["p", "afternoon", "evening", "nachmittags", "abends", "soir", "après-midi", "tarde", "noche"])
-
-_COMMON = (
-    r"|[^\W\d_]+\d[^\W_]*(?!\.?\d)|[^\W\d_぀-ヿ㐀-鿿]+|[぀-ヿ㐀-鿿]"
-    r"|(?<=\d)[-−–](?=\d)|(?<=[ ])[-–](?=[ ])|—|\.\.\."
-    r"|[%€£$¥°×÷=+/.,;:!?()&\n]"
+_UNITS = _read_units()
+_CURRENCIES = frozenset("€ £ $ ¥ eur gbp usd chf".split())
+_SCALES = {"1000": 1000, "1000000": 10**6, "1000000000": 10**9}
+_HALVES = frozenset("half halb halbe halben demi demie media medio".split())
+BETWEEN_NUMBERS = frozenset("and or to / - – − , und oder bis et ou à y o a".split())
+_DAYS = {str(day) for day in range(1, 32)}
+_DATES = (("day", "month"), ("day", "of", "month"), ("day", "de", "month"), ("month", "day"), ("month", "the", "day"))
+_NAMED_TIMES = dict.fromkeys("noon midday mittag midi mediodía".split(), "12:00") | dict.fromkeys(
+    "midnight mitternacht minuit medianoche".split(), "0:00"
 )
-_ORDINAL = r"|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|o|a)(?![^\W_])"
+_AFTER_NOON = frozenset("p afternoon evening nachmittags abends soir après-midi tarde noche".split())
+
+_NUMBER = r"\d{1,2}:\d\d(?!\d)|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|o|a)(?![^\W_])"
+_NO_NUMBER = (
+    r"|[^\W\d_]+\d[^\W_]*(?!\.?\d)|[^\W\d_぀-ヿ㐀-鿿]+|[぀-ヿ㐀-鿿]"
+    r"|(?<=\d)[-−–](?=\d)|(?<=[ ])[-–](?=[ ])|—|\.\.\.|[%€£$¥°×÷=+/.,;:!?()&\n]"
+)
 _TOKEN = re.compile(
-    r"\d{1,2}:\d\d(?!\d)|\d+(?:\.\d+){2,}" + _ORDINAL + r"|\d{1,3}(?:,\d{3}){1,6}(?!\d)(?:\.\d+)?"
-    r"|\d{1,3}(?:[ ']\d{3}){1,6}(?!\d)(?:\.\d+)?|(?<![\d,])\d+,\d{1,2}(?![\d,])|\d+(?:\.\d+)?" + _COMMON
+    rf"{_NUMBER}|\d+(?:\.\d+){{2,}}|\d{{1,3}}(?:,\d{{3}}){{1,6}}(?!\d)(?:\.\d+)?"
+    rf"|\d{{1,3}}(?:[ ']\d{{3}}){{1,6}}(?!\d)(?:\.\d+)?|(?<![\d,])\d+,\d{{1,2}}(?![\d,])|\d+(?:\.\d+)?{_NO_NUMBER}"
 )
 _TOKEN_WITH_DECIMAL_COMMA = re.compile(
-    r"\d{1,2}:\d\d(?!\d)|\d{1,3}(?:[. ']\d{3}){1,6}(?!\.?\d)(?:,\d+)?|\d+(?:\.\d+){2,}"
-    + _ORDINAL
-    + r"|\d+(?:[.,]\d+)?"
-    + _COMMON
+    rf"{_NUMBER}|\d{{1,3}}(?:[. ']\d{{3}}){{1,6}}(?!\.?\d)(?:,\d+)?|\d+(?:\.\d+){{2,}}|\d+(?:[.,]\d+)?{_NO_NUMBER}"
 )
 _TIME = re.compile(
-    r"(?<![\d.,:\w])(?:(half|halb|(?:a )?quarter)(?: (past|to))? )?(\d{1,2})(?!\w)(?! ?[.,:]\d\d\d)"
-    r"(?:[:.](\d\d)(?!\d))?(?:( ?(?:uhr|o'clock|h|heures?|horas?)(?!\w))(?: (\d\d)(?!\d))?)?(?: (?:et|y) (demie|quart|media|cuarto))?"
-    r"(?:[ ]?([ap])\.? ?m(?!\w)\.?|(?: (?:in the|at|am|du|de la|de|en la))? "
-    r"(morning|afternoon|evening|night|morgens|vormittags|nachmittags|abends|matin|après-midi|soir|mañana|tarde|noche))?(?!\w)"
+    r"(?<![\d.,:\w])(?:(half|halb|(?:a )?quarter)(?: (past|to))? )?(\d{1,2})(?!\w)(?! ?[.,:]\d{3})(?:[:.](\d\d)(?!\d))?"
+    r"(?:( ?(?:uhr|o'clock|h|heures?|horas?)(?!\w))(?: (\d\d)(?!\d))?)?(?: (?:et|y) (demie|quart|media|cuarto))?"
+    r"(?:[ ]?([ap])\.? ?m(?!\w)\.?|(?: (?:in the|at|am|du|de la|de|en la))? (morning|afternoon|evening|night|morgens"
+    r"|vormittags|nachmittags|abends|matin|après-midi|soir|mañana|tarde|noche))?(?!\w)"
 )
 _LIST_NUMBER = re.compile(r"^[ \t]{0,8}(\d{1,2})[.)][ \t](?=.)", re.MULTILINE)
 _FRACTIONS = {"¼": ".25", "½": ".5", "¾": ".75"}
-_NAMED_TIMES = {"noon": "12:00", "midday": "12:00", "midnight": "0:00", "mittag": "12:00", "mitternacht": "0:00", "midi": "12:00", "minuit": "0:00", "mediodía": "12:00", "medianoche": "0:00"}
-
-
-class Token(NamedTuple):
-    """A piece of a text; its kind is word, mark, ordinal, number (without a unit), time, date or a unit's name."""
-
-    text: str
-    kind: str
-    number: str = ""
-    """The number of a quantity as it was written: 3 of three years."""
+_SPELLINGS = {
+    "en": [
+        (r"(?<=[a-z])-(?=[a-z])", " "),  # three-year
+        (r"(?<=\d)(?=[ap](?:m\b|\.))", " "),  # 5pm
+    ],
+    "de": [
+        (r"\b(?:eineinhalb|anderthalb)\b", "1,5"),
+        (r"(?<=\b\d)\. (?=[^\W\d])|(?<=\b\d\d)\. (?=[^\W\d])", " "),  # 15. Mai
+    ],
+    "fr": [
+        (r"\b(?:[ldscnmtj]|qu)'", ""),  # l'heure
+        (r"(?<=\d) ?h ?(?=\d\d\b)", ":"),  # 17 h 30
+        (r"(?<=\bà )(\d{1,2}) ?h(?:eures)?\b(?! ?\d| et)", r"\1:00"),
+    ],
+}
 
 
 def plain(text: str) -> str:
     """The text NFKC and in lower case, n't as not, without Markdown's marks and the numbers of a list."""
-    text = text.replace("²", " squared").replace("³", " cubed")
+    text = text.replace("²", " squared").replace("³", " cubed").replace("。", ". ").replace("、", ", ")
     for fraction, decimals in _FRACTIONS.items():
         text = re.sub(rf"(?<!\d){fraction}", "0" + decimals, text).replace(fraction, decimals)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
-    text = text.replace("。", ". ").replace("、", ", ")
     text = re.sub("[’‘ʼ´]", "'", text).replace("**", "").replace("__", "").replace("`", "")
     text = re.sub(r"n't\b", " not", text).replace("cannot", "can not")
     text = re.sub(r"(?<=\d) ?[*x] ?(?=\d)", " × ", text)
@@ -108,26 +124,20 @@ def plain(text: str) -> str:
 
 def read(text: str, language: Language) -> list[Token]:
     """The tokens of a text that `plain` has returned."""
-    if language.code == "en":
-        text = re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text)  # three-year
-        text = re.sub(r"(?<=\d)(?=[ap](?:m\b|\.))", " ", text)
-    elif language.code == "fr":
-        text = re.sub(r"\b(?:[ldscnmtj]|qu)'", "", text)
-        text = re.sub(r"(?<=\d) ?h ?(?=\d\d\b)", ":", text)
-        text = re.sub(r"(?<=\bà )(\d{1,2}) ?h(?:eures)?\b(?! ?\d| et)", r"\1:00", text)
-    elif language.code == "de":
-        text = re.sub(r"\b(?:eineinhalb|anderthalb)\b", "1,5", text)
-        text = re.sub(r"(\d{1,2})\. (?=[^\W\d])", r"\1 ", text)  # 15. Mai
-    # The digits of one "number" are never spread over lines.
+    for pattern, spelling in _SPELLINGS.get(language.code, []):
+        text = re.sub(pattern, spelling, text)
+    # Line by line: no number goes over several items of a list.
     text = "\n".join(alpha2digit(line, language.code, 0.0) for line in text.split("\n")).casefold()
-    text = re.sub(r"\b(per|\d+)([ /-]+)2nd\b", r"\1\2second", text)
-    pieces = (_TOKEN if language.code == "en" else _TOKEN_WITH_DECIMAL_COMMA).findall(_TIME.sub(_clock_time, text))
+    text = re.sub(r"\b(per|\d+)([ /-]+)2nd\b", r"\1\2second", text)  # text2num takes every second for an ordinal
+    pieces = _TOKEN if language.code == "en" else _TOKEN_WITH_DECIMAL_COMMA
     tokens: list[Token] = []
-    for piece in pieces:
-        if piece in _SCALES and tokens and tokens[-1].kind == "number" and abs(Decimal(tokens[-1].text)) < _SCALES[piece]:
-            tokens[-1] = Token(_written(Decimal(tokens[-1].text) * _SCALES[piece]), "number")
-        elif tokens and tokens[-1].text == "minus" and piece.isdecimal() and not (tokens[1:] and is_number(tokens[-2])):
-            tokens[-1] = Token(f"-{piece}", "number")
+    for piece in pieces.findall(_TIME.sub(_clock_time, text)):
+        before = tokens[-1] if tokens else Token("", "mark")
+        if piece in _SCALES and before.kind == "number" and abs(Decimal(before.text)) < _SCALES[piece]:  # 1.5 million
+            tokens[-1] = Token(_written(Decimal(before.text) * _SCALES[piece]), "number")
+        elif before.text == "minus" and piece[0].isdigit() and not (tokens[1:] and is_number(tokens[-2])):
+            number = _token(piece, language)
+            tokens[-1] = number._replace(text=f"-{number.text}")
         else:
             tokens.append(_token(piece, language))
     return _quantities(_dates(tokens, language))
@@ -141,10 +151,11 @@ def is_number(token: Token) -> bool:
 def unit_at(tokens: list[Token], place: int) -> tuple[Unit, int] | None:
     """The unit whose name starts at this place, and of how many tokens the name is."""
     for length in (4, 3, 2, 1):
-        written = [token.text for token in tokens[place : place + length]]
-        for name in (tuple(written), tuple(re.sub(r"(?<=\w\w)(?<![sui])s$", "", text) for text in written)):
-            if len(name) == length and name in UNITS:
-                return UNITS[name], length
+        written = tuple(token.text for token in tokens[place : place + length])
+        singular = tuple(re.sub(r"(?<=\w\w)(?<![sui])s$", "", text) for text in written)
+        for name in (written, singular):
+            if len(name) == length and name in _UNITS:
+                return _UNITS[name], length
     return None
 
 
@@ -161,8 +172,10 @@ def _written(number: Decimal) -> str:
 def _clock_time(found: re.Match[str]) -> str:
     """The time of day as 17:30; the text as it was when it is no time of day."""
     quarter, direction, hour_text, minute_text, clock, minute_after, fraction, half_day, part_of_day = found.groups()
-    marked = ":" in found.group() or half_day or part_of_day or (clock and (clock.strip() in ("uhr", "o'clock") or minute_after))
-    if not (marked or fraction or direction or quarter == "halb"):
+    on_the_clock = clock is not None and (clock.strip() in ("uhr", "o'clock") or minute_after)
+    if not (
+        ":" in found.group() or on_the_clock or fraction or direction or quarter == "halb" or half_day or part_of_day
+    ):
         return found.group()
     hour, minute = int(hour_text), int(minute_text or minute_after or 0)
     if fraction:
@@ -172,9 +185,10 @@ def _clock_time(found: re.Match[str]) -> str:
         hour -= direction == "to" or quarter == "halb"
     if hour > 24 or minute > 59:
         return found.group()
-    if (half_day == "p" or part_of_day in _AFTER_NOON or (part_of_day == "night" and hour > 5)) and hour < 12:
+    after_noon = half_day == "p" or part_of_day in _AFTER_NOON or (part_of_day == "night" and hour > 5)
+    if after_noon and hour < 12:
         hour += 12
-    elif (half_day == "a" or part_of_day == "morning") and hour == 12:
+    elif hour == 12 and (half_day == "a" or part_of_day == "morning"):
         hour = 0
     return f"{hour % 24}:{minute:02d}"
 
@@ -188,39 +202,37 @@ def _token(piece: str, language: Language) -> Token:
         return Token(piece, "word" if piece[0].isalpha() or piece in "%€£$¥°" else "mark")
     if piece[-1].isalpha():
         return Token(f"#{int(re.sub('[^0-9]', '', piece))}", "ordinal")
-    if re.fullmatch(r"\d+(\.\d+){2,}", piece) and not (language.code != "en" and re.fullmatch(r"\d{1,3}(\.\d{3})+", piece)):
+    decimal_comma = language.code != "en" or re.fullmatch(r"\d+,\d{1,2}", piece)
+    if decimal_comma and re.match(r"\d{1,3}(?:[. ']\d{3})+(?![.\d])", piece):  # 1.500,50
+        piece = re.sub("[. ']", "", piece)
+    if piece.count(".") > 1:
         return Token(piece, "dotted")
-    if language.code == "en":
-        decimal_comma = re.fullmatch(r"\d+,\d{1,2}", piece)
-        piece = piece.replace(",", ".") if decimal_comma else re.sub("[, ']", "", piece)
-    else:
-        piece = re.sub(r"[. '](?=\d{3}(?!\d))", "", piece).replace(",", ".")
-    return Token(_written(Decimal(piece)), "number")
+    return Token(_written(Decimal(piece.replace(",", ".") if decimal_comma else re.sub("[, ']", "", piece))), "number")
 
 
 def _dates(tokens: list[Token], language: Language) -> list[Token]:
     """Days of a month as one token, in both orders."""
-    months = {name: f"#{number}" for number, month in enumerate(language.months, start=1) for name in (month, month[:3])}
+    months = {name: number for number, month in enumerate(language.months, start=1) for name in (month, month[:3])}
+
+    def fits(token: Token, what: str) -> bool:
+        if what == "day":
+            return token.kind in ("number", "ordinal") and token.text.strip("#") in _DAYS
+        return token.text in months if what == "month" else token.text == what
+
     result: list[Token] = []
     place = 0
     while place < len(tokens):
-        for pattern in (("day", "month"), ("day", "of", "month"), ("day", "de", "month"), ("month", "day"), ("month", "the", "day")):
+        for pattern in _DATES:
             part = tokens[place : place + len(pattern)]
-            if len(part) == len(pattern) and all(
-                token.kind in ("number", "ordinal") and token.text.strip("#") in _DAYS if what == "day" else token.text in months if what == "month" else token.text == what
-                for token, what in zip(part, pattern, strict=True)
-            ):
-                day = part[pattern.index("day")].text.strip("#")
-                result.append(Token(f"{day} {months[part[pattern.index('month')].text]}", "date"))
+            if len(part) == len(pattern) and all(map(fits, part, pattern)):
+                day, month = (part[pattern.index(what)].text for what in ("day", "month"))
+                result.append(Token(f"{day.strip('#')} #{months[month]}", "date"))
                 place += len(pattern)
                 break
         else:
             result.append(tokens[place])
             place += 1
     return result
-
-
-_DAYS = {str(day) for day in range(1, 32)}
 
 
 def _quantities(tokens: list[Token]) -> list[Token]:
@@ -231,27 +243,20 @@ def _quantities(tokens: list[Token]) -> list[Token]:
         token = tokens[place]
         place += 1
         following = [after.text for after in tokens[place : place + 3]]
-        if token.kind == "number" or (token.text in _HALVES and unit_at(tokens, place + (following[:1] in (["a"], ["an"])))):
-            number = token.text
-            if token.kind != "number":
-                number, place = "0.5", place + (following[0] in ("a", "an"))
-            elif following[:1] == ["and"] and following[-1:] == ["half"] and "." not in number:
-                number, place = f"{number}.5", place + 3
-            unit = unit_at(tokens, place)
-            if unit is not None:
-                place += unit[1]
-                result.append(quantity(number, unit[0]))
-                if len(tokens) > place + 1 and tokens[place].text in ("et", "y") and tokens[place + 1].text in _HALVES:
-                    result[-1] = quantity(f"{number}.5", unit[0])
-                    place += 2
-            elif result and result[-1].text in _CURRENCIES:
-                result[-1] = quantity(number, UNITS[(result[-1].text,)])
-            else:
-                result.append(Token(number, "number"))
+        number = token.text if token.kind == "number" else ""
+        if token.text in _HALVES and unit_at(tokens, place + (following[:1] in (["a"], ["an"]))):  # half an hour
+            number, place = "0.5", place + (following[0] in ("a", "an"))
+        elif number and following == ["and", "a", "half"]:  # one and a half hours
+            number, place = f"{number}.5" if "." not in number else number, place + 3
+        unit = unit_at(tokens, place) if number else None
+        if unit is not None:
+            place += unit[1]
+            result.append(quantity(number, unit[0]))
+        elif number and result and result[-1].text in _CURRENCIES:
+            result[-1] = quantity(number, _UNITS[(result[-1].text,)])
         else:
-            result.append(token)
+            result.append(Token(number, "number") if number else token)
     for place, (left, between, right) in enumerate(zip(result, result[1:], result[2:], strict=False)):
         if left.kind == "number" and between.text in BETWEEN_NUMBERS and right.number:  # between 2 and 8 °C
-            unit = next(unit for unit in UNITS.values() if unit.name == right.kind)
-            result[place] = quantity(left.text, unit)
+            result[place] = quantity(left.text, _UNITS[tuple(right.kind.split())])
     return result

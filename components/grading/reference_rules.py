@@ -27,8 +27,7 @@ Other sentences do no harm: chat models add them.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
+from functools import cache, lru_cache
 
 from components.data.questions import SMALL_WORDS
 from components.grading.languages import Language, language_of, words_of
@@ -80,7 +79,7 @@ def is_right(question: str, reference: str, answer: str) -> bool:
     Raises:
         ValueError: when an alternative of the reference has no word: nothing can be graded against it.
     """
-    asked = _read_question(question, reference)
+    asked = _read_question(question)
     clauses = clauses_of(plain(answer), asked.language)
     return any([_agrees(asked, expected, clauses) for expected in _alternatives(question, reference)])
 
@@ -98,8 +97,8 @@ def words(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=1024)
-def _read_question(text: str, reference: str) -> _Question:
-    language = words_of(language_of((text, reference)))
+def _read_question(text: str) -> _Question:
+    language = words_of(language_of([text]))
     clause = clause_of(plain(text), language)
     texts = [token.text for token in clause.tokens]
     unit = None
@@ -112,14 +111,16 @@ def _read_question(text: str, reference: str) -> _Question:
 
 @lru_cache(maxsize=1024)
 def _alternatives(question: str, reference: str) -> list[_Expected]:
-    asked = _read_question(question, reference)
+    asked = _read_question(question)
     language = asked.language
     clauses = [clause_of(plain(alternative), language) for alternative in reference.split("|")]
     known = asked.roots.union(*(clause.forms for clause in clauses))
     alternatives = []
     for read in clauses:
         clause = Clause([_with_unit(token, asked.unit) for token in read.tokens], language)
-        said = {form: token.text for token, form in zip(clause.tokens, clause.forms, strict=True) if token.kind != "mark"}
+        said = {
+            form: token.text for token, form in zip(clause.tokens, clause.forms, strict=True) if token.kind != "mark"
+        }
         if not set(said.values()) - SMALL_WORDS:
             raise ValueError(f"the reference {reference!r} has an alternative without a word")
         stance, terms = _stance_of_reference(clause), clause.content - asked.roots
@@ -163,7 +164,12 @@ def _states(asked: _Question, expected: _Expected, clauses: list[Clause]) -> boo
         states = any(not clause.is_denied(expected.harmless, place) for place in places)
         (holding if states and not _is_about_opposite(asked, expected, clause, places[0]) else others).append(clause)
     holding = [clause for clause in holding if not _is_about_less(asked, expected, clause, others)]
-    found = [form for clause in holding for place, form in _stated(asked, expected.terms, clause) if not clause.is_denied(expected.harmless, place)]
+    found = [
+        form
+        for clause in holding
+        for place, form in _stated(asked, expected.terms, clause)
+        if not clause.is_denied(expected.harmless, place)
+    ]
     missing = expected.terms - set(found)
     return (
         not any(term[0].isdigit() or term[0] == "-" for term in missing)
@@ -248,22 +254,22 @@ def _kind_in_list(clause: Clause, own: set[str], place: int) -> str:
 
 
 def _has_rival(asked: _Question, expected: _Expected, holding: list[Clause], others: list[Clause]) -> bool:
-    """Whether there is another number of the same unit in a clause that is about as much of the question, or one that counts
-    the same thing."""
+    """Whether another number contradicts one of the terms.
+
+    One of the same unit, in a clause that is about as much of the question; one of the same thing anywhere: 4 lamps.
+    """
     about = [clause.content & asked.roots if _own_words(asked, expected, clause) else asked.roots for clause in holding]
     rivals = [clause for clause in others if not all(clause.content & asked.roots < mine for mine in about)]
-    expected_forms = expected.clause.forms
-    for number, noun in zip(expected.clause.tokens, [*expected_forms[1:], ""], strict=True):
+    unlike = expected.known | expected.terms
+    for number, counted in zip(expected.clause.tokens, [*expected.clause.forms[1:], ""], strict=True):
         if not is_number(number) or number.text not in expected.terms:
             continue
-        for clause in rivals:
-            for token in clause.tokens:
-                alike = token.kind in (number.kind, "number" if number.kind not in ("time", "date", "dotted") else "")
-                if is_number(token) and alike and token.text not in expected.known | expected.terms:
-                    return True
+        kinds = {number.kind} | ({"number"} if number.kind not in ("time", "date", "dotted") else set())
+        if any(token.kind in kinds and token.text not in unlike for clause in rivals for token in clause.tokens):
+            return True
         for clause in holding:
-            for token, after in zip(clause.tokens, clause.forms[1:], strict=False):
-                if token.kind == number.kind == "number" and after == noun and token.text != number.text:
+            for token, form in zip(clause.tokens, clause.forms[1:], strict=False):
+                if token.kind == number.kind == "number" and form == counted and token.text != number.text:
                     return True
     return False
 
@@ -275,7 +281,7 @@ def _stance_of_reference(clause: Clause) -> bool | None:
     if first is not None:
         return first
     said = {token.text for token in clause.tokens if token.kind != "mark"} - SMALL_WORDS
-    if not said <= language.fillers | language.yes | language.no | language.of_course | language.allowed | language.forbidden | language.negators or said <= language.fillers:
+    if not said <= _takes_stance(language) | language.fillers or said <= language.fillers:
         return None
     return not (clause.is_denied(frozenset()) ^ bool(said & language.forbidden))
 
@@ -298,7 +304,8 @@ def _stance_of_answer(asked: _Question, clauses: list[Clause]) -> bool | None:
     for clause in clauses:
         said = {token.text for token in clause.tokens}
         about = len(clause.content & asked.roots)
-        denied = clause.is_denied(asked.negated) ^ bool(said & language.forbidden) ^ any(form == "0" or form.startswith("0 ") for form in clause.forms)
+        none = any(form == "0" or form.startswith("0 ") for form in clause.forms)
+        denied = clause.is_denied(asked.negated) ^ bool(said & language.forbidden) ^ none
         ruled = said & (language.allowed | language.forbidden)
         if (
             (about and ruled - language.fillers)
@@ -312,8 +319,12 @@ def _stance_of_answer(asked: _Question, clauses: list[Clause]) -> bool | None:
     return True if any({token.text for token in clause.tokens} & language.of_course for clause in clauses[:1]) else None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _stance_words(language: Language) -> frozenset[str]:
     """The forms of words that take a stance and say nothing else."""
-    words = language.yes | language.no | language.of_course | language.allowed | language.forbidden | language.negators
-    return frozenset(map(language.stem, words | language.fillers | language.conditions)) | {"0"}
+    words = _takes_stance(language) | language.fillers | language.conditions
+    return frozenset(map(language.stem, words)) | {"0"}
+
+
+def _takes_stance(language: Language) -> frozenset[str]:
+    return language.yes | language.no | language.of_course | language.allowed | language.forbidden | language.negators

@@ -109,13 +109,13 @@ def _clauses(sentence: list[Token], language: Language) -> Iterator[Clause]:
     clause: list[Token] = []
     contrasted = False
     for before, text, after, token in zip(["", *texts], texts, [*texts[1:], ""], sentence, strict=False):
-        contrast = (
-            text in language.negators and before in (",", "and") and len(clause) > 1
-        ) or text in ("unlike",) or (text, after) in _INSTEAD
+        negated = text in language.negators and before in (",", "and") and len(clause) > 1
+        contrast = negated or text == "unlike" or (text, after) in _INSTEAD
         said = {token.text for token in clause}
         starts = text in language.starts and (len(clause) > _SHORT or said & language.negators)
         answered = len(clause) == 2 and said & (language.yes | language.no)  # No, ...
-        if contrast or (before == "," and (starts or contrasted or answered)) or before in _CLAUSE_END or text in language.contrasts:
+        after_comma = before == "," and (starts or contrasted or answered)
+        if contrast or after_comma or before in _CLAUSE_END or text in language.contrasts:
             yield Clause(clause, language, contrasted)
             clause, contrasted = [], contrast
         clause.append(token)
