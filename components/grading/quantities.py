@@ -39,7 +39,7 @@ class Unit(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A piece of a text: a word, mark, ordinal, number (without a unit), dotted, time, date, or of the unit that is named."""
+    """A piece of a text; its kind is word, mark, ordinal, number (without a unit), dotted, time, date, or its unit."""
 
     text: str
     kind: str
@@ -89,7 +89,6 @@ _TIME = re.compile(
     r"|vormittags|nachmittags|abends|matin|après-midi|soir|mañana|tarde|noche))?(?!\w)"
 )
 _LIST_NUMBER = re.compile(r"^[ \t]{0,8}(\d{1,2})[.)][ \t](?=.)", re.MULTILINE)
-_FRACTIONS = {"¼": ".25", "½": ".5", "¾": ".75"}
 _SPELLINGS = {
     "en": [
         (r"(?<=[a-z])-(?=[a-z])", " "),  # three-year
@@ -109,15 +108,10 @@ _SPELLINGS = {
 
 def plain(text: str) -> str:
     """The text NFKC and in lower case, n't as not, without Markdown's marks and the numbers of a list."""
-    text = text.replace("²", " squared").replace("³", " cubed").replace("。", ". ").replace("、", ", ")
-    for fraction, decimals in _FRACTIONS.items():
-        text = re.sub(rf"(?<!\d){fraction}", "0" + decimals, text).replace(fraction, decimals)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
-    text = re.sub("[’‘ʼ´]", "'", text).replace("**", "").replace("__", "").replace("`", "")
+    text = re.sub("[’‘ʼ´]", "'", re.sub(r"\*\*|__|`", "", text)).replace("。", ". ").replace("、", ", ")
     text = re.sub(r"n't\b", " not", text).replace("cannot", "can not")
-    text = re.sub(r"(?<=\d) ?[*x] ?(?=\d)", " × ", text)
     text = re.sub(r"(?<![^\s(])[-−](?=\d)", "minus ", text)
-    text = re.sub(r"(?<=\w)\.(?=[^\W\d])(?! ?m\b)", " ", text)  # settings.toml
     numbers = _LIST_NUMBER.findall(text)
     return _LIST_NUMBER.sub("", text) if len(numbers) > 1 and numbers[0] == "1" else text
 

@@ -15,8 +15,8 @@ An answer is right when its clauses together state the key terms of an alternati
    relative clause, and after without, only the next words are denied: "A member who is not a master wears grey." Nor is
    a negation what question or reference negate themselves.
 4. Lists. One thing more than the reference names makes it wrong: "crimson and gold", "40 or 50".
-5. Rivals. Another number of the same unit makes it wrong, unless its clause is about less of the question: "The frame is
-   covered for 36 months, the battery only for 18."
+5. Rivals. Another number of the same unit makes it wrong, unless its clause is about less of the question: "The frame
+   is covered for 36 months, the battery only for 18."
 6. Another thing. A clause states nothing when it has the opposite of a word of the question (opens for closes), and
    when another one is about more of the question: "The wardens wear green. Visitors wear a yellow badge."
 7. Yes and no. A reference that says yes, no, not allowed ... asks for that stance: the answer's first word decides,
@@ -36,9 +36,8 @@ from components.grading.statements import Clause, clause_of, clauses_of
 
 _TERMS_STATED = 0.65  # two of three
 _TERMS_OF_A_REASON_STATED = 0.5
-# Of the words after and before the terms, as _kind_in_list writes them; a list is read no further than this.
+# Of the words after the terms, as _kind_in_list writes them; a list is read no further than this.
 _LIST_AFTER = re.compile(r"k*(?:[cj]+k*fk*)*?c*j+k*fk*(?:c|x?$)")
-_LIST_BEFORE = re.compile(r"k{0,3}jf(?:k|$)")
 _LIST_TOKENS = 40
 
 
@@ -238,11 +237,10 @@ def _lists_more(asked: _Question, expected: _Expected, clause: Clause) -> bool:
             alike = left.kind == right.kind or "number" in (left.kind, right.kind)
             if alike and pair & expected.terms and pair - expected.known - expected.terms:
                 return True
-    places = [place for place, _ in _stated(asked, expected.terms, clause)]
+    last = _stated(asked, expected.terms, clause)[-1][0]
     own = _own_words(asked, expected, clause)
-    after = "".join(_kind_in_list(clause, own, place) for place in range(places[-1] + 1, len(tokens))[:_LIST_TOKENS])
-    before = "".join(_kind_in_list(clause, own, place) for place in range(places[0])[::-1][:_LIST_TOKENS])
-    return bool(_LIST_AFTER.match(after) or _LIST_BEFORE.match(before))
+    after = range(last + 1, len(tokens))[:_LIST_TOKENS]
+    return bool(_LIST_AFTER.match("".join(_kind_in_list(clause, own, place) for place in after)))
 
 
 def _kind_in_list(clause: Clause, own: set[str], place: int) -> str:
@@ -310,13 +308,12 @@ def _stance_of_answer(asked: _Question, clauses: list[Clause]) -> bool | None:
         if (
             (about and ruled - language.fillers)
             or (about > 1 and (ruled or denied))
-            or 2 * about >= len(asked.roots)
             or ((ruled or denied) and clause.content <= _stance_words(language))
         ):
             stances.append((about, not denied))
     if stances:
         return max(stances, key=lambda stance: stance[0])[1]
-    return True if any({token.text for token in clause.tokens} & language.of_course for clause in clauses[:1]) else None
+    return None
 
 
 @cache

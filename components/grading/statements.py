@@ -6,6 +6,7 @@
 The rules are in `components.grading.reference_rules`.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,6 @@ _SENTENCE_END = frozenset([".", "!", "?", ";", "\n", "..."])
 _CLAUSE_END = frozenset([":", "(", ")", "—", "-", "–"])
 _INSTEAD = frozenset([("instead", "of"), ("rather", "than"), ("au", "lieu"), ("en", "lugar"), ("en", "vez")])
 _THAT = frozenset(["that", "dass", "que"])
-_SHORT = 4  # tokens; "On Sundays, the baths ..." is one clause
 
 
 @dataclass(frozen=True)
@@ -56,25 +56,30 @@ class Clause:
 
         The negation of a harmless form, one that question or reference negate themselves, does not count.
         """
-        levels = {level for scope, level in self._negations(harmless) if place is None or place in scope}
+        levels = {
+            level
+            for scope, level, denied in self._negations
+            if not harmless & denied and (place is None or place in scope)
+        }
         return self.contrasted or len(levels) % 2 == 1
 
-    def _negations(self, harmless: frozenset[str]) -> Iterator[tuple[range, int]]:
-        """What each negator denies, and how many that-clauses it is in.
+    @cached_property
+    def _negations(self) -> list[tuple[range, int, set[str]]]:
+        """What each negator denies, how many that-clauses it is in, and the next two words.
 
-        The whole clause; in a relative clause and after without, the next two words; after a comma, what follows.
+        It denies the whole clause; in a relative clause and after without, the next two words.
         """
         texts = [token.text for token in self.tokens]
+        negations = []
         for place, text in enumerate(texts):
             local = text in self.language.without
-            following = [after for after in self._content_places if after > place][:2]
-            if not (local or text in self.language.negators) or harmless & {self.forms[after] for after in following}:
-                continue
-            if local or self.language.relatives & set(texts[max(0, place - 3) : place]):
-                scope = range(place, following[-1] + 1 if following else len(texts))
-            else:
-                scope = range(place if texts[place - 1 : place] == [","] else 0, len(texts))
-            yield scope, sum(before in _THAT for before in texts[:place])
+            if local or text in self.language.negators:
+                following = self._content_places[bisect_right(self._content_places, place) :][:2]
+                local = local or bool(self.language.relatives & set(texts[max(0, place - 3) : place]))
+                scope = range(place, following[-1] + 1) if local and following else range(len(texts))
+                level = sum(before in _THAT for before in texts[:place])
+                negations.append((scope, level, {self.forms[after] for after in following}))
+        return negations
 
 
 def clause_of(text: str, language: Language) -> Clause:
@@ -110,11 +115,8 @@ def _clauses(sentence: list[Token], language: Language) -> Iterator[Clause]:
     contrasted = False
     for before, text, after, token in zip(["", *texts], texts, [*texts[1:], ""], sentence, strict=False):
         negated = text in language.negators and before in (",", "and") and len(clause) > 1
-        contrast = negated or text == "unlike" or (text, after) in _INSTEAD
-        said = {token.text for token in clause}
-        starts = text in language.starts and (len(clause) > _SHORT or said & language.negators)
-        answered = len(clause) == 2 and said & (language.yes | language.no)  # No, ...
-        after_comma = before == "," and (starts or contrasted or answered)
+        contrast = negated or (text, after) in _INSTEAD
+        after_comma = before == "," and (text in language.starts or contrasted)
         if contrast or after_comma or before in _CLAUSE_END or text in language.contrasts:
             yield Clause(clause, language, contrasted)
             clause, contrasted = [], contrast
