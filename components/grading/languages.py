@@ -39,7 +39,6 @@ class Language:
     without: frozenset[str]
     yes: frozenset[str]
     no: frozenset[str]
-    of_course: frozenset[str]
     allowed: frozenset[str]
     forbidden: frozenset[str]
     conditions: frozenset[str]

@@ -187,7 +187,7 @@ def _stated(asked: _Question, terms: frozenset[str], clause: Clause) -> list[tup
         forms = {form, _with_unit(token, asked.unit).text}
         if token.kind == "°":  # 37 degrees
             forms |= {f"{token.text}c", f"{token.text}f"}
-        elif token.number and not asked.counts:  # 3 is stated by 3 years
+        if token.number and not asked.counts:  # 3 is stated by 3 years
             forms.add(token.number)
         found += [(place, term) for term in forms & terms]
     return found
@@ -256,8 +256,13 @@ def _has_rival(asked: _Question, expected: _Expected, holding: list[Clause], oth
 
     One of the same unit, in a clause that is about as much of the question; one of the same thing anywhere: 4 lamps.
     """
+
     about = [clause.content & asked.roots if _own_words(asked, expected, clause) else asked.roots for clause in holding]
-    rivals = [clause for clause in others if not all(clause.content & asked.roots < mine for mine in about)]
+    rivals = [
+        clause
+        for clause in others
+        if not clause.is_denied(expected.harmless) and not all(clause.content & asked.roots < mine for mine in about)
+    ]
     unlike = expected.known | expected.terms
     for number, counted in zip(expected.clause.tokens, [*expected.clause.forms[1:], ""], strict=True):
         if not is_number(number) or number.text not in expected.terms:
@@ -267,7 +272,11 @@ def _has_rival(asked: _Question, expected: _Expected, holding: list[Clause], oth
             return True
         for clause in holding:
             for token, form in zip(clause.tokens, clause.forms[1:], strict=False):
-                if token.kind == number.kind == "number" and form == counted and token.text != number.text:
+                if (
+                    token.kind == number.kind == "number"
+                    and form == counted in expected.terms
+                    and token.text != number.text
+                ):
                     return True
     return False
 
@@ -307,7 +316,7 @@ def _stance_of_answer(asked: _Question, clauses: list[Clause]) -> bool | None:
         ruled = said & (language.allowed | language.forbidden)
         if (
             (about and ruled - language.fillers)
-            or (about > 1 and (ruled or denied))
+            or (about >= min(2, len(asked.roots)) and (ruled or denied))
             or ((ruled or denied) and clause.content <= _stance_words(language))
         ):
             stances.append((about, not denied))
@@ -324,4 +333,4 @@ def _stance_words(language: Language) -> frozenset[str]:
 
 
 def _takes_stance(language: Language) -> frozenset[str]:
-    return language.yes | language.no | language.of_course | language.allowed | language.forbidden | language.negators
+    return language.yes | language.no | language.allowed | language.forbidden | language.negators

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from components.grading.languages import Language
-from components.grading.quantities import Token, read
+from components.grading.quantities import Token, is_number, read
 
 _SENTENCE_END = frozenset([".", "!", "?", ";", "\n", "..."])
-_CLAUSE_END = frozenset([":", "(", ")", "—", "-", "–"])
+_DASHES = frozenset(["-", "–", "—"])
+_CLAUSE_END = _DASHES | {":", "(", ")"}
 _INSTEAD = frozenset([("instead", "of"), ("rather", "than"), ("au", "lieu"), ("en", "lugar"), ("en", "vez")])
 _THAT = frozenset(["that", "dass", "que"])
 
@@ -84,7 +85,7 @@ class Clause:
 
 def clause_of(text: str, language: Language) -> Clause:
     """A plain text as one clause; not before, no more than and the like are one word, because they negate nothing."""
-    return Clause(read(language.harmless.sub(lambda found: found.group().replace(" ", "_"), text), language), language)
+    return Clause(read(language.harmless.sub(lambda found: found.group().replace(" ", ""), text), language), language)
 
 
 def clauses_of(text: str, language: Language) -> list[Clause]:
@@ -117,7 +118,8 @@ def _clauses(sentence: list[Token], language: Language) -> Iterator[Clause]:
         negated = text in language.negators and before in (",", "and") and len(clause) > 1
         contrast = negated or (text, after) in _INSTEAD
         after_comma = before == "," and (text in language.starts or contrasted)
-        if contrast or after_comma or before in _CLAUSE_END or text in language.contrasts:
+        ends = before in _CLAUSE_END and not (before in _DASHES and is_number(token))
+        if contrast or after_comma or ends or text in language.contrasts:
             yield Clause(clause, language, contrasted)
             clause, contrasted = [], contrast
         clause.append(token)
