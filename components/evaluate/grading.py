@@ -35,12 +35,13 @@ class ReferenceRules:
 
     def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:
         """A verdict on each case, None in a language that the rules do not read."""
+        cases = list(cases)
+        unread = set(languages.unread([(case.question, case.reference) for case in cases]))
         found = {}
         for case in cases:
-            language = languages.language_of([case.question, case.reference])
-            read = language in languages.READ
-            right = is_right(case.question, case.reference, case.answer) if read else None
-            found[case] = Verdict(right, "" if read else f"the reference rules do not read {language}")
+            language = languages.language_of([case.question])
+            right = None if language in unread else is_right(case.question, case.reference, case.answer)
+            found[case] = Verdict(right, "" if right is not None else f"the reference rules do not read {language}")
             on_verdict(case, found[case])
         return found
 
