@@ -15,7 +15,7 @@ from components.grading import languages
 from components.grading.cases import Case, Grader, OnVerdict, Verdict, ignore
 from components.grading.local_judge import LocalJudge
 from components.grading.reference_rules import is_right
-from components.grading.trial import MIN_KAPPA, calibrate, try_grader
+from components.grading.trial import HELD_OUT, MIN_KAPPA, TUNED, calibrate, try_grader
 from components.run.evaluation_options import ENDPOINT, LOCAL, RULES, EvaluationOptions
 from components.run.findings import REFERENCE_RULES, Agreement, Grading
 from components.shared import progress
@@ -94,7 +94,11 @@ class Panel:
 
     def _try(self, grader: Grader) -> Agreement:
         progress.log(f"trying {grader.name} on labelled answers")
-        agreement = calibrate(grader) if isinstance(grader, LocalJudge) else try_grader(_Remembering(grader, self.kept))
+        if isinstance(grader, LocalJudge):
+            agreement = calibrate(grader)
+        else:
+            halves = (HELD_OUT,) if isinstance(grader, ReferenceRules) else (TUNED, HELD_OUT)
+            agreement = try_grader(_Remembering(grader, self.kept), halves)
         progress.log(
             f"{grader.name}: right about {100 * agreement.accuracy:.0f} % of {agreement.answers} labelled answers, "
             f"kappa {agreement.kappa:.2f} ({agreement.kappa_low:.2f} to {agreement.kappa_high:.2f})"
