@@ -25,6 +25,7 @@ from pipeline.settings import load_settings
 
 ROOT = Path(__file__).parent.parent
 PICTURE = "docs/memory.svg"
+LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish"}
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -168,12 +169,17 @@ def answering() -> str:
 
 def verdicts() -> str:
     found = result("verdicts")
+    held_out = "questions not looked at"
+    shown = [("verdicts", f"the rules, {held_out}", "held_out")]
+    shown += [("verdicts", f"- in {LANGUAGES[code]}", f"held_out, {code}") for code in LANGUAGES]
+    shown += [("verdicts", "the rules, questions that they were tuned on", "tuned")]
+    shown += [("verdicts", f"- in {LANGUAGES[code]}", f"tuned, {code}") for code in LANGUAGES]
+    shown += [("key_terms_alone", f"only looking for the reference's words, {held_out}", "held_out")]
     rows = []
-    for rule, name in (("verdicts", "the rules"), ("key_terms_alone", "only looking for the reference's words")):
-        for part, asked in (("held_out", "questions not looked at"), ("all", "all questions")):
-            one = found[rule][part]
-            numbers = [f"{100 * one['accuracy']:.1f} %", f"{one['kappa']:.2f}", str(one["false_right"])]
-            rows.append([f"{name}, {asked}", str(one["answers"]), *numbers, str(one["false_wrong"])])
+    for rule, name, part in shown:
+        one = found[rule][part]
+        numbers = [f"{100 * one['accuracy']:.1f} %", f"{one['kappa']:.2f}", str(one["false_right"])]
+        rows.append([name, str(one["answers"]), *numbers, str(one["false_wrong"])])
     return table(["graded by", "answers", "accuracy", "Cohen's kappa", "falsely right", "falsely wrong"], rows)
 
 

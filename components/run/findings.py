@@ -7,6 +7,7 @@ SIGNIFICANT = 0.05
 GOOD, NOT_GOOD, NOT_SHOWN = "good", "not good", "not shown"
 MET, FAILED = "met", "failed"
 KEPT, IN_DOUBT, BROKEN = "kept", "in doubt", "broken"
+REFERENCE_RULES = "the reference rules"  # as a grader's name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,12 +127,6 @@ class QuestionResult:
     def base_either(self) -> bool:
         """Whether the base model is right, as asked or in brief."""
         return bool(self.base.right or self.base_brief.right)
-
-    @property
-    def answered_by(self) -> list[str]:
-        """Who answers it right, in the order in which they were tried."""
-        others = [name for name, right in self.others.items() if right]
-        return [*(["base"] if self.base_either else []), *others, *(["adapted"] if self.adapted.right else [])]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

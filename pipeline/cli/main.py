@@ -18,7 +18,7 @@ from pipeline.cli.flags import given_only, parse_options, with_flags
 from pipeline.cli.workspace import commands as workspace_commands
 
 app = typer.Typer(
-    help="Teach a language model new knowledge with OSFT and prove what it achieved.",
+    help="Teach a language model new knowledge with OSFT and measure what it achieved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -125,7 +125,7 @@ def test_all_that_is_wrong_is_said_at_once(
     assert [any(text in what for what in said) for text in found] == [True] * len(found)
 
 
-@pytest.mark.parametrize("name", ["num_epochs", "seed", "closed_min", "max_seq_len"])
+@pytest.mark.parametrize("name", ["num_epochs", "seed", "effective_batch_size", "max_seq_len"])
 def test_a_whole_number_is_no_fraction(file: Path, name: str) -> None:
     with pytest.raises(Problems, match=f"{name} is '2.5'"):
         read_parameters(read_pipeline(PIPELINE), [f"{name}=2.5"], file)
