@@ -53,7 +53,9 @@ class _Question:
     counts: bool
     """Whether it asks how many."""
     negated: frozenset[str]
-    """What it negates: the fly of "Which bird cannot fly?"."""
+    """What it negates: the master of "Who is not a master?"."""
+    is_negated: bool
+    """Whether it asks who or what does not: "Which bird cannot fly?"."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def _read_question(text: str) -> _Question:
     if many is not None:
         units = [unit_at(clause.tokens, place) for place in range(many + 1, many + 4)]  # How many vacation days
         unit = next((found[0] for found in units if found), None)
-    return _Question(language, clause.content, unit, many is not None, clause.negated)
+    rest = Clause(clause.tokens[1:], language)  # without the Who, that begins a relative clause elsewhere
+    roots = clause.content - set(map(language.stem, language.negators))
+    return _Question(language, roots, unit, many is not None, rest.negated, rest.is_denied(frozenset(), 0))
 
 
 @lru_cache(maxsize=1024)
@@ -160,14 +164,14 @@ def _states(asked: _Question, expected: _Expected, clauses: list[Clause]) -> boo
     others: list[Clause] = []
     for clause in clauses:
         places = [place for place, _ in _stated(asked, expected.terms, clause)]
-        states = any(not clause.is_denied(expected.harmless, place) for place in places)
+        states = any(not _is_denied(asked, expected, clause, place) for place in places)
         (holding if states and not _is_about_opposite(asked, expected, clause, places[0]) else others).append(clause)
     holding = [clause for clause in holding if not _is_about_less(asked, expected, clause, others)]
     found = [
         form
         for clause in holding
         for place, form in _stated(asked, expected.terms, clause)
-        if not clause.is_denied(expected.harmless, place)
+        if not _is_denied(asked, expected, clause, place)
     ]
     missing = expected.terms - set(found)
     return (
@@ -191,6 +195,12 @@ def _stated(asked: _Question, terms: frozenset[str], clause: Clause) -> list[tup
             forms.add(token.number)
         found += [(place, term) for term in forms & terms]
     return found
+
+
+def _is_denied(asked: _Question, expected: _Expected, clause: Clause, place: int | None = None) -> bool:
+    if asked.is_negated and clause.content & asked.roots:
+        return False
+    return clause.is_denied(expected.harmless, place)
 
 
 def _own_words(asked: _Question, expected: _Expected, clause: Clause) -> set[str]:
@@ -261,7 +271,7 @@ def _has_rival(asked: _Question, expected: _Expected, holding: list[Clause], oth
     rivals = [
         clause
         for clause in others
-        if not clause.is_denied(expected.harmless) and not all(clause.content & asked.roots < mine for mine in about)
+        if not _is_denied(asked, expected, clause) and not all(clause.content & asked.roots < mine for mine in about)
     ]
     unlike = expected.known | expected.terms
     for number, counted in zip(expected.clause.tokens, [*expected.clause.forms[1:], ""], strict=True):
@@ -317,6 +327,7 @@ def _stance_of_answer(asked: _Question, clauses: list[Clause]) -> bool | None:
         if (
             (about and ruled - language.fillers)
             or (about >= min(2, len(asked.roots)) and (ruled or denied))
+            or 2 * about >= len(asked.roots)
             or ((ruled or denied) and clause.content <= _stance_words(language))
         ):
             stances.append((about, not denied))
