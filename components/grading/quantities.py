@@ -68,11 +68,12 @@ _DATES = (("day", "month"), ("day", "of", "month"), ("day", "de", "month"), ("mo
 _NAMED_TIMES = dict.fromkeys("noon midday mittag midi mediodía".split(), "12:00") | dict.fromkeys(
     "midnight mitternacht minuit medianoche".split(), "0:00"
 )
-_AFTER_NOON = frozenset("p afternoon evening nachmittags abends soir après-midi tarde noche".split())
+_AFTER_NOON = frozenset("p afternoon evening nachmittags abends soir midi tarde noche".split())
 
 _NUMBER = r"\d{1,2}:\d\d(?!\d)|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|o|a)(?![^\W_])"
+_LETTER = r"[^\W\d_぀-ヿ㐀-鿿]"  # Chinese and Japanese characters are words by themselves
 _NO_NUMBER = (
-    r"|[^\W\d_]+\d[^\W_]*(?!\.?\d)|[^\W\d_぀-ヿ㐀-鿿]+|[぀-ヿ㐀-鿿]"
+    rf"|{_LETTER}+\d(?:{_LETTER}|\d)*(?!\.?\d)|{_LETTER}+|[^\W\d_]"
     r"|(?<=\d)[-−–](?=\d)|(?<=[ ])[-–](?=[ ])|—|\.\.\.|[%€£$¥°×÷=+/.,;:!?()&\n]"
 )
 _TOKEN = re.compile(
@@ -85,13 +86,12 @@ _TOKEN_WITH_DECIMAL_COMMA = re.compile(
 _TIME = re.compile(
     r"(?<![\d.,:\w])(?:(half|halb|(?:a )?quarter)(?: (past|to))? )?(\d{1,2})(?!\w)(?! ?[.,:]\d{3})(?:[:.](\d\d)(?!\d))?"
     r"(?:( ?(?:uhr|o'clock|h|heures?|horas?)(?!\w))(?: (\d\d)(?!\d))?)?(?: (?:et|y) (demie|quart|media|cuarto))?"
-    r"(?:[ ]?([ap])\.? ?m(?!\w)\.?|(?: (?:in the|at|am|du|de la|de|en la))? (morning|afternoon|evening|night|morgens"
-    r"|vormittags|nachmittags|abends|matin|après-midi|soir|mañana|tarde|noche))?(?!\w)"
+    r"(?:[ ]?([ap])\.? ?m(?!\w)\.?|(?: (?:in the|at|am|du|de la|de|en la))? (?:après )?(morning|afternoon|evening|night"
+    r"|morgens|vormittags|nachmittags|abends|matin|midi|soir|mañana|tarde|noche))?(?!\w)"
 )
 _LIST_NUMBER = re.compile(r"^[ \t]{0,8}(\d{1,2})[.)][ \t](?=.)", re.MULTILINE)
 _SPELLINGS = {
     "en": [
-        (r"(?<=[a-z])-(?=[a-z])", " "),  # three-year
         (r"(?<=\d)(?=[ap](?:m\b|\.))", " "),  # 5pm
     ],
     "de": [
@@ -110,6 +110,7 @@ def plain(text: str) -> str:
     """The text NFKC and in lower case, n't as not, without Markdown's marks and the numbers of a list."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
     text = re.sub("[’‘ʼ´]", "'", re.sub(r"\*\*|__|`", "", text)).replace("。", ". ").replace("、", ", ")
+    text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text)  # three-year
     text = re.sub(r"n't\b", " not", text).replace("cannot", "can not")
     text = re.sub(r"(?<![^\s(])[-−](?=\d)", "minus ", text)
     numbers = _LIST_NUMBER.findall(text)
@@ -118,10 +119,10 @@ def plain(text: str) -> str:
 
 def read(text: str, language: Language) -> list[Token]:
     """The tokens of a text that `plain` has returned."""
-    for pattern, spelling in _SPELLINGS.get(language.code, []):
-        text = re.sub(pattern, spelling, text)
     # Line by line: no number goes over several items of a list.
     text = "\n".join(alpha2digit(line, language.code, 0.0) for line in text.split("\n")).casefold()
+    for pattern, spelling in _SPELLINGS.get(language.code, []):
+        text = re.sub(pattern, spelling, text)
     text = re.sub(r"\b(per|\d+)([ /-]+)2nd\b", r"\1\2second", text)  # text2num takes every second for an ordinal
     pieces = _TOKEN if language.code == "en" else _TOKEN_WITH_DECIMAL_COMMA
     tokens: list[Token] = []

@@ -314,7 +314,7 @@ def _stance_of_answer(asked: _Question, clauses: list[Clause]) -> bool | None:
             (about and ruled - language.fillers)
             or (about >= min(2, len(asked.roots)) and (ruled or denied))
             or 2 * about >= len(asked.roots)
-            or ((ruled or denied) and clause.content <= _stance_words(language))
+            or ((ruled or denied) and clause.content - {"0"} <= _stance_words(language))
         ):
             stances.append((about, not denied))
     return max(stances, key=lambda stance: stance[0])[1] if stances else None
@@ -324,4 +324,4 @@ def _stance_of_answer(asked: _Question, clauses: list[Clause]) -> bool | None:
 def _stance_words(language: Language) -> frozenset[str]:
     """The forms of words that take a stance and say nothing else."""
     words = language.yes | language.no | language.allowed | language.forbidden | language.negators | language.conditions
-    return frozenset(map(language.stem, words)) | {"0"}
+    return frozenset(map(language.stem, words))
