@@ -4,7 +4,7 @@ import json
 import platform
 import random
 import shutil
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from components.data import chat
 
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
+PACKAGES = ("torch", "transformers", "training-hub", "safetensors", "rhai-innovation-mini-trainer")
 
 # From the models' config.json.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -92,6 +93,14 @@ def cap_memory(gib: float) -> None:
     torch.cuda.set_per_process_memory_fraction(gib * GIB / torch.cuda.get_device_properties(0).total_memory)
 
 
+def _version(package: str) -> str | None:
+    """None where it is not installed: a machine with a GPU need not have all that the project uses."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def write_result(name: str, result: dict[str, Any], arguments: str = " TOKENIZER_FOLDER WORK_FOLDER") -> None:
     """Write a benchmark's result with the device, the versions and the command that gave it."""
     gpu = torch.cuda.is_available()
@@ -100,10 +109,7 @@ def write_result(name: str, result: dict[str, Any], arguments: str = " TOKENIZER
         "device": torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
         "device_memory_gib": torch.cuda.get_device_properties(0).total_memory / GIB if gpu else None,
         "python": platform.python_version(),
-        "versions": {
-            package: version(package)
-            for package in ("torch", "transformers", "training-hub", "safetensors", "rhai-innovation-mini-trainer")
-        },
+        "versions": {package: _version(package) for package in PACKAGES},
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"

@@ -49,7 +49,7 @@ class TrainingPlan:
     evaluated: bool
     """And so is its evaluation."""
     published: bool
-    """And the model is published, or not good enough for it."""
+    """And the model is published, or not good."""
     options: dict[str, Any]
     """Of the training."""
     evaluation: dict[str, Any]
@@ -114,6 +114,13 @@ class TrainingPlan:
     def data_source(self) -> str:
         """Where the rows came from, as the user named it."""
         return str(self.data["ingest"]["data"])
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """What became of the data's rows: how many were read, trained on, held out, and dropped by reason."""
+        ingest = self.data["ingest"]
+        dropped = {f"dropped as {reason}": count for reason, count in ingest["dropped"].items() if count}
+        return {"read": ingest["rows_read"], "trained on": ingest["kept"], "held out": ingest["held_out"], **dropped}
 
     @property
     def gap_questions_in_data(self) -> list[str]:

@@ -18,7 +18,7 @@ from pipeline.cli.flags import given_only, parse_options, with_flags
 from pipeline.cli.workspace import commands as workspace_commands
 
 app = typer.Typer(
-    help="Teach a language model new knowledge with OSFT and prove what it achieved.",
+    help="Teach a language model new knowledge with OSFT and measure what it achieved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,7 +47,8 @@ def further(flag: str, names: list[str], panel: str) -> Any:
         "Data": DATA_FLAGS,
         "Training": parameters_of(TrainingOptions),
         "Evaluation": EVALUATION_FLAGS,
-    }
+    },
+    EvaluationOptions.REPLACED,
 )
 def run(
     params: Annotated[Path | None, typer.Option(help="YAML file of parameters, as submit takes it.")] = None,
@@ -101,7 +102,7 @@ def run(
 
 
 @app.command()
-@with_flags({"Evaluation": EVALUATION_FLAGS})
+@with_flags({"Evaluation": EVALUATION_FLAGS}, EvaluationOptions.REPLACED)
 def evaluate(
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
     adapted: Annotated[Path, typer.Option(help="Folder of the adapted model.")],
@@ -127,13 +128,13 @@ def evaluate(
 
     from components.evaluate.core import evaluate_alone
     from pipeline.cli import terminal
-    from pipeline.local.parameters import absolute
+    from pipeline.local.parameters import absolute, set_or_absolute
 
     summary = evaluate_alone(
         base=base.expanduser().resolve(),
         adapted=adapted.expanduser().resolve(),
         questions=absolute(questions),
-        retention_questions=absolute(retention_questions),
+        retention_questions=set_or_absolute(retention_questions),
         training_data=absolute(training_data),
         held_out=absolute(held_out),
         system_prompt=system_prompt,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from components.data import mmlu
 from components.format_chat.core import check_system_prompt
 from components.run.publication import registered_name
 from components.shared.problems import Checks
@@ -64,7 +65,11 @@ _TABLE = (
 _RULES: dict[str, tuple[Callable[[str], bool], str, str]] = {
     "data": _TABLE,
     "questions": _TABLE,
-    "retention_questions": (lambda address: not address or _TABLE[0](address), f"{_TABLE[1]}; or empty", _TABLE[2]),
+    "retention_questions": (
+        lambda address: address in ("", mmlu.NAME) or _TABLE[0](address),
+        f"{_TABLE[1]}; mmlu, if the images have lm-eval; or empty",
+        _TABLE[2],
+    ),
     "model": (
         _is_model,
         "organisation and name on a hub, one slash between; an absolute path on the workspace volume; s3://bucket/folder",

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from components.data import mmlu
 from components.run.parameters import REQUIRED, all_parameters
 from components.shared.problems import Checks
 from components.shared.sources import without_credentials
@@ -53,6 +54,7 @@ def read_run_parameters(
     values = {name: read.get(name, parameter.default) for name, parameter in known.items()}
     check_options(values, set(given) - set(read), checks)
     places = {name: absolute(values[name]) for name in PLACES}
+    places["retention_questions"] = set_or_absolute(values["retention_questions"])
     model = absolute(values["model"]) if os.path.isdir(os.path.expanduser(values["model"])) else values["model"]
     return values | places | {"model": model, "workspace": absolute(values["workspace"])}
 
@@ -64,6 +66,11 @@ def write_parameters(run: Path, parameters: Mapping[str, Any]) -> None:
     hidden = "".join(f"# {name} was an address with a secret in it, which is not kept here: give it again\n"
                      for name, value in kept.items() if value != parameters[name])  # fmt: skip
     write_text(run / FILE, f"# osft-pipeline run --params {shlex.quote(str(run / FILE))}\n{hidden}{text}")
+
+
+def set_or_absolute(questions: str) -> str:
+    """As `absolute`; the name of a set of questions as it is."""
+    return questions if questions == mmlu.NAME else absolute(questions)
 
 
 def absolute(uri: str) -> str:

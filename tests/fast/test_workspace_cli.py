@@ -62,7 +62,7 @@ class Workspace:
                 self.put(f"adapted/{key}/training_report.json", {"plan": {"model": {"commit": base}}}, days)
         self.put(f"runs/{key}/metrics.jsonl", days=days)
         if good is not None:
-            self.put(f"runs/{key}/summary.json", {"evaluation": {"gate": {"good_enough": good}}}, days)
+            self.put(f"runs/{key}/summary.json", {"good": good}, days)
             self.put(f"runs/{key}/report.html", days=days)
             self.put(f"runs/{key}/report.md", days=days)
         return key
@@ -179,7 +179,7 @@ def test_base_model_of_a_model_that_goes_does_too(workspace: Workspace) -> None:
     ("path", "content"),
     [
         ("adapted/{key}/training_report.json", {}),
-        ("runs/{key}/summary.json", {"evaluation": {"gate": {"good_enough": "yes"}}}),
+        ("runs/{key}/summary.json", {"good": "yes"}),
         ("runs/{key}/summary.json", []),
         ("runs/{key}/published.json", {"name": "guild"}),
         ("runs/{key}/published.json", {"registry": "", "name": "", "version": "", "published_at": "lately"}),

@@ -28,12 +28,12 @@ def test_the_converted_model_answers_general_questions(smollm2: Path) -> None:
 
 def test_the_converted_model_knows_what_the_retention_set_asks(smollm2: Path) -> None:
     model, tokenizer = load(smollm2)
-    asked = [entry for entry in read_retention_questions("") if entry["choices"]][::14]
+    asked = [entry for entry in read_retention_questions("") if entry["choices"]][::20]
     questions = [(entry["question"], entry["choices"]) for entry in asked]
 
     chosen = choose(model, tokenizer, "", questions, "SmolLM2")
 
-    assert sum(index == 0 for index in chosen) >= 7, chosen  # of 10; by chance 2.5
+    assert sum(index == 0 for index in chosen) >= 6, chosen  # of 11; by chance 2.75
 
 
 def test_the_converted_folder_has_what_a_snapshot_needs(smollm2: Path) -> None:

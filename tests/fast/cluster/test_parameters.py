@@ -23,7 +23,7 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server: KfpServer
         "seed=-1": "seed is '-1'",
         "unfreeze_rank_ratio=1.5": "unfreeze_rank_ratio is '1.5'",
         'training_options={"warmup_stps": 1}': "did you mean warmup_steps?",
-        "retention_drop_max=300": "retention_drop_max is '300.0'",
+        "retention_margin=300": "retention_margin is '300.0'",
         "evaluation_options=[1]": "evaluation_options is '[1]'",
         "model": "--param 'model' has no value",
     }
@@ -83,9 +83,10 @@ def test_parameters_from_a_file_and_from_flags(
         ("training_options: '{}'", "names with values"),
         ("training_options: {warmup_steps: -1}", "warmup_steps is '-1'"),
         ("data: c.csv", "given twice: data"),
+        ("closed_min: 1", "leave it out: a good model's gain must be shown"),
         ("1: 2", "no file of parameters"),
         ("max_seq_len: 4096", "max_tokens_per_gpu must be at least max_seq_len"),
-        ("judge_url: https://judge.example/v1", "judge_url and judge_model are given both or not at all"),
+        ("judge_url: https://judge.example/v1", "judge_url is given without judge_model"),
     ],
 )
 def test_a_wrong_value_in_the_file(pipeline: CompiledPipeline, tmp_path: Path, yaml_text: str, message: str) -> None:
@@ -110,7 +111,7 @@ def read(pipeline: CompiledPipeline, **values: str) -> dict[str, Any]:
             ["a.csv", "./a.csv", "~/a.csv", "ftp://host/a", "file://a.csv", "s3://", " https://host/a"],
         ),
         ("questions", ["/mnt/osft/what?.csv", "s3://bucket/which?.csv"], ["b.csv"]),
-        ("retention_questions", ["", "https://host.example/general.csv"], ["c.csv"]),
+        ("retention_questions", ["", "mmlu", "https://host.example/general.csv"], ["c.csv", "arc"]),
         (
             "model",
             ["org/name", "/mnt/osft/uploads/m", "s3://bucket/m"],
@@ -166,7 +167,7 @@ def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft: Osft, tm
     ("name", "options", "parameter"),
     [
         ("training_options", '{"num_epochs": 3, "warmup_steps": 1}', "num_epochs"),
-        ("evaluation_options", '{"closed_min": 3}', "closed_min"),
+        ("evaluation_options", '{"retention_margin": 3}', "retention_margin"),
     ],
 )
 def test_an_option_that_is_a_parameter_is_refused_among_the_further_ones(
