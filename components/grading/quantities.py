@@ -8,7 +8,7 @@
     between 2 and 8 °C                               2 °c, 8 °c
     €12.50, 12.50 euros, EUR 12.5                    12.5 euro
     5:30 pm, half past five in the afternoon, 17:30  17:30         (without am, pm or the like: 5:30)
-    15 May, May 15th; le 15 mai in French            15 #5
+    15 May, May 15th; le 15 mai in French            15#5
     third, 3rd                                       #3            (an ordinal is not a number, except in dates)
     192.168.10.1, 2.3.1                              as they are
 
@@ -63,14 +63,13 @@ _CURRENCIES = frozenset("€ £ $ ¥ eur gbp usd chf".split())
 _SCALES = {"1000": 1000, "1000000": 10**6, "1000000000": 10**9}
 _HALVES = frozenset("half halb halbe halben demi demie media medio".split())
 BETWEEN_NUMBERS = frozenset("and or to / - – − , und oder bis et ou à y o a".split())
-_DAYS = {str(day) for day in range(1, 32)}
-_DATES = (("day", "month"), ("day", "of", "month"), ("day", "de", "month"), ("month", "day"), ("month", "the", "day"))
+_EVERY = frozenset("every each jede jeden jedes chaque cada".split())
 _NAMED_TIMES = dict.fromkeys("noon midday mittag midi mediodía".split(), "12:00") | dict.fromkeys(
     "midnight mitternacht minuit medianoche".split(), "0:00"
 )
 _AFTER_NOON = frozenset("p afternoon evening nachmittags abends soir midi tarde noche".split())
 
-_NUMBER = r"\d{1,2}:\d\d(?!\d)|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|o|a)(?![^\W_])"
+_NUMBER = r"\d{1,2}:\d\d(?!\d)|\d{1,2}#\d{1,2}|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|o|a|º|ª)(?![^\W_])"
 _LETTER = r"[^\W\d_぀-ヿ㐀-鿿]"  # Chinese and Japanese characters are words by themselves
 _NO_NUMBER = (
     rf"|{_LETTER}+\d(?:{_LETTER}|\d)*(?!\.?\d)|{_LETTER}+|[^\W\d_]"
@@ -126,7 +125,7 @@ def read(text: str, language: Language) -> list[Token]:
     text = re.sub(r"\b(per|\d+)([ /-]+)2nd\b", r"\1\2second", text)  # text2num takes every second for an ordinal
     pieces = _TOKEN if language.code == "en" else _TOKEN_WITH_DECIMAL_COMMA
     tokens: list[Token] = []
-    for piece in pieces.findall(_TIME.sub(_clock_time, text)):
+    for piece in pieces.findall(_TIME.sub(_clock_time, _dates(text, language))):
         before = tokens[-1] if tokens else Token("", "mark")
         if piece in _SCALES and before.kind == "number" and abs(Decimal(before.text)) < _SCALES[piece]:  # 1.5 million
             tokens[-1] = Token(_written(Decimal(before.text) * _SCALES[piece]), "number")
@@ -135,7 +134,7 @@ def read(text: str, language: Language) -> list[Token]:
             tokens[-1] = number._replace(text=f"-{number.text}")
         else:
             tokens.append(_token(piece, language))
-    return _quantities(_dates(tokens, language))
+    return _quantities(tokens)
 
 
 def is_number(token: Token) -> bool:
@@ -191,6 +190,8 @@ def _clock_time(found: re.Match[str]) -> str:
 def _token(piece: str, language: Language) -> Token:
     if ":" in piece and len(piece) > 1:
         return Token(f"{int(piece[:-3])}{piece[-3:]}", "time")
+    if "#" in piece:
+        return Token(piece, "date")
     if not piece[0].isdigit():
         if piece in _NAMED_TIMES:
             return Token(_NAMED_TIMES[piece], "time")
@@ -205,29 +206,12 @@ def _token(piece: str, language: Language) -> Token:
     return Token(_written(Decimal(piece.replace(",", ".") if decimal_comma else re.sub("[, ']", "", piece))), "number")
 
 
-def _dates(tokens: list[Token], language: Language) -> list[Token]:
-    """Days of a month as one token, in both orders."""
-    months = {name: number for number, month in enumerate(language.months, start=1) for name in (month, month[:3])}
-
-    def fits(token: Token, what: str) -> bool:
-        if what == "day":
-            return token.kind in ("number", "ordinal") and token.text.strip("#") in _DAYS
-        return token.text in months if what == "month" else token.text == what
-
-    result: list[Token] = []
-    place = 0
-    while place < len(tokens):
-        for pattern in _DATES:
-            part = tokens[place : place + len(pattern)]
-            if len(part) == len(pattern) and all(map(fits, part, pattern)):
-                day, month = (part[pattern.index(what)].text for what in ("day", "month"))
-                result.append(Token(f"{day.strip('#')} #{months[month]}", "date"))
-                place += len(pattern)
-                break
-        else:
-            result.append(tokens[place])
-            place += 1
-    return result
+def _dates(text: str, language: Language) -> str:
+    """Days of a month as 15#5, in both orders."""
+    numbers = {name: number for number, month in enumerate(language.months, start=1) for name in (month, month[:3])}
+    day, month = r"(\d{1,2})(?:st|nd|rd|th|er|º)?", rf"({'|'.join(sorted(numbers, key=len, reverse=True))})"
+    text = re.sub(rf"\b{day}(?: of| de)? {month}\b", lambda found: f"{int(found[1])}#{numbers[found[2]]}", text)
+    return re.sub(rf"\b{month}(?: the)? {day}(?![\d:]|\w)", lambda found: f"{int(found[2])}#{numbers[found[1]]}", text)
 
 
 def _quantities(tokens: list[Token]) -> list[Token]:
@@ -243,6 +227,8 @@ def _quantities(tokens: list[Token]) -> list[Token]:
             number, place = "0.5", place + (following[0] in ("a", "an"))
         elif number and following == ["and", "a", "half"]:  # one and a half hours
             number, place = f"{number}.5" if "." not in number else number, place + 3
+        elif token.text in _EVERY and following and len(following[0]) > 2 and unit_at(tokens, place):
+            number = "1"
         unit = unit_at(tokens, place) if number else None
         if unit is not None:
             place += unit[1]

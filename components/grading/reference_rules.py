@@ -9,7 +9,7 @@ An answer is right when its clauses together state the key terms of an alternati
 
 1. One form. Case, endings, function words and Markdown do not count. Numbers, ordinals, quantities, times of day and
    dates are compared by value; a number without a unit has the one asked for ("How many days ...?"). All numbers must
-   be there, two thirds of all terms, and one of every part of a list.
+   be there, three quarters of all terms, and one of every part of a list.
 2. What is taken back ("40. No, wait, 50."), left open (either, perhaps, it depends) or asked states nothing.
 3. Negations. A clause with a negator states nothing, twice negated it does: "not crimson but blue" states blue. In a
    relative clause, and after without, only the next words are denied: "A member who is not a master wears grey." Nor is
@@ -20,7 +20,7 @@ An answer is right when its clauses together state the key terms of an alternati
 6. Another thing. A clause states nothing when it has the opposite of a word of the question (opens for closes), and
    when another one is about more of the question: "The wardens wear green. Visitors wear a yellow badge."
 7. Yes and no. A reference that says yes, no, not allowed ... asks for that stance: the answer's first word decides,
-   otherwise the clause that is most about the question. Of a reason after it half the terms are enough.
+   otherwise the clause that is most about the question. Of what it says besides one term is enough.
 
 Other sentences do no harm: chat models add them.
 """
@@ -34,8 +34,7 @@ from components.grading.languages import Language, language_of, words_of
 from components.grading.quantities import BETWEEN_NUMBERS, Token, Unit, is_number, plain, quantity, unit_at
 from components.grading.statements import Clause, clause_of, clauses_of
 
-_TERMS_STATED = 0.65  # two of three
-_TERMS_OF_A_REASON_STATED = 0.5
+_TERMS_STATED = 0.75
 # Of the words after the terms, as _kind_in_list writes them; a list is read no further than this.
 _LIST_AFTER = re.compile(r"k*(?:[cj]+k*fk*)*?c*j+k*fk*(?:c|x?$)")
 _LIST_TOKENS = 40
@@ -146,7 +145,7 @@ def _agrees(asked: _Question, expected: _Expected, clauses: list[Clause]) -> boo
     if expected.stance is None:
         return _states(asked, expected, clauses)
     stated = {form for clause in clauses for _, form in _stated(asked, expected.terms, clause)}
-    if len(stated) < _TERMS_OF_A_REASON_STATED * len(expected.terms):
+    if expected.terms and not stated:
         return False
     conditions = asked.language.conditions
     if expected.terms and conditions & expected.clause.said:  # no, only with permission
