@@ -197,7 +197,7 @@ def _token(piece: str, language: Language) -> Token:
             return Token(_NAMED_TIMES[piece], "time")
         return Token(piece, "word" if piece[0].isalpha() or piece in "%€£$¥°" else "mark")
     if piece[-1].isalpha():
-        return Token(f"#{int(re.sub('[^0-9]', '', piece))}", "ordinal")
+        return Token("#" + str(int(re.sub(r"\D", "", piece))), "ordinal")
     decimal_comma = language.code != "en" or re.fullmatch(r"\d+,\d{1,2}", piece)
     if decimal_comma and re.match(r"\d{1,3}(?:[. ']\d{3})+(?![.\d])", piece):  # 1.500,50
         piece = re.sub("[. ']", "", piece)
