@@ -41,6 +41,11 @@ class Clause:
         return frozenset(self.forms[place] for place in self._content_places)
 
     @cached_property
+    def said(self) -> frozenset[str]:
+        """Its words and numbers as they were written."""
+        return frozenset(token.text for token in self.tokens if token.kind != "mark")
+
+    @cached_property
     def _content_places(self) -> list[int]:
         fillers = self.language.fillers
         return [n for n, token in enumerate(self.tokens) if token.kind != "mark" and token.text not in fillers]
@@ -95,7 +100,7 @@ def clauses_of(text: str, language: Language) -> list[Clause]:
     after = parts[parts.index(decided[-1]) :] if decided[-1] else parts
     clauses: list[Clause] = []
     for sentence in _sentences(clause_of(" ".join(after), language).tokens, language):
-        clauses += [clause for clause in _clauses(sentence, language) if clause.tokens]
+        clauses += [clause for clause in _clauses(sentence, language) if clause.said]
     return clauses
 
 
