@@ -51,6 +51,7 @@ class Asked:
 
     def __init__(self, text: str) -> None:
         tokens = split(AFTER_QUESTION.sub("", text))
+        tokens = tokens if ngrams(tokens) else split(text)
         self.grams = ngrams(tokens)
         self.numbers, self.substance = Numbers(tokens), substance(tokens)
         self.words = _asking(_words(tokens))
