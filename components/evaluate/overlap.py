@@ -142,7 +142,7 @@ class _Index:
         Args:
             whole: compare the whole text as well as those of its sentences that ask.
         """
-        passages = [text] if whole else []
+        passages = [text, AFTER_QUESTION.sub("", text)] if whole else []
         if "?" in text or "？" in text:
             passages += [part for part in SENTENCE_END.split(text) if ENDS_AS_QUESTION.search(part)]
         for passage in dict.fromkeys(passages):
