@@ -44,14 +44,20 @@ def config(shape: str, layers: int | None = None) -> Any:
     return kind(**values, max_position_embeddings=8192, tie_word_embeddings=True, rms_norm_eps=1e-5, dtype="bfloat16")
 
 
-def write_model(folder: Path, tokenizer: Path, shape: str, layers: int | None = None) -> Path:
-    """A model with random weights as a bfloat16 Hugging Face folder, with a real tokenizer."""
+def write_model(folder: Path, tokenizer: Path, shape: str, layers: int | None = None, vocabulary: int = 0) -> Path:
+    """A model with random weights as a bfloat16 Hugging Face folder, with a real tokenizer.
+
+    Args:
+        vocabulary: of the tokenizer, where it may be larger than the shape's.
+    """
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = AutoModelForCausalLM.from_config(config(shape, layers), dtype=torch.bfloat16)
+        shaped = config(shape, layers)
+        shaped.vocab_size = max(shaped.vocab_size, vocabulary)
+        model = AutoModelForCausalLM.from_config(shaped, dtype=torch.bfloat16)
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder, max_shard_size="5GB")
     for path in tokenizer.iterdir():

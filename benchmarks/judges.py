@@ -8,6 +8,7 @@ python -m benchmarks.judges MODEL_FOLDER [--shape granite-3.2-8b]
 """
 
 import argparse
+import csv
 import sys
 import tempfile
 import time
@@ -17,13 +18,14 @@ from typing import Any
 import torch
 
 from benchmarks import common
-from benchmarks.verdicts import labelled
 from components.evaluate.answering import load
 from components.evaluate.kept import state_of
 from components.grading.cases import Case
 from components.grading.local_judge import LocalJudge
 from components.grading.trial import agreement, calibrate
+from components.shared.storage import read_json
 
+LABELLED = Path(__file__).parent / "labelled_answers.csv"
 MEMORY_GIB = 44.0
 
 
@@ -38,7 +40,12 @@ def main() -> None:
     result |= judged(arguments.model)
     if arguments.shape:
         with tempfile.TemporaryDirectory() as work:
-            folder = common.write_model(Path(work) / "model", arguments.model, arguments.shape)
+            folder = common.write_model(
+                Path(work) / "model",
+                arguments.model,
+                arguments.shape,
+                vocabulary=read_json(arguments.model / "config.json")["vocab_size"],
+            )
             timed = judged(folder)  # of random weights: what it says is nothing
             result["shape"] = {"shape": arguments.shape} | {
                 name: timed[name] for name in ("trial_seconds", "answers_per_second", "peak_gib")
@@ -54,7 +61,8 @@ def judged(folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     found["trial"] = {"agreement": vars(calibrate(judge)), "threshold": judge.threshold}
     found["trial_seconds"] = time.perf_counter() - started  # with what the first calls prepare
-    rows = labelled()
+    with LABELLED.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
     cases = [Case(row["question"], row["reference"], row["answer"]) for row in rows]
     started = time.perf_counter()
     verdicts = judge.verdicts(cases)
