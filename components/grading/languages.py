@@ -37,6 +37,7 @@ class Language:
     fillers: frozenset[str]
     negators: frozenset[str]
     without: frozenset[str]
+    limits: frozenset[str]
     yes: frozenset[str]
     no: frozenset[str]
     allowed: frozenset[str]
