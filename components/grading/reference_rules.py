@@ -202,8 +202,10 @@ def _stated(asked: _Question, terms: frozenset[str], clause: Clause) -> list[tup
 
 
 def _is_denied(asked: _Question, expected: _Expected, clause: Clause, place: int | None = None) -> bool:
+    """Whether something is denied; in an answer to what is not so, whether it is said to be so."""
     if asked.is_negated and clause.content & asked.roots:
-        return False
+        denies = clause.is_denied(frozenset()) or clause.said & clause.language.forbidden
+        return bool(clause.content & asked.negated) and not denies
     return clause.is_denied(expected.harmless, place)
 
 

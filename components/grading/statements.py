@@ -93,8 +93,8 @@ class Clause:
 
 
 def clause_of(text: str, language: Language) -> Clause:
-    """A plain text as one clause; not before, no more than and the like are one word, because they negate nothing."""
-    return Clause(read(language.harmless.sub(lambda found: found.group().replace(" ", ""), text), language), language)
+    """A plain text as one clause; not before, no more than and the like are left out, because they negate nothing."""
+    return Clause(read(language.harmless.sub("", text), language), language)
 
 
 def clauses_of(text: str, language: Language) -> list[Clause]:
