@@ -80,7 +80,7 @@ def is_right(question: str, reference: str, answer: str) -> bool:
         ValueError: when an alternative of the reference has no word: nothing can be graded against it.
     """
     asked, alternatives = _read_question(question), _alternatives(question, reference)
-    clauses = clauses_of(plain(answer), asked.language)
+    clauses = clauses_of(plain(answer).replace(plain(question) or "\n", "\n"), asked.language)
     return bool(clauses) and any(_agrees(asked, expected, clauses) for expected in alternatives)
 
 
@@ -203,9 +203,10 @@ def _stated(asked: _Question, terms: frozenset[str], clause: Clause) -> list[tup
 
 def _is_denied(asked: _Question, expected: _Expected, clause: Clause, place: int | None = None) -> bool:
     """Whether something is denied; in an answer to what is not so, whether it is said to be so."""
-    if asked.is_negated and clause.content & asked.roots:
+    about = clause.content & asked.roots - expected.terms
+    if asked.is_negated and about:
         denies = clause.is_denied(frozenset()) or clause.said & clause.language.forbidden
-        return bool(clause.content & asked.negated) and not denies
+        return bool(about & asked.negated) and not denies
     return clause.is_denied(expected.harmless, place)
 
 
