@@ -7,7 +7,6 @@ python -m benchmarks.gate
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -86,16 +85,6 @@ def _asked(draw: np.random.Generator, questions: int, known: float, change: floa
     after = before & (moved >= -change / known) if change < 0 else before | (moved < change / (1 - known))
     after ^= draw.random(questions) < flips
     return compare(before.tolist(), after.tolist())
-
-
-def table(result: dict[str, Any]) -> list[list[str]]:
-    """Rows for the documents: the shipped sets alone."""
-    rows = []
-    for cell in result["cells"]:
-        if [cell["multiple_choice"], cell["open"]] == list(result["shipped"]):
-            shares = [f"{100 * cell[verdict]:.1f} %" for verdict in (GOOD, NOT_GOOD, NOT_SHOWN)]
-            rows.append([cell["truth"], str(cell["gap"]), *shares])
-    return rows
 
 
 if __name__ == "__main__":

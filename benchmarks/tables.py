@@ -147,6 +147,35 @@ def memory() -> str:
     return table(["shape", "ratio", "sequence", "tokens at once", "measured GiB", "planned GiB", "plan"], rows)
 
 
+def judges() -> str:
+    found = result("judges")
+    rows = []
+    for name, what in (
+        ("trial", "144 labelled answers, six languages"),
+        ("labelled", "labelled answers of the rules' benchmark"),
+        ("labelled_without_threshold", "the same without a threshold"),
+    ):
+        one = found[name]["agreement"]
+        interval = f"{one['kappa']:.2f} ({one['kappa_low']:.2f} to {one['kappa_high']:.2f})"
+        rows.append([what, f"{one['answers']:,}", f"{100 * one['accuracy']:.1f} %", interval])
+    shape = found["shape"]
+    rate = f"{found['answers_per_second']:.0f} answers/s; {shape['shape']}'s shape {shape['answers_per_second']:.0f}"
+    device = found["origin"]["device"]
+    return table([f"{found['model']} on {device}, {rate}", "answers", "accuracy", "Cohen's kappa"], rows)
+
+
+def gate() -> str:
+    found = result("gate")
+    choices, open_ended = found["shipped"]
+    rows = []
+    for cell in found["cells"]:
+        if [cell["multiple_choice"], cell["open"]] == [choices, open_ended]:
+            shares = [f"{100 * cell[verdict]:.1f} %" for verdict in ("good", "not good", "not shown")]
+            rows.append([cell["truth"], str(cell["gap"]), *shares])
+    header = f"{choices} multiple-choice and {open_ended} open-ended questions, {found['draws']:,} draws a row"
+    return table([header, "gap questions", "good", "not good", "not shown"], rows)
+
+
 def answering() -> str:
     found = result("answering")
     return table(
@@ -305,7 +334,13 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"parameters": parameters},
     "docs/training.md": {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory},
     "docs/data.md": {"ingest": ingest},
-    "docs/evaluation.md": {"answering": answering, "verdicts": verdicts, "kinds": kinds},
+    "docs/evaluation.md": {
+        "answering": answering,
+        "judges": judges,
+        "verdicts": verdicts,
+        "kinds": kinds,
+        "gate": gate,
+    },
     "docs/snapshots.md": {"verifying": verifying, "faults": faults, "downloading": downloading},
 }
 

@@ -51,6 +51,7 @@ class Asked:
 
     def __init__(self, text: str) -> None:
         tokens = split(AFTER_QUESTION.sub("", text))
+        tokens = tokens if ngrams(tokens) else split(text)
         self.grams = ngrams(tokens)
         self.numbers, self.substance = Numbers(tokens), substance(tokens)
         self.words = _asking(_words(tokens))
@@ -141,7 +142,7 @@ class _Index:
         Args:
             whole: compare the whole text as well as those of its sentences that ask.
         """
-        passages = [text] if whole else []
+        passages = [text, AFTER_QUESTION.sub("", text)] if whole else []
         if "?" in text or "？" in text:
             passages += [part for part in SENTENCE_END.split(text) if ENDS_AS_QUESTION.search(part)]
         for passage in dict.fromkeys(passages):
