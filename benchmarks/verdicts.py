@@ -4,9 +4,10 @@ labelled_answers.csv: language,question,reference,answer,kind,right, with about 
 
     en,What colour are ... ?,crimson,It isn't crimson but blue.,negated,no
 
-The rules of components.grading.reference_rules were tuned on the half "tuned"; of the other, "held_out", only sums were
-looked at. A question's answers are all in one half. "key_terms_alone" is the baseline: an answer is right when it
-contains all key terms of an alternative, words and numbers in the form in which the rules compare them.
+The rules of components.grading.reference_rules were tuned on the half "tuned"; of the other, "held_out", sums were
+looked at, and a few verdicts that a change had turned, without the answers. A question's answers are all in one half.
+"key_terms_alone" is the baseline: an answer is right when it contains all key terms of an alternative, words and
+numbers in the form in which the rules compare them.
 
 python -m benchmarks.verdicts
 """

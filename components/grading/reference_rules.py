@@ -80,7 +80,7 @@ def is_right(question: str, reference: str, answer: str) -> bool:
         ValueError: when an alternative of the reference has no word: nothing can be graded against it.
     """
     asked, alternatives = _read_question(question), _alternatives(question, reference)
-    clauses = clauses_of(plain(answer), asked.language)
+    clauses = clauses_of(plain(answer).replace(plain(question) or "\n", "\n"), asked.language)
     return bool(clauses) and any(_agrees(asked, expected, clauses) for expected in alternatives)
 
 
@@ -155,19 +155,28 @@ def _agrees(asked: _Question, expected: _Expected, clauses: list[Clause]) -> boo
 
 def _states(asked: _Question, expected: _Expected, clauses: list[Clause]) -> bool:
     """Whether the clauses state the terms of an alternative and nothing against them."""
-    holding: list[Clause] = []
-    others: list[Clause] = []
+    read: list[tuple[Clause, list[str]]] = []  # each clause with the terms that it states
     for clause in clauses:
-        places = [place for place, _ in _stated(asked, expected.terms, clause)]
-        states = any(not _is_denied(asked, expected, clause, place) for place in places)
-        (holding if states and not _is_about_opposite(asked, expected, clause, places[0]) else others).append(clause)
-    holding = [clause for clause in holding if not _is_about_less(asked, expected, clause, others)]
-    found = [
-        form
-        for clause in holding
-        for place, form in _stated(asked, expected.terms, clause)
-        if not _is_denied(asked, expected, clause, place)
+        places = [
+            (place, term)
+            for place, term in _stated(asked, expected.terms, clause)
+            if not _is_denied(asked, expected, clause, place)
+        ]
+        opposite = places and _is_about_opposite(asked, expected, clause, places[0][0])
+        read.append((clause, [] if opposite else [term for _, term in places]))
+    subjects = {
+        (clause.content & asked.roots, frozenset(terms))
+        for clause, terms in read
+        if _own_words(asked, expected, clause) and clause.tokens[-1].text != ":"
+    }
+    counted = [
+        (clause, terms)
+        for clause, terms in read
+        if terms and not _is_about_less(asked, expected, clause, terms, subjects)
     ]
+    holding = [clause for clause, _ in counted]
+    others = [clause for clause, terms in read if not terms]
+    found = [term for _, terms in counted for term in terms]
     missing = expected.terms - set(found)
     return (
         not any(term[0].isdigit() or term[0] == "-" for term in missing)
@@ -193,8 +202,11 @@ def _stated(asked: _Question, terms: frozenset[str], clause: Clause) -> list[tup
 
 
 def _is_denied(asked: _Question, expected: _Expected, clause: Clause, place: int | None = None) -> bool:
-    if asked.is_negated and clause.content & asked.roots:
-        return False
+    """Whether something is denied; in an answer to what is not so, whether it is said to be so."""
+    about = clause.content & asked.roots - expected.terms
+    if asked.is_negated and about:
+        denies = clause.is_denied(frozenset()) or clause.said & clause.language.forbidden
+        return bool(about & asked.negated) and not denies
     return clause.is_denied(expected.harmless, place)
 
 
@@ -215,12 +227,17 @@ def _is_about_opposite(asked: _Question, expected: _Expected, clause: Clause, pl
     return False
 
 
-def _is_about_less(asked: _Question, expected: _Expected, clause: Clause, others: list[Clause]) -> bool:
-    """Whether a clause has words of its own, and another one has what it has of the question and more."""
+def _is_about_less(
+    asked: _Question,
+    expected: _Expected,
+    clause: Clause,
+    terms: list[str],
+    subjects: set[tuple[frozenset[str], frozenset[str]]],
+) -> bool:
+    """Whether a clause has words of its own, and another one more of the question and less of the terms."""
     about = clause.content & asked.roots
     return bool(_own_words(asked, expected, clause)) and any(
-        about < other.content & asked.roots and _own_words(asked, expected, other) and other.tokens[-1].text != ":"
-        for other in others
+        about < more and fewer < set(terms) for more, fewer in subjects
     )
 
 
