@@ -198,24 +198,30 @@ def answering() -> str:
 
 def verdicts() -> str:
     found = result("verdicts")
-    held_out = "questions not looked at"
-    shown = [("verdicts", f"the rules, {held_out}", "held_out")]
+    held_out = "questions not tuned on"
+    shown = [("verdicts", "the rules, answers written blind", "blind")]
+    shown += [("verdicts", f"- in {LANGUAGES[code]}", f"blind, {code}") for code in LANGUAGES]
+    shown += [("verdicts", f"the rules, {held_out}", "held_out")]
     shown += [("verdicts", f"- in {LANGUAGES[code]}", f"held_out, {code}") for code in LANGUAGES]
     shown += [("verdicts", "the rules, questions that they were tuned on", "tuned")]
     shown += [("verdicts", f"- in {LANGUAGES[code]}", f"tuned, {code}") for code in LANGUAGES]
+    shown += [("key_terms_alone", "only looking for the reference's words, answers written blind", "blind")]
     shown += [("key_terms_alone", f"only looking for the reference's words, {held_out}", "held_out")]
     rows = []
     for rule, name, part in shown:
         one = found[rule][part]
-        numbers = [f"{100 * one['accuracy']:.1f} %", f"{one['kappa']:.2f}", str(one["false_right"])]
-        rows.append([name, str(one["answers"]), *numbers, str(one["false_wrong"])])
-    return table(["graded by", "answers", "accuracy", "Cohen's kappa", "falsely right", "falsely wrong"], rows)
+        kappa = f"{one['kappa']:.2f} ({one['kappa_low']:.2f} to {one['kappa_high']:.2f})"
+        numbers = [f"{100 * one['accuracy']:.1f} %", kappa, str(one["falsely_right"]), str(one["falsely_wrong"])]
+        rows.append([name, str(one["answers"]), *numbers])
+    return table(
+        ["graded by", "answers", "accuracy", "Cohen's kappa, 95 % interval", "falsely right", "falsely wrong"], rows
+    )
 
 
 def kinds() -> str:
     held_out = result("verdicts")["verdicts"]["held_out"]["kinds"]
     rows = [[kind, str(one["answers"]), str(one["agreed"])] for kind, one in held_out.items()]
-    return table(["kind of answer: label, questions not looked at", "answers", "agreed"], rows)
+    return table(["kind of answer: label, questions not tuned on", "answers", "agreed"], rows)
 
 
 def verifying() -> str:
