@@ -1,4 +1,4 @@
-"""The base model from its files into the form it is trained in; decomposing begins when the first matrix is read.
+"""The base model from its files into the form it is trained in; OSFT decomposes from the first matrix on that is read.
 
 The model is built without memory for its weights. A thread reads them in the order of the files and puts them on the
 device, a few ahead; each matrix to decompose is factored as it arrives, and everything else becomes an ordinary weight.
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from components.models.folder import INDEX, WEIGHTS
 from components.models.shapes import default_patterns
-from components.run.training_options import TrainingOptions
+from components.run.training_options import LORA, OSFT, TrainingOptions
 from components.shared import progress
 from components.shared.problems import list_some, problem
 from components.shared.storage import read_json
+from components.training.adapters import add_adapters
 from components.training.factors import OSFTLinear, factorize, target_names
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ WORKERS = 2  # of the GPU: one matrix' decomposition leaves gaps that another's 
 def load(
     model_path: Path, options: TrainingOptions, device: torch.device, dtype: torch.dtype, attention: str
 ) -> "PreTrainedModel":
-    """A causal language model with its target matrices factored.
+    """A causal language model, its target matrices factored or with adapters as the method wants it.
 
     Args:
         model_path: a plain Hugging Face folder with safetensors.
@@ -44,8 +45,10 @@ def load(
         Problems: when the files lack a weight of the model, or one holds NaN or infinity.
     """
     model = skeleton(model_path, dtype, attention)
-    patterns = options.target_patterns or default_patterns(model.config.model_type)
-    targets = set(target_names(model, patterns, options.unfreeze_rank_ratio))
+    patterns = default_patterns(model.config.model_type) if options.targets is None else options.targets
+    targets = set()
+    if options.method == OSFT:
+        targets = set(target_names(model, patterns, options.unfreeze_rank_ratio))
     missing = {name for name, _ in model.named_parameters()}
     total = len(missing)
     if device.type == "cuda":
@@ -85,7 +88,8 @@ def load(
             while decomposing:
                 yield decomposing.popleft().result()
 
-    for name, factored in progress.track(weights(), len(targets), "reading and decomposing matrices"):
+    work = "reading and decomposing matrices" if targets else "reading"
+    for name, factored in progress.track(weights(), len(targets), work):
         factored.bias = model.get_submodule(name).bias  # type: ignore[assignment]
         model.set_submodule(name, factored)
     if missing:
@@ -99,6 +103,10 @@ def load(
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module.register_buffer(name, buffer.to(device), persistent=name not in module._non_persistent_buffers_set)
+    if options.method == LORA:
+        add_adapters(model, patterns, options)
+        # Layers are computed again for their gradients only if what comes in has one.
+        model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.requires_grad_())
     return model.eval()
 
 

@@ -1,4 +1,7 @@
-"""One optimizer step of OSFT: clip, project, AdamW's direction, project again, move; no gradient is left after it."""
+"""One optimizer step: clip, project, AdamW's direction, project again, move; no gradient is left after it.
+
+Projections are OSFT's; the other methods have the rest.
+"""
 
 import math
 
@@ -7,6 +10,7 @@ from torch import Tensor, nn
 
 from components.models.shapes import MIN_COMPACT
 from components.run.training_options import TrainingOptions
+from components.training.adapters import A, B
 from components.training.factors import factored_layers
 from components.training.weights import Float32Weight, TrainedWeight, Update, trained_weight
 
@@ -14,11 +18,11 @@ MAX_GRADIENT_NORM = 1.0  # fixed in mini_trainer too
 
 
 class Optimizer:
-    """AdamW for a factorized model.
+    """AdamW for a loaded model.
 
-    Each factored layer holds its trained factors itself, as `low`. Every other weight is kept here; the model's own
-    parameters are copies to compute with, unless the training computes in float32. Small ones (norms, biases, singular
-    values) lie in one vector, which an optimizer step handles at once.
+    Each factored layer holds its trained factors itself, as `low`. Every other weight that is trained is kept here; the
+    model's own parameters are copies to compute with, unless the training computes in float32. Small ones (norms,
+    biases, singular values) and all adapters lie in one float32 vector, which an optimizer step handles at once.
     """
 
     def __init__(self, model: nn.Module, options: TrainingOptions, dtype: torch.dtype) -> None:
@@ -28,8 +32,9 @@ class Optimizer:
         self.large: dict[str, nn.Parameter] = {}
         self.small_parameters: dict[str, nn.Parameter] = {}
         for name, parameter in model.named_parameters():
-            group = self.large if parameter.numel() >= MIN_COMPACT else self.small_parameters
-            group[name] = parameter
+            if parameter.requires_grad:
+                is_large = parameter.numel() >= MIN_COMPACT and not name.endswith((A, B))
+                (self.large if is_large else self.small_parameters)[name] = parameter
         for name, parameter in self.large.items():
             self.weights[name] = trained_weight(name, parameter.detach().float(), dtype)
 
@@ -52,7 +57,7 @@ class Optimizer:
             parameter.data = computed[name]
 
     def value(self, name: str) -> Tensor | None:
-        """A weight of the model outside the factored matrices, in float32; None when there is none of that name."""
+        """A trained weight outside the factored matrices, in float32; None when there is none of that name."""
         if name in self.small:
             return self.small[name]
         return self.weights[name].values(torch.float32) if name in self.large else None
