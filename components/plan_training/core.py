@@ -293,13 +293,15 @@ def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOption
             f"tokens and of {options.max_seq_len} or more",
             remedy='set gpu.count = "1" in the cluster file, or raise max_seq_len and lengthen short answers',
         )
-    if options.train_dtype == "bfloat16":
-        checks.add(
-            "train_dtype is 'bfloat16'",
-            where="training options",
-            rule="with several GPUs mini-trainer trains, in float32 only",
-            remedy='leave train_dtype out, or set gpu.count = "1" in the cluster file',
-        )
+    ignored = {"train_dtype": (options.train_dtype, "bfloat16"), "train_unfactored": (options.train_unfactored, False)}
+    for name, (value, refused) in ignored.items():
+        if value == refused:
+            checks.add(
+                f"{name} is {value!r}",
+                where="training options",
+                rule="with several GPUs mini-trainer trains, all weights and in float32 only",
+                remedy=f'leave {name} out, or set gpu.count = "1" in the cluster file',
+            )
 
 
 def _own_gpu_memory_gib() -> float:

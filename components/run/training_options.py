@@ -85,6 +85,12 @@ class TrainingOptions:
     target_patterns: tuple[str, ...] | None = option(
         None, "parts of names of the matrices to decompose", _PATTERNS, only_for=(OSFT,)
     )
+    train_unfactored: bool = option(
+        True,
+        "train what is not decomposed, too: embeddings, output layer, norms, matrices that no pattern names",
+        boolean(),
+        only_for=(OSFT,),
+    )
     lora_r: int = option(16, "rank of the adapters", integer(1), only_for=(LORA,))
     lora_alpha: int = option(32, "an adapter counts by this over its rank", integer(1), only_for=(LORA,))
     lora_dropout: float = option(
@@ -130,6 +136,14 @@ class TrainingOptions:
                     rule=f"{name} belongs to the method {' or '.join(found.only_for)}",
                     remedy=f"leave {name} out, or add {set_option(type(self), 'method', found.only_for[0])}",
                 )
+
+        if not self.train_unfactored and self.unfreeze_rank_ratio == 1:
+            checks.add(
+                "train_unfactored is 'False', unfreeze_rank_ratio is '1.0'",
+                where="training option train_unfactored",
+                rule="at a ratio of 1 no matrix is decomposed, so nothing would be trained",
+                remedy=f"leave train_unfactored out, or add {set_option(type(self), 'unfreeze_rank_ratio', 0.25)}",
+            )
 
     def _uses(self, found: Declared) -> bool:
         """Whether the method has this option."""
@@ -180,6 +194,11 @@ class TrainingOptions:
         """Parts of these matrices' names; None for all of a layer."""
         return getattr(self, self.targets_option) if self.targets_option else ()
 
+    @property
+    def trains_rest(self) -> bool:
+        """Whether all other weights are trained: embeddings, output layer, norms, other matrices."""
+        return self.method == SFT or (self.method == OSFT and self.train_unfactored)
+
     def with_targets(self, patterns: tuple[str, ...]) -> "TrainingOptions":
         """The options with `targets` decided."""
         decided: dict[str, Any] = {self.targets_option: patterns} if self.targets is None else {}
@@ -197,9 +216,11 @@ class TrainingOptions:
     def determining(self, gpus: int) -> dict[str, Any]:
         """Those that determine the result, as JSON values: part of the run key.
 
-        On one GPU `max_seq_len` only says which samples are an error. OSFT's have no name of a method, as before there
-        were others: the keys of its runs are what they were.
+        On one GPU `max_seq_len` only says which samples are an error. The method OSFT and its weights that are trained
+        whole are not named: there was nothing else when the first runs got their keys.
         """
-        others = ("checkpoint_minutes", "max_seq_len") if gpus <= 1 else ("checkpoint_minutes",)
+        others = {"checkpoint_minutes", "max_seq_len"} if gpus <= 1 else {"checkpoint_minutes"}
+        if self.train_unfactored:
+            others.add("train_unfactored")
         method = {} if self.method == OSFT else {"method": self.method}
         return method | {name: value for name, value in self.arguments().items() if name not in others}

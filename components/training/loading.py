@@ -34,7 +34,7 @@ WORKERS = 2  # of the GPU: one matrix' decomposition leaves gaps that another's 
 def load(
     model_path: Path, options: TrainingOptions, device: torch.device, dtype: torch.dtype, attention: str
 ) -> "PreTrainedModel":
-    """A causal language model, its target matrices factored or with adapters as the method wants it.
+    """A causal language model, its target matrices factored or with adapters, and frozen what is not to be trained.
 
     Args:
         model_path: a plain Hugging Face folder with safetensors.
@@ -105,6 +105,9 @@ def load(
             module.register_buffer(name, buffer.to(device), persistent=name not in module._non_persistent_buffers_set)
     if options.method == LORA:
         add_adapters(model, patterns, options)
+    elif not options.trains_rest:
+        model.requires_grad_(False)
+    if not options.trains_rest:
         # Layers are computed again for their gradients only if what comes in has one.
         model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.requires_grad_())
     return model.eval()

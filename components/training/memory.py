@@ -75,7 +75,7 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
     def keep(entries: int, copies: int) -> None:
         """As the model has it, trained or frozen."""
         nonlocal frozen, trained
-        if trains_rest(options):
+        if options.trains_rest:
             train(entries, copies)
             trained += copies * entries * copy
         else:
@@ -95,7 +95,7 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
             adapters = chosen * options.lora_r * (rows + columns)
             trained += adapters * (SMALL_BYTES + copy)
             gradients += adapters * wide
-    if trains_rest(options):
+    if options.trains_rest:
         trained += (shapes.layers * shapes.small + shapes.hidden) * (SMALL_BYTES + copy)
     keep(shapes.vocabulary * shapes.hidden, 1 if shapes.tied else 2)
     return MemoryPlan(
@@ -104,11 +104,6 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
         gradients_gib=gradients / GIB,
         activations_gib=(_most_beside(shapes, options, wide, gradients) - gradients) / GIB,
     )
-
-
-def trains_rest(options: TrainingOptions) -> bool:
-    """Whether what the method has no form of its own for is trained: embeddings, output layer, norms."""
-    return options.method != LORA
 
 
 def _split(shapes: Shapes, options: TrainingOptions) -> Iterator[tuple[tuple[int, int], int, int]]:
@@ -173,7 +168,7 @@ def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients:
     layer = max(_layer(shapes, options, wide, targets) for targets in set(shapes.targets(options.targets)))
     output = shapes.vocabulary * shapes.hidden * wide
     padded = output if shapes.vocabulary % MATRIX_UNIT and wide == 2 else 0
-    embedding = output if trains_rest(options) else 0  # gradient
+    embedding = output if options.trains_rest else 0  # gradient
     logits = LOGIT * min(tokens * shapes.vocabulary, LOGITS_AT_ONCE)
     moments = {
         "the loss is computed": inputs + ends + embedding + padded + logits,
@@ -183,11 +178,11 @@ def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients:
     if options.method == OSFT:
         decomposed = max((math.prod(shape) for shape, _, factored in _split(shapes, options) if factored), default=0)
         moments["two matrices are decomposed"] = 2 * DECOMPOSED * decomposed
-    if trains_rest(options):
+    if options.trains_rest:
         moments["the embedding is taken over"] = EMBEDDED * shapes.vocabulary * shapes.hidden
         moments["the embedding's two gradients are added"] = gradients + (2 if shapes.tied else 1) * embedding
-    else:
-        moments["small gradients are gathered"] = 2 * gradients
+    if options.method == LORA:
+        moments["the adapters' gradients are gathered"] = 2 * gradients
     return WORKSPACES + max(moments.values())
 
 
@@ -200,7 +195,7 @@ def _layer(shapes: Shapes, options: TrainingOptions, wide: int, targets: Collect
         if name in targets and (rank or options.method == LORA):
             free += directions
             made += directions * sum(shape)
-        elif trains_rest(options):
+        elif options.trains_rest:
             made += math.prod(shape)
     tokens = options.max_tokens_per_gpu
     return tokens * (HIDDEN * shapes.hidden + INTERMEDIATE * shapes.intermediate + LOW * free) * wide / 2 + made * wide

@@ -19,7 +19,7 @@ from components.shared.workspace import METRICS
 from components.training.backend import TrainingResult, metrics_line
 from components.training.loop import StepMetrics
 
-OURS_ALONE = ("train_dtype", "checkpoint_minutes")
+OURS_ALONE = ("train_dtype", "train_unfactored", "checkpoint_minutes")
 
 
 def train(model_path: Path, data_path: Path, output: Path, options: TrainingOptions, gpus: int) -> TrainingResult:

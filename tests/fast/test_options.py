@@ -42,6 +42,7 @@ BAD = {
     ),
     "checkpoint_minutes": ("a number from 0; null for as often as they cost little", [-1, -0.1, "10", True, [1.0]]),
     "target_patterns": PATTERNS,
+    "train_unfactored": ("true or false", NO_BOOLEANS),
     "lora_r": (FROM_ONE, [0, -1, 2.5, *NO_NUMBERS]),
     "lora_alpha": (FROM_ONE, [0, -1, 2.5, *NO_NUMBERS]),
     "lora_dropout": (BETA, [-0.1, 1, 1.0, *NO_NUMBERS]),
@@ -166,12 +167,15 @@ def names_of(method):
     return {name for name in BAD if method in FURTHER.get(name, METHODS)} - {"method"}
 
 
+UNNAMED = ("checkpoint_minutes", "train_unfactored")
+
+
 def test_what_changes_no_result_is_no_part_of_what_determines_it():
     one = TrainingOptions(checkpoint_minutes=1.0, max_seq_len=512)
     other = TrainingOptions(checkpoint_minutes=2.0, max_seq_len=1024)
     assert one.determining(gpus=1) == other.determining(gpus=1)
-    assert set(one.determining(gpus=1)) == names_of(OSFT) - {"checkpoint_minutes", "max_seq_len"}
-    assert set(one.determining(gpus=2)) == names_of(OSFT) - {"checkpoint_minutes"}
+    assert set(one.determining(gpus=1)) == names_of(OSFT) - {*UNNAMED, "max_seq_len"}
+    assert set(one.determining(gpus=2)) == names_of(OSFT) - {*UNNAMED}
     assert one.as_json() != other.as_json()
 
 
@@ -185,6 +189,13 @@ def test_what_determines_osft_is_what_it_was_before_there_were_other_methods():
     )
     digests = [sha256_of_json(one.determining(gpus))[:16] for one in (TrainingOptions(), some) for gpus in (1, 2)]
     assert digests == ["121e5118ce9b96c1", "be891a568da32535", "19c11666517d8280", "6ccf805fcf93b55a"]
+
+
+def test_freezing_what_is_not_decomposed_is_another_training_and_needs_something_to_train():
+    frozen = TrainingOptions(train_unfactored=False)
+    assert frozen.determining(1) == TrainingOptions().determining(1) | {"train_unfactored": False}
+    found = only_problem_of(TrainingOptions, train_unfactored=False, unfreeze_rank_ratio=1.0)
+    assert "nothing would be trained" in found.rule
 
 
 @pytest.mark.parametrize("method", [LORA, SFT])
@@ -202,6 +213,7 @@ def test_a_method_is_given_its_own_options_and_its_name_is_part_of_what_determin
         for name, value in {
             "unfreeze_rank_ratio": 0.5,
             "target_patterns": ("q_proj",),
+            "train_unfactored": False,
             "lora_r": 8,
             "lora_alpha": 8,
             "lora_dropout": 0.1,

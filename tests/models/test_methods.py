@@ -120,6 +120,22 @@ def test_plain_fine_tuning_is_torchs_adamw_on_all_weights(tiny_model: Path, tmp_
         assert not torch.equal(tensor, before[name])
 
 
+def test_frozen_weights_keep_their_bits_and_have_neither_gradients_nor_moments(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    result = train_tiny_model(tiny_model, tmp_path, train_unfactored=False)
+    model = load(tiny_model, TrainingOptions(train_unfactored=False), torch.device("cpu"), torch.float32, "sdpa")
+    optimizer = Optimizer(model, TrainingOptions(train_unfactored=False), torch.float32)
+
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny_model, result.model_path))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {f"{name}.weight" for name in optimizer.layers}
+    assert len(changed) == 14
+    assert result.steps[-1].loss < result.steps[0].loss - 0.5
+    assert {name.split("/")[0].removesuffix(".low") for name in optimizer.state()} == {"small", *optimizer.layers}
+    assert optimizer.vector.shape.numel() == sum(len(layer.S_low) for layer in optimizer.layers.values())
+
+
 @pytest.mark.parametrize("method", [LORA, SFT])
 def test_training_hubs_function_gives_a_plain_model_folder_with_a_lower_loss(
     tiny_model: Path, tmp_path: Path, method: str

@@ -121,6 +121,8 @@ def wide_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         *({"unfreeze_rank_ratio": ratio, "train_dtype": "float32"} for ratio in (0.25, 1.0)),
         {"target_patterns": ("q_proj", "layers.1.mlp"), "train_dtype": "bfloat16"},
         *({"method": method, "train_dtype": dtype} for method in ("lora_sft", "sft") for dtype in DTYPES),
+        *({"train_unfactored": False, "train_dtype": dtype} for dtype in DTYPES),
+        {"target_patterns": ("q_proj", "layers.1.mlp"), "train_unfactored": False, "train_dtype": "bfloat16"},
         {"method": "lora_sft", "train_dtype": "bfloat16", "lora_r": 3, "target_modules": ("q_proj", "layers.1.mlp")},
     ],
     ids=str,
@@ -129,7 +131,7 @@ def test_the_plan_counts_the_bytes_that_the_training_holds(wide_model: Path, opt
     planned = plan_memory(read_json(wide_model / "config.json"), TrainingOptions(**options))
 
     held = held_gib(wide_model, TrainingOptions(**options))
-    assert held[0] > 0 or options.get("unfreeze_rank_ratio") == 1.0 or options["method"] == "sft"
+    assert held[0] > 0 or options.get("unfreeze_rank_ratio") == 1.0 or options.get("method") == "sft"
     assert (planned.frozen_gib, planned.trained_gib, planned.gradients_gib) == pytest.approx(held, rel=0.01)
     assert planned.activations_gib > 0
     parts = planned.frozen_gib + planned.trained_gib + planned.gradients_gib + planned.activations_gib
@@ -257,9 +259,10 @@ def test_with_several_gpus_what_mini_trainer_would_drop_or_ignore_is_refused(pla
     longest = plan().longest_sample
 
     with pytest.raises(Problems, match=r"[12] of 2 samples would be dropped") as caught:
-        plan(gpu_memory_gib=44.0, gpus=2, max_seq_len=longest, train_dtype="bfloat16")
+        plan(gpu_memory_gib=44.0, gpus=2, max_seq_len=longest, train_dtype="bfloat16", train_unfactored=False)
 
     assert "train_dtype is 'bfloat16'" in str(caught.value)
+    assert "train_unfactored is False" in str(caught.value)
     assert 'gpu.count = "1"' in str(caught.value)
 
 
