@@ -125,3 +125,12 @@ def frozen_rank(shape: tuple[int, ...], unfreeze_rank_ratio: float) -> int:
     """
     full_rank = min(shape)
     return min(int(full_rank * (1.0 - unfreeze_rank_ratio)), full_rank - 1)
+
+
+def protection_ranks(shape: tuple[int, int], frozen: int) -> tuple[int, int]:
+    """How many directions tell the protected from the free ones on a matrix' output side and on its input side.
+
+    The frozen ones, or the free ones where these are fewer and, with the frozen, span the whole side.
+    """
+    fewer = min(frozen, min(shape) - frozen)
+    return (frozen, fewer) if shape[0] >= shape[1] else (fewer, frozen)

@@ -63,7 +63,7 @@ class TrainingOptions:
         "share of each matrix' directions that may change, its weakest",
         number(above=0, most=1),
         parameter=True,
-        only_for=(OSFT,),
+        only_for=(OSFT, LORA),
     )
     num_epochs: int = option(5, "passes over the training data", integer(1), parameter=True)
     effective_batch_size: int = option(4, "samples in one optimizer step", integer(1), parameter=True)
@@ -110,6 +110,12 @@ class TrainingOptions:
         "time between two checkpoints, of no effect on the result",
         or_none(number(least=0), "as often as they cost little"),
     )
+    lora_protect: bool = option(
+        False,
+        "keep the adapters' change out of the directions that unfreeze_rank_ratio leaves to no change (OPLoRA)",
+        boolean(),
+        only_for=(LORA,),
+    )
 
     def __post_init__(self) -> None:
         checks = Checks()
@@ -130,10 +136,11 @@ class TrainingOptions:
         for name, found in declared(type(self)).items():
             value = getattr(self, name)
             if not self._uses(found) and value != found.default:
+                condition = ", there with lora_protect" if LORA in found.only_for[1:] else ""
                 checks.add(
                     f"{name} is {quote(value)}, method is {self.method}",
                     where=f"training option {name}",
-                    rule=f"{name} belongs to the method {' or '.join(found.only_for)}",
+                    rule=f"{name} belongs to the method {' or '.join(found.only_for)}{condition}",
                     remedy=f"leave {name} out, or add {set_option(type(self), 'method', found.only_for[0])}",
                 )
 
@@ -147,6 +154,8 @@ class TrainingOptions:
 
     def _uses(self, found: Declared) -> bool:
         """Whether the method has this option."""
+        if found.name == "unfreeze_rank_ratio":
+            return self.protects
         return not found.only_for or self.method in found.only_for
 
     def _check_scheduler(self, checks: Checks) -> None:
@@ -193,6 +202,11 @@ class TrainingOptions:
     def targets(self) -> tuple[str, ...] | None:
         """Parts of these matrices' names; None for all of a layer."""
         return getattr(self, self.targets_option) if self.targets_option else ()
+
+    @property
+    def protects(self) -> bool:
+        """Whether the strongest directions of the matrices are kept out of every change."""
+        return self.method == OSFT or (self.method == LORA and self.lora_protect)
 
     @property
     def trains_rest(self) -> bool:

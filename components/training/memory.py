@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, MIN_COMPACT, Shapes, frozen_rank
+from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, MIN_COMPACT, Shapes, frozen_rank, protection_ranks
 from components.run.plan import MemoryPlan
 from components.run.training_options import LORA, OSFT, TrainingOptions
 from components.shared.workspace import GIB
@@ -92,6 +92,9 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
             trained += chosen * free * (SMALL_BYTES + copy)
         else:
             keep(rows * columns, shapes.layers)
+            if options.protects and rank:
+                output, input = protection_ranks((rows, columns), rank)
+                frozen += chosen * ((output * rows + input * columns) * wide)
             adapters = chosen * options.lora_r * (rows + columns)
             trained += adapters * (SMALL_BYTES + copy)
             gradients += adapters * wide
@@ -175,7 +178,7 @@ def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients:
         "the last layer is computed again": inputs + embedding + layer,
         "the first layer is computed again": gradients + layer,
     }
-    if options.method == OSFT:
+    if options.protects:
         decomposed = max((math.prod(shape) for shape, _, factored in _split(shapes, options) if factored), default=0)
         moments["two matrices are decomposed"] = 2 * DECOMPOSED * decomposed
     if options.trains_rest:

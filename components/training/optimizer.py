@@ -1,6 +1,6 @@
 """One optimizer step: clip, project, AdamW's direction, project again, move; no gradient is left after it.
 
-Projections are OSFT's; the other methods have the rest.
+Projections are OSFT's and those of protected adapters; the other methods have the rest.
 """
 
 import math
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from components.models.shapes import MIN_COMPACT
 from components.run.training_options import TrainingOptions
-from components.training.adapters import A, B
+from components.training.adapters import A, B, protections_of
 from components.training.factors import factored_layers
 from components.training.weights import Float32Weight, TrainedWeight, Update, trained_weight
 
@@ -50,6 +50,7 @@ class Optimizer:
             parts = vector.split([value.numel() for value in values.values()])
             return {name: part.view(value.shape) for (name, value), part in zip(values.items(), parts, strict=True)}
 
+        self._views, self.protections = views, protections_of(model)
         self.small, gradients, computed = map(views, (self.vector.value, self.vector.grad, self.computed))
         for name, layer in self.layers.items():
             layer.S_low, layer.S_grad = self.small[f"{name}.S_low"], gradients[f"{name}.S_low"]
@@ -79,6 +80,7 @@ class Optimizer:
         if small:  # they stand last in the vector
             gathered = torch.cat([gradient.reshape(-1) for gradient in small])
             self.vector.grad[-len(gathered) :].add_(gathered)
+        self._protect(self.vector.grad)
         for parameter in self.small_parameters.values():
             parameter.grad = None
         for name, parameter in self.large.items():
@@ -123,8 +125,18 @@ class Optimizer:
                 layer.low.step(direction, update)
         for weight in (*(self.weights[name] for name in self.large), self.vector):
             if weight.grad is not None:
-                weight.step(weight.direction(weight.grad, update), update)
+                direction = weight.direction(weight.grad, update)
+                if weight is self.vector:
+                    self._protect(direction)
+                weight.step(direction, update)
         self._refresh()
+
+    def _protect(self, vector: Tensor) -> None:
+        """Keep the adapters' parts of something shaped like the small weights' vector out of what is protected."""
+        if self.protections:
+            parts = self._views(vector)
+            for name, protection in self.protections.items():
+                protection.project(parts[f"{name}.{A}"], parts[f"{name}.{B}"])
 
     def _refresh(self) -> None:
         """Bring what is computed with up to date."""

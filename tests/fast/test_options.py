@@ -48,6 +48,7 @@ BAD = {
     "lora_dropout": (BETA, [-0.1, 1, 1.0, *NO_NUMBERS]),
     "target_modules": PATTERNS,
     "use_rslora": ("true or false", NO_BOOLEANS),
+    "lora_protect": ("true or false", NO_BOOLEANS),
 }
 
 
@@ -164,7 +165,8 @@ FURTHER = {name: found.only_for for name, found in declared(TrainingOptions).ite
 
 
 def names_of(method):
-    return {name for name in BAD if method in FURTHER.get(name, METHODS)} - {"method"}
+    names = {name for name in BAD if method in FURTHER.get(name, METHODS)} - {"method"}
+    return names - {"unfreeze_rank_ratio"} if method == LORA else names  # unless adapters are protected
 
 
 UNNAMED = ("checkpoint_minutes", "train_unfactored")
@@ -219,6 +221,7 @@ def test_a_method_is_given_its_own_options_and_its_name_is_part_of_what_determin
             "lora_dropout": 0.1,
             "target_modules": ("q_proj",),
             "use_rslora": True,
+            "lora_protect": True,
         }.items()
         for method in METHODS
         if method not in FURTHER[name]
@@ -228,16 +231,23 @@ def test_an_option_of_another_method_is_refused_with_the_one_that_it_belongs_to(
     found = only_problem_of(TrainingOptions.from_mapping, {"method": method, name: value})
     assert found.what.startswith(f"{name} is ")
     assert f"method is {method}" in found.what
-    assert found.rule == f"{name} belongs to the method {FURTHER[name][0]}"
+    assert found.rule.startswith(f"{name} belongs to the method {FURTHER[name][0]}")
     assert f"--method {FURTHER[name][0]}" in found.remedy
     assert TrainingOptions.from_mapping({"method": FURTHER[name][0], name: value})
+
+
+def test_adapters_have_osfts_ratio_when_they_are_protected():
+    found = only_problem_of(TrainingOptions, method=LORA, unfreeze_rank_ratio=0.5)
+    assert found.rule == "unfreeze_rank_ratio belongs to the method osft or lora_sft, there with lora_protect"
+    options = TrainingOptions(method=LORA, unfreeze_rank_ratio=0.5, lora_protect=True)
+    assert options.arguments()["unfreeze_rank_ratio"] == options.determining(1)["unfreeze_rank_ratio"] == 0.5
 
 
 def test_adapters_begin_with_the_defaults_of_training_hub():
     from training_hub.algorithms.peft_extender import apply_lora_defaults
 
     theirs, options = apply_lora_defaults({}), TrainingOptions(method=LORA)
-    for name in names_of(LORA) - names_of(SFT):
+    for name in names_of(LORA) - names_of(SFT) - {"lora_protect"}:
         assert getattr(options, name) == theirs[name], name
 
 

@@ -60,6 +60,7 @@ def stopped(stopped_once: Path, tmp_path: Path) -> Path:
         {"method": "osft", "unfreeze_rank_ratio": 0.5},
         {"method": "osft", "unfreeze_rank_ratio": 0.5, "train_unfactored": False},
         {"method": "lora_sft"},
+        {"method": "lora_sft", "lora_protect": True},
         {"method": "lora_sft", "lora_dropout": 0.3},
         {"method": "sft"},
     ],

@@ -15,10 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, 
 
 from components.data import chat
 from components.data.samples import Sample, tokenize
+from components.evaluate import audit
+from components.models.shapes import frozen_rank
+from components.run.findings import BROKEN, KEPT
 from components.run.training_options import LORA, SFT, TrainingOptions
 from components.shared.problems import Problems
 from components.training import loop
-from components.training.adapters import add_adapters
+from components.training.adapters import adapted_layers, add_adapters
 from components.training.loading import load
 from components.training.loss import PackLoss
 from components.training.optimizer import Optimizer
@@ -106,6 +109,67 @@ def test_lora_trains_what_peft_trains_step_by_step(
             assert (tensor - before[name]).norm() > 1e-3 * before[name].norm()
 
 
+class Explicit(nn.Module):
+    """W + scaling (I - U U') B A (I - V V') as the paper writes it."""
+
+    def __init__(self, base: nn.Linear, a: torch.Tensor, out: int, frozen: int, scaling: float) -> None:
+        super().__init__()
+        self.base, self.scaling = base.requires_grad_(False), scaling
+        U, _, Vh = torch.linalg.svd(base.weight.double(), full_matrices=False)
+        self.U, self.V = U[:, :frozen].float(), Vh[:frozen].T.float()
+        self.a, self.b = nn.Parameter(a.clone()), nn.Parameter(torch.zeros(out, len(a)))
+
+    def change(self) -> torch.Tensor:
+        b = self.b - self.U @ (self.U.T @ self.b)
+        return self.scaling * b @ (self.a - (self.a @ self.V) @ self.V.T)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + x @ self.change().T
+
+
+def test_protected_adapters_train_what_the_paper_writes(tiny_model: Path, tmp_path: Path) -> None:
+    options = TrainingOptions(method=LORA, lora_protect=True, unfreeze_rank_ratio=0.4, lora_r=4, **SHARED)
+    samples = samples_for(tiny_model)
+    losses, ours = train(tiny_model, samples, options, tmp_path / "final")
+
+    plain = LlamaForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    add_adapters(plain, MATRICES, options)
+    starts = {name: layer.lora_A["default"].weight.detach() for name, layer in adapted_layers(plain).items()}
+    model = LlamaForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).requires_grad_(False)
+    explicit = {}
+    for name, a in starts.items():
+        base = model.get_submodule(name)
+        frozen = frozen_rank(tuple(base.weight.shape), 0.4)
+        explicit[name] = Explicit(base, a, base.out_features, frozen, options.lora_alpha / options.lora_r)
+        model.set_submodule(name, explicit[name])
+    expected = train_plainly(model, samples, options)
+
+    assert losses == pytest.approx(expected, abs=1e-5)
+    assert len(explicit) == 14
+    for name, layer in explicit.items():
+        merged = layer.base.weight + layer.change().detach()
+        torch.testing.assert_close(ours[f"{name}.weight"], merged, rtol=0, atol=1e-5)
+        assert layer.change().norm() > 1e-3 * layer.base.weight.norm()
+
+
+@pytest.mark.parametrize(("train_dtype", "share"), [("float32", 1e-5), ("bfloat16", 5e-3)])
+@pytest.mark.parametrize("ratio", [0.25, 0.7])
+def test_the_audit_finds_the_promise_of_protected_adapters_kept_and_that_others_make_none(
+    tiny_model: Path, tmp_path: Path, train_dtype: str, share: float, ratio: float
+) -> None:
+    protected = {"lora_protect": True, "unfreeze_rank_ratio": ratio}
+    result = train_tiny_model(tiny_model, tmp_path / "1", method=LORA, train_dtype=train_dtype, **protected)
+    free = train_tiny_model(tiny_model, tmp_path / "2", method=LORA, train_dtype=train_dtype)
+
+    patterns = audit.default_patterns(tiny_model)
+    found = audit.audit(tiny_model, result.model_path, ratio, patterns)
+    assert (found.word, found.unprotected_share) == (KEPT, 0.0)
+    assert found.protected_change_ratio < share
+    assert min(one.relative_change for one in found.matrices if one.protected) > 1e-3
+    assert audit.audit(tiny_model, free.model_path, ratio, patterns).word == BROKEN
+    assert result.steps[-1].loss < result.steps[0].loss - 0.5
+
+
 def test_plain_fine_tuning_is_torchs_adamw_on_all_weights(tiny_model: Path, tmp_path: Path) -> None:
     options, samples = TrainingOptions(method=SFT, **SHARED), samples_for(tiny_model)
     losses, ours = train(tiny_model, samples, options, tmp_path / "final")
@@ -173,7 +237,7 @@ def test_an_option_of_lora_changes_the_result(tiny_model: Path, tmp_path: Path, 
         (LORA, {"use_dora": True}, "option use_dora = 'True' is not honoured"),
         (LORA, {"init_lora_weights": "pissa"}, "init_lora_weights can only be True"),
         (LORA, {"lora_rank": 8}, "lora_rank .*did you mean lora_"),
-        (LORA, {"unfreeze_rank_ratio": 0.5}, "unfreeze_rank_ratio belongs to the method osft"),
+        (LORA, {"unfreeze_rank_ratio": 0.5}, "unfreeze_rank_ratio belongs to the method osft or lora_sft, there with"),
         (SFT, {"lora_r": 8}, "lora_r belongs to the method lora_sft"),
         (SFT, {"accelerate_full_state_at_epoch": True}, "accelerate_full_state_at_epoch = 'True' is not honoured"),
         ("osft", {"lora_r": 8}, "lora_r belongs to the method lora_sft"),

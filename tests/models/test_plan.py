@@ -102,6 +102,7 @@ def held_gib(folder: Path, options: TrainingOptions) -> tuple[float, float, floa
     gradients = [layer.low.grad for layer in factored_layers(model).values()]
     gradients += [parameter.grad for parameter in optimizer.large.values()]
     gradients += [parameter.grad for name, parameter in optimizer.small_parameters.items() if "lora" in name]
+    frozen += [buffer for protection in optimizer.protections.values() for buffer in protection.buffers()]
     frozen += [parameter for parameter in model.parameters() if not parameter.requires_grad]
     assert all(gradient is not None for gradient in gradients)
     return tuple(sum(t.nbytes for t in tensors) / GIB for tensors in (frozen, trained, gradients))  # type: ignore[return-value, union-attr]
@@ -123,6 +124,8 @@ def wide_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         *({"method": method, "train_dtype": dtype} for method in ("lora_sft", "sft") for dtype in DTYPES),
         *({"train_unfactored": False, "train_dtype": dtype} for dtype in DTYPES),
         {"target_patterns": ("q_proj", "layers.1.mlp"), "train_unfactored": False, "train_dtype": "bfloat16"},
+        {"method": "lora_sft", "lora_protect": True, "train_dtype": "bfloat16"},
+        {"method": "lora_sft", "lora_protect": True, "unfreeze_rank_ratio": 0.6, "train_dtype": "float32"},
         {"method": "lora_sft", "train_dtype": "bfloat16", "lora_r": 3, "target_modules": ("q_proj", "layers.1.mlp")},
     ],
     ids=str,
