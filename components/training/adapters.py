@@ -68,7 +68,7 @@ def add_adapters(
     """Freeze a model and give the matrices whose names hold a pattern an adapter each, in place.
 
     Args:
-        protections: of matrices by name, what their adapters are kept out of.
+        protections: of matrices by name, what the optimizer keeps their adapters out of, from their start on.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -87,9 +87,7 @@ def add_adapters(
     torch.manual_seed(options.seed)  # how they begin
     inject_adapter_in_model(config, model, ADAPTER)
     for name, protection in protections.items():
-        layer = model.get_submodule(name)
-        layer.protection = protection
-        protection.project(layer.get_parameter(A), layer.get_parameter(B))
+        model.get_submodule(name).protection = protection
     if not options.lora_dropout:
         for layer in adapted_layers(model).values():
             layer.forward = functools.partial(_forward, layer)

@@ -43,19 +43,20 @@ class Optimizer:
         self.vector = Float32Weight("small", torch.cat([value.reshape(-1) for value in values.values()]))
         self.weights["small"] = self.vector
         self.vector.grad = torch.zeros_like(self.vector.value)
+        self.shapes = {name: value.shape for name, value in values.items()}
+        self.protections = protections_of(model)
+        self._protect(self.vector.value)
         self.computed = self.vector.values(dtype)  # the same memory in float32
-
-        def views(vector: Tensor) -> dict[str, Tensor]:
-            """Each small weight's part of something shaped like the vector."""
-            parts = vector.split([value.numel() for value in values.values()])
-            return {name: part.view(value.shape) for (name, value), part in zip(values.items(), parts, strict=True)}
-
-        self._views, self.protections = views, protections_of(model)
-        self.small, gradients, computed = map(views, (self.vector.value, self.vector.grad, self.computed))
+        self.small, gradients, computed = map(self._views, (self.vector.value, self.vector.grad, self.computed))
         for name, layer in self.layers.items():
             layer.S_low, layer.S_grad = self.small[f"{name}.S_low"], gradients[f"{name}.S_low"]
         for name, parameter in self.small_parameters.items():
             parameter.data = computed[name]
+
+    def _views(self, vector: Tensor) -> dict[str, Tensor]:
+        """Each small weight's part of something shaped like the vector."""
+        parts = vector.split([shape.numel() for shape in self.shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def value(self, name: str) -> Tensor | None:
         """A trained weight outside the factored matrices, in float32; None when there is none of that name."""
