@@ -42,6 +42,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         revision: str = INPUTS.revision,
         system_prompt: str = INPUTS.system_prompt,
         data_options: dict = {},  # noqa: B006 - KFP compiles it, nobody changes it
+        method: str = TRAINING.method,
         unfreeze_rank_ratio: float = TRAINING.unfreeze_rank_ratio,
         num_epochs: int = TRAINING.num_epochs,
         effective_batch_size: int = TRAINING.effective_batch_size,
@@ -75,6 +76,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
                 dataset=formatted.outputs["dataset"],
                 snapshot=fetched.outputs["snapshot"],
                 workspace=workspace,
+                method=method,
                 unfreeze_rank_ratio=unfreeze_rank_ratio,
                 num_epochs=num_epochs,
                 effective_batch_size=effective_batch_size,

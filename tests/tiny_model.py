@@ -173,9 +173,9 @@ def write_tiny_model(
 
 
 def train_tiny_model(
-    model: Path, output: Path, samples: int = 7, system_prompt: str = "Be brief.", **options: Any
+    model: Path, output: Path, samples: int = 7, system_prompt: str = "Be brief.", method: str = "osft", **options: Any
 ) -> "TrainingResult":
-    """`training_hub.osft` with the project's backend on a few rows, for six steps unless options say otherwise."""
+    """training_hub's function with the project's backend on a few rows, for six steps unless options say otherwise."""
     import training_hub
 
     from components.training.backend import NAME
@@ -184,7 +184,6 @@ def train_tiny_model(
     data = output / "train.jsonl"
     write_jsonl(data, [chat.training_row(system_prompt, f"What is {n}?", f"It is {n * n}.") for n in range(samples)])
     arguments: dict[str, Any] = {
-        "unfreeze_rank_ratio": 0.25,
         "effective_batch_size": 3,
         "max_tokens_per_gpu": 256,
         "max_seq_len": 128,
@@ -192,7 +191,9 @@ def train_tiny_model(
         "num_epochs": 2,
         "seed": 1,
     }
-    return training_hub.osft(  # type: ignore[no-any-return]
+    if method == "osft":
+        arguments["unfreeze_rank_ratio"] = 0.25
+    return getattr(training_hub, method)(  # type: ignore[no-any-return]
         model_path=str(model),
         data_path=str(data),
         ckpt_output_dir=str(output),

@@ -83,28 +83,28 @@ class Shapes:
         )
 
     def targets(self, patterns: Collection[str] | None) -> list[frozenset[str]]:
-        """For each layer the names of the matrices that are decomposed: those that hold a pattern; all for None."""
+        """For each layer the names of the matrices that hold one of the patterns; all for None."""
         chosen = self.matrices if patterns is None else patterns
         return [
             frozenset(name for name in self.matrices if is_target(weight_name(layer, name), chosen))
             for layer in range(self.layers)
         ]
 
-    def check_patterns(self, patterns: Collection[str], checks: Checks) -> None:
-        """Add each pattern that names no matrix: it would be trained whole, and nothing of it protected."""
+    def check_patterns(self, patterns: Collection[str], option: str, checks: Checks) -> None:
+        """Add each pattern of a training option that names no matrix: nobody would notice that it has no effect."""
         names = [weight_name(layer, name) for layer in range(self.layers) for name in self.matrices]
         for pattern in patterns:
             if not any(is_target(name, [pattern]) for name in names):
                 checks.add(
                     f"{quote(pattern)} is not part of any matrix' name{suggest(pattern, self.matrices)}",
-                    where="training option target_patterns",
+                    where=f"training option {option}",
                     rule=f"each is part of a name like {names[0]}; a layer has {', '.join(self.matrices)}",
-                    remedy="correct the pattern, or leave target_patterns out to decompose all of them",
+                    remedy=f"correct the pattern, or leave {option} out for all of them",
                 )
 
 
 def default_patterns(model_type: str) -> tuple[str, ...]:
-    """The matrices of a layer that are decomposed unless somebody chooses; mini_trainer's list has the same."""
+    """The matrices of a layer that are decomposed, or get adapters, unless somebody chooses; as in mini_trainer."""
     return FUSED if model_type == "phi3" else SEPARATE
 
 
@@ -114,7 +114,7 @@ def weight_name(layer: int, matrix: str) -> str:
 
 
 def is_target(name: str, patterns: Collection[str]) -> bool:
-    """Whether a layer's matrix of this name in the model's files is decomposed."""
+    """Whether this is the name, in the model's files, of a layer's matrix that holds one of the patterns."""
     return ".layers." in name and name.endswith(".weight") and any(pattern in name for pattern in patterns)
 
 
@@ -125,3 +125,12 @@ def frozen_rank(shape: tuple[int, ...], unfreeze_rank_ratio: float) -> int:
     """
     full_rank = min(shape)
     return min(int(full_rank * (1.0 - unfreeze_rank_ratio)), full_rank - 1)
+
+
+def protection_ranks(shape: tuple[int, int], frozen: int) -> tuple[int, int]:
+    """How many directions tell the protected from the free ones on a matrix' output side and on its input side.
+
+    The frozen ones, or the free ones where these are fewer and, with the frozen, span the whole side.
+    """
+    fewer = min(frozen, min(shape) - frozen)
+    return (frozen, fewer) if shape[0] >= shape[1] else (fewer, frozen)

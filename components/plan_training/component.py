@@ -10,6 +10,7 @@ def plan_training(
     dataset: dsl.Input[dsl.Dataset],
     snapshot: dsl.Input[dsl.Model],
     workspace: str,
+    method: str,
     unfreeze_rank_ratio: float,
     num_epochs: int,
     effective_batch_size: int,
@@ -42,6 +43,7 @@ def plan_training(
         snapshot=Path(snapshot.path),
         workspace=Path(workspace),
         options={
+            "method": method,
             "unfreeze_rank_ratio": unfreeze_rank_ratio,
             "num_epochs": num_epochs,
             "effective_batch_size": effective_batch_size,

@@ -14,7 +14,7 @@ from components.run.evaluation_options import EvaluationOptions
 from components.run.plan import MemoryPlan, TrainingPlan
 from components.run.publication import is_published, registered_name
 from components.run.run_key import evaluation_key, run_key
-from components.run.training_options import TrainingOptions
+from components.run.training_options import LORA, OSFT, SFT, TrainingOptions
 from components.shared import pages, progress, records
 from components.shared.options import set_option
 from components.shared.problems import Checks, list_some, problem
@@ -139,13 +139,19 @@ def make_plan(
         evaluated_by = EvaluationOptions.from_mapping(request.evaluation, request.further_evaluation)
     with checks.collecting():
         name = registered_name(request.publish_as, manifest["source"])
+    if gpus > 1 and parsed.method != OSFT:
+        checks.add(
+            f"method is {parsed.method}, and {gpus} GPUs are asked for",
+            where="training options and cluster file",
+            rule="with several GPUs mini-trainer trains, which knows OSFT only",
+            remedy=f'set gpu.count = "1" in the cluster file, or add {set_option(TrainingOptions, "method", OSFT)}',
+        )
     checks.raise_if_any()
     if gpus <= 1:
         parsed = parsed.on("cuda" if gpu_memory_gib else "cpu")
     config, report = read_json(base / "config.json"), read_json(dataset / "report.json")
-    Shapes.of(config).check_patterns(parsed.target_patterns or (), checks)
-    patterns = parsed.target_patterns or default_patterns(config["model_type"])
-    parsed = dataclasses.replace(parsed, target_patterns=patterns)
+    Shapes.of(config).check_patterns(parsed.targets or (), parsed.targets_option, checks)
+    parsed = parsed.with_targets(default_patterns(config["model_type"]))
     progress.log(f"counting the tokens of {report['samples']} samples")
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     lengths, _ = (_lengths(dataset / rows, tokenizer, parsed.max_seq_len, checks) for rows in SAMPLES)
@@ -157,7 +163,7 @@ def make_plan(
         checks.add(
             f"the training needs about {memory.needed_gib:.1f} GiB of GPU memory, the GPU has {gpu_memory_gib:g}",
             where="training options and cluster file",
-            rule=f"it must hold {memory.frozen_gib:.1f} GiB of frozen factors, {memory.trained_gib:.1f} of trained "
+            rule=f"it must hold {memory.frozen_gib:.1f} GiB of frozen weights, {memory.trained_gib:.1f} of trained "
             f"weights and moments, {memory.gradients_gib:.1f} of gradients, {memory.activations_gib:.1f} of "
             "activations, and what fragmentation takes",
             remedy=what_fits(config, parsed, gpus, gpu_memory_gib),
@@ -256,10 +262,14 @@ def volume_bytes(model_bytes: int, memory: MemoryPlan) -> int:
 
 def what_fits(config: dict[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float) -> str:
     """The option values with which the training would fit, as a remedy."""
-    tokens = largest_tokens(config, options, gpus, gpu_memory_gib)
-    ratio = largest_ratio(config, options, gpus, gpu_memory_gib)
-    ways = {"max_tokens_per_gpu": tokens, "unfreeze_rank_ratio": ratio}
+    ways: dict[str, Any] = {"max_tokens_per_gpu": largest_tokens(config, options, gpus, gpu_memory_gib)}
+    if options.method == OSFT:
+        ways["unfreeze_rank_ratio"] = largest_ratio(config, options, gpus, gpu_memory_gib)
     lines = [f"add {set_option(TrainingOptions, name, most)} or less" for name, most in ways.items() if most]
+    if options.method == SFT:
+        others = (dataclasses.replace(options, method=method) for method in (OSFT, LORA))
+        fitting = [other.method for other in others if plan_memory(config, other, gpus).needed_gib <= gpu_memory_gib]
+        lines += [f"add {set_option(TrainingOptions, 'method', method)}" for method in fitting]
     return ", or ".join([*lines, "use a smaller model or a larger GPU"])
 
 
@@ -303,13 +313,15 @@ def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOption
             f"tokens and of {options.max_seq_len} or more",
             remedy='set gpu.count = "1" in the cluster file, or raise max_seq_len and lengthen short answers',
         )
-    if options.train_dtype == "bfloat16":
-        checks.add(
-            "train_dtype is 'bfloat16'",
-            where="training options",
-            rule="with several GPUs mini-trainer trains, in float32 only",
-            remedy='leave train_dtype out, or set gpu.count = "1" in the cluster file',
-        )
+    ignored = {"train_dtype": (options.train_dtype, "bfloat16"), "train_unfactored": (options.train_unfactored, False)}
+    for name, (value, refused) in ignored.items():
+        if value == refused:
+            checks.add(
+                f"{name} is {value!r}",
+                where="training options",
+                rule="with several GPUs mini-trainer trains, all weights and in float32 only",
+                remedy=f'leave {name} out, or set gpu.count = "1" in the cluster file',
+            )
 
 
 def _own_gpu_memory_gib() -> float:

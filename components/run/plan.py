@@ -19,9 +19,9 @@ class MemoryPlan:
     """Where the bytes go; all in GiB."""
 
     frozen_gib: float
-    """Frozen factors."""
+    """Frozen factors, or weights."""
     trained_gib: float
-    """Trained factors, embeddings, norms, with AdamW's moments."""
+    """Trained factors, adapters, embeddings, norms, with AdamW's moments."""
     gradients_gib: float
     activations_gib: float
     """What passes, at the moment when everything together is most."""

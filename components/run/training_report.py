@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from components.run.plan import TrainingPlan
+from components.run.training_options import OSFT
 from components.shared.problems import problem
 from components.shared.storage import from_dict, read_json
 from components.shared.workspace import TRAINING_REPORT
@@ -24,6 +25,7 @@ class TrainingReport:
     loss_last: float
     """Loss of the last optimizer step."""
     factored_matrices: int
+    """0 for methods other than OSFT."""
     trainable_parameters: int
     loading_seconds: float
     """Reading and decomposing the base model."""
@@ -41,6 +43,8 @@ class TrainingReport:
     versions: dict[str, str]
     plan: TrainingPlan
     """The whole plan: lineage."""
+    method: str = OSFT
+    """Reports of earlier releases name none."""
 
     @classmethod
     def read(cls, model: Path) -> "TrainingReport":

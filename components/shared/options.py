@@ -66,7 +66,11 @@ def or_none(rule: Rule, meaning: str) -> Rule:
     return Rule(text=f"{rule.text}; null for {meaning}", holds=lambda v: v is None or rule.holds(v))
 
 
-def option(default: Any, help: str, rule: Rule, *, parameter: bool = False) -> Any:
+def boolean() -> Rule:
+    return Rule(text="true or false", holds=lambda v: isinstance(v, bool))
+
+
+def option(default: Any, help: str, rule: Rule, *, parameter: bool = False, only_for: tuple[str, ...] = ()) -> Any:
     """A field of a dataclass of options.
 
     Args:
@@ -74,8 +78,9 @@ def option(default: Any, help: str, rule: Rule, *, parameter: bool = False) -> A
         help: what it is, as a phrase without a full stop and without the rule.
         rule: what its value may be.
         parameter: whether it is a parameter of the pipeline, with a flag of its own.
+        only_for: values of another option, if it belongs to these alone; the dataclass refuses it with others.
     """
-    metadata = {"help": help, "rule": rule, "parameter": parameter}
+    metadata = {"help": help, "rule": rule, "parameter": parameter, "only_for": only_for}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -91,11 +96,13 @@ class Declared:
     help: str
     rule: Rule
     parameter: bool
+    only_for: tuple[str, ...]
 
     @property
     def text(self) -> str:
         """Help and rule: 'passes over the training data; an integer from 1'."""
-        return self.help if self.rule.text == ANY_STRING else f"{self.help}; {self.rule.text}"
+        help = f"{self.help} (only {', '.join(self.only_for)})" if self.only_for else self.help
+        return help if self.rule.text == ANY_STRING else f"{help}; {self.rule.text}"
 
 
 def declared(kind: type) -> dict[str, Declared]:
@@ -108,6 +115,7 @@ def declared(kind: type) -> dict[str, Declared]:
             help=field.metadata["help"],
             rule=field.metadata["rule"],
             parameter=field.metadata["parameter"],
+            only_for=field.metadata["only_for"],
         )
         for field in dataclasses.fields(kind)
     }

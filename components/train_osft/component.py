@@ -14,7 +14,7 @@ def train_osft(
     adapted: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Train the base model with OSFT as planned."""
+    """Train the base model as planned."""
     import json
     from pathlib import Path
 

@@ -77,6 +77,7 @@ def _make(dataset: Path, base: Path, planned: TrainingPlan, final: Path, output:
     report = TrainingReport(
         run_key=planned.run_key,
         path=str(final),
+        method=planned.training_options.method,
         device=result.device,
         samples=result.samples,
         steps=len(result.steps),
@@ -107,13 +108,15 @@ def _train(base: Path, data: Path, output: Path, planned: TrainingPlan) -> "Trai
 
     from components.training import backend, several_gpus
 
+    options = planned.training_options
     if planned.gpus > 1:
-        return several_gpus.train(base, data, output, planned.training_options, planned.gpus)
-    result: TrainingResult = training_hub.osft(
+        return several_gpus.train(base, data, output, options, planned.gpus)
+    method = getattr(training_hub, options.method)
+    result: TrainingResult = method(
         model_path=str(base),
         data_path=str(data),
         ckpt_output_dir=str(output),
         backend=backend.NAME,
-        **planned.options,
+        **options.arguments(),
     )
     return result

@@ -1,4 +1,4 @@
-"""`training_hub.osft(..., backend="single-device")`: OSFT in one process, on one GPU or on the CPU.
+"""`training_hub.osft(..., backend="single-device")`, or lora_sft or sft: in one process, on one GPU or on the CPU.
 
     import components.training.backend  # registers it
     training_hub.osft(model_path=..., data_path=..., ckpt_output_dir=..., backend="single-device", ...)
@@ -6,11 +6,12 @@
 Writes `<ckpt_output_dir>/hf_format/samples_<n>/`, a plain Hugging Face folder where the stock backend has it,
 `<ckpt_output_dir>/metrics.jsonl` with a line per optimizer step, and `<ckpt_output_dir>/checkpoints/` while it trains.
 The same call resumes a training that was killed, and does nothing when it is finished. With more GPUs use the stock
-backend, mini-trainer.
+backend of osft, mini-trainer.
 """
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import json
 import os
@@ -29,13 +30,14 @@ from training_hub import AlgorithmRegistry, Backend
 
 from components.data.samples import Packing, Sample, packing, tokenize_rows
 from components.run.run_key import TRAINER_VERSION
-from components.run.training_options import TrainingOptions
+from components.run.training_options import METHODS, TrainingOptions
 from components.shared import progress
-from components.shared.problems import Checks, problem, quote, suggest
+from components.shared.problems import problem
 from components.shared.progress import duration
 from components.shared.storage import from_dict, read_json, read_jsonl, sha256_of_file, sha256_of_json, write_text
 from components.shared.workspace import METRICS, SNAPSHOT_MANIFEST
 from components.training import loop
+from components.training.arguments import NAME, PATHS, parse_options
 from components.training.attention import attention_for
 from components.training.callbacks import CallbackCaller
 from components.training.checkpoints import Checkpoints
@@ -51,28 +53,13 @@ if TYPE_CHECKING:
 # Read by torch when it first takes GPU memory: pieces of it can grow, so that less is lost between them.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
-NAME = "single-device"
 RESULT = "training_result.json"
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that a signal ended
-
-PATHS = ("model_path", "data_path", "ckpt_output_dir")
-# Options of training_hub.osft that this backend honours beside TrainingOptions.
-HONOURED = ("unmask_messages", "callbacks")
-# These state what holds anyway: one process on one device, checkpoints on SIGTERM, a model at the end.
-HARMLESS = {
-    "nproc_per_node": (1, "auto", "gpu"),
-    "nnodes": (1,),
-    "node_rank": (0,),
-    "use_processed_dataset": (False,),
-    "save_final_checkpoint": (True,),
-    "enable_jit_checkpoint": (True,),
-    "on_demand_checkpointing": (True,),  # training_hub says it again under this name
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """What `training_hub.osft` returns with this backend, and `several_gpus.train` with mini-trainer."""
+    """What training_hub's functions return with this backend, and `several_gpus.train` with mini-trainer."""
 
     model_path: Path
     """The adapted model, a plain Hugging Face folder."""
@@ -97,17 +84,24 @@ class TrainingResult:
 
 
 class SingleDeviceBackend(Backend):
-    """The project's OSFT backend; see the module's text."""
+    """The project's backend; see the module's text."""
+
+    def __init__(self, method: str) -> None:
+        """
+        Args:
+            method: training_hub's function whose backend it is.
+        """
+        self.method = method
 
     def execute_training(self, algorithm_params: dict[str, Any]) -> TrainingResult:
-        """Train as `training_hub.osft` was asked to; resume where the same training was killed.
+        """Train as training_hub's function was asked to; resume where the same training was killed.
 
         Raises:
             Problems: for unknown or unsupported options, data that does not fit them, a model that cannot be trained,
                 a folder that holds another training, and a loss that is NaN or infinite, or diverges.
             SystemExit: with code 143 after SIGTERM, when a checkpoint is written.
         """
-        options = parse_options(algorithm_params)
+        options = parse_options(algorithm_params, self.method)
         model_path, data_path, output = (Path(algorithm_params[name]) for name in PATHS)
         from transformers import AutoTokenizer
 
@@ -120,39 +114,6 @@ class SingleDeviceBackend(Backend):
         return run(model_path, samples, digest, options, output, algorithm_params.get("callbacks") or [])
 
 
-def parse_options(params: dict[str, Any]) -> TrainingOptions:
-    """The training options among the arguments of `training_hub.osft`.
-
-    Raises:
-        Problems: naming every option that is unknown here, or known and not honoured; none is dropped silently.
-    """
-    checks = Checks()
-    option_names = [field.name for field in dataclasses.fields(TrainingOptions)]
-    known = {*option_names, *PATHS, *HONOURED, *HARMLESS}
-    options = {}
-    for name, value in params.items():
-        if value is None or (value is False and name not in option_names and name != "save_final_checkpoint"):
-            continue  # not asked for
-        if name in option_names:
-            options[name] = value
-        elif name not in known or value not in HARMLESS.get(name, (value,)):
-            rule = f"it honours {', '.join(sorted(known))}"
-            if name in HARMLESS:
-                rule = "it is one process on one device, whose result is the adapted model: "
-                rule += f"{name} can only be {HARMLESS[name][0]!r}"
-            checks.add(
-                f"option {name} = {quote(value)} is not honoured by the backend {NAME}{suggest(name, known - {name})}",
-                where="training_hub.osft",
-                rule=rule,
-                remedy="correct the name, leave the option out, or use backend='mini-trainer', which uses several GPUs",
-            )
-    parsed = TrainingOptions()
-    with checks.collecting():
-        parsed = TrainingOptions.from_mapping(options)
-    checks.raise_if_any()
-    return parsed
-
-
 def run(
     model_path: Path,
     samples: list[Sample],
@@ -161,7 +122,7 @@ def run(
     output: Path,
     callbacks: "Iterable[TrainingHubCallback] | TrainingHubCallback" = (),
 ) -> TrainingResult:
-    """Load, decompose, train and save; logs what it does."""
+    """Load, train and save; logs what it does."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options = options.on(device.type)
     worker = ThreadPoolExecutor(1)  # hashing a large model's files takes as long as reading them
@@ -184,7 +145,8 @@ def run(
         checkpoints.reserve(optimizer.state())
     gc.freeze()  # what is there by now stays: collections during the training need not walk it
     loading_seconds = time.monotonic() - started
-    progress.log(f"read the model and decomposed {len(optimizer.layers)} matrices in {duration(loading_seconds)}")
+    done = f"read the model and decomposed {len(optimizer.layers)} matrices" if optimizer.layers else "read the model"
+    progress.log(f"{done} in {duration(loading_seconds)}")
 
     history: list[loop.StepMetrics] = []
     if checkpoint is not None:
@@ -248,7 +210,7 @@ def run(
 def _load(
     model_path: Path, options: TrainingOptions, device: torch.device, longest_sample: int
 ) -> tuple[PackLoss, Optimizer]:
-    """The factorized model, ready to be trained."""
+    """The model, ready to be trained."""
     from transformers import AutoConfig
 
     torch.manual_seed(options.seed)
@@ -259,7 +221,9 @@ def _load(
     if device.type == "cuda":
         if dtype == torch.bfloat16:
             fuse_norms(model)
-        model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": False})  # fewer hooks
+        # The reentrant form has fewer hooks; dropout leaves out the same in the second computation.
+        checkpointing = {"use_reentrant": True, "preserve_rng_state": options.lora_dropout > 0}
+        model.gradient_checkpointing_enable(checkpointing)
         torch.cuda.empty_cache()  # what decomposing needed, in sizes that training does not
     return PackLoss(model), optimizer
 
@@ -337,4 +301,5 @@ def step_line(metrics: loop.StepMetrics, seconds_left: float) -> str:
     )
 
 
-AlgorithmRegistry.register_backend("osft", NAME, SingleDeviceBackend)
+for method in METHODS:
+    AlgorithmRegistry.register_backend(method, NAME, functools.partial(SingleDeviceBackend, method))

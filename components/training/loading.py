@@ -1,4 +1,4 @@
-"""The base model from its files into the form it is trained in; decomposing begins when the first matrix is read.
+"""The base model from its files into the form it is trained in; OSFT decomposes from the first matrix on that is read.
 
 The model is built without memory for its weights. A thread reads them in the order of the files and puts them on the
 device, a few ahead; each matrix to decompose is factored as it arrives, and everything else becomes an ordinary weight.
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from components.models.folder import INDEX, WEIGHTS
-from components.models.shapes import default_patterns
-from components.run.training_options import TrainingOptions
+from components.models.shapes import default_patterns, frozen_rank
+from components.run.training_options import LORA, OSFT, TrainingOptions
 from components.shared import progress
 from components.shared.problems import list_some, problem
 from components.shared.storage import read_json
-from components.training.factors import OSFTLinear, factorize, target_names
+from components.training.adapters import Protection, add_adapters
+from components.training.factors import OSFTLinear, decompose, factorize, target_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +34,7 @@ WORKERS = 2  # of the GPU: one matrix' decomposition leaves gaps that another's 
 def load(
     model_path: Path, options: TrainingOptions, device: torch.device, dtype: torch.dtype, attention: str
 ) -> "PreTrainedModel":
-    """A causal language model with its target matrices factored.
+    """A causal language model, its target matrices factored or with adapters, and frozen what is not to be trained.
 
     Args:
         model_path: a plain Hugging Face folder with safetensors.
@@ -44,21 +45,26 @@ def load(
         Problems: when the files lack a weight of the model, or one holds NaN or infinity.
     """
     model = skeleton(model_path, dtype, attention)
-    patterns = options.target_patterns or default_patterns(model.config.model_type)
-    targets = set(target_names(model, patterns, options.unfreeze_rank_ratio))
+    patterns = default_patterns(model.config.model_type) if options.targets is None else options.targets
+    targets = set(target_names(model, patterns, options.unfreeze_rank_ratio)) if options.protects else set()
     missing = {name for name, _ in model.named_parameters()}
     total = len(missing)
     if device.type == "cuda":
         torch.linalg.eigh(torch.eye(2, device=device))  # torch loads its linear algebra once, not from two threads
 
-    def factor(layer: str, weight: Tensor) -> tuple[str, OSFTLinear]:
-        factored = factorize(layer, weight, options.unfreeze_rank_ratio, dtype)
-        factored.start = factored.start.cpu()
+    def factor(layer: str, weight: Tensor) -> tuple[str, OSFTLinear | Protection]:
+        factored: OSFTLinear | Protection
+        if options.method == OSFT:
+            factored = factorize(layer, weight, options.unfreeze_rank_ratio, dtype)
+            factored.start = factored.start.cpu()
+        else:
+            frozen = frozen_rank(tuple(weight.shape), options.unfreeze_rank_ratio)
+            factored = Protection(decompose(weight), frozen, dtype)
         _finish_stream(device)
         return layer, factored
 
-    def weights() -> Iterator[tuple[str, OSFTLinear]]:
-        decomposing: deque[Future[tuple[str, OSFTLinear]]] = deque()
+    def weights() -> Iterator[tuple[str, OSFTLinear | Protection]]:
+        decomposing: deque[Future[tuple[str, OSFTLinear | Protection]]] = deque()
         with ThreadPoolExecutor(WORKERS, initializer=_own_stream, initargs=(device,)) as workers:
             for name, weight in _read_ahead(model_path, device):
                 if name not in missing:
@@ -72,20 +78,26 @@ def load(
                         remedy="download the model again from where it came from",
                     )
                 module, _, kind = name.rpartition(".")
-                if kind == "weight" and module in targets and device.type == "cpu":
-                    yield factor(module, weight)  # here: in another thread a decomposition has one core to itself
-                elif kind == "weight" and module in targets:
-                    decomposing.append(workers.submit(factor, module, weight))
-                else:
+                is_target = kind == "weight" and module in targets
+                if not is_target or options.method == LORA:
                     model.get_submodule(module).register_parameter(kind, nn.Parameter(weight.to(dtype)))
                     _finish_stream(device)  # the memory of what was converted goes back to the reading thread
+                if is_target and device.type == "cpu":
+                    yield factor(module, weight)  # here: in another thread a decomposition has one core to itself
+                elif is_target:
+                    decomposing.append(workers.submit(factor, module, weight))
                 del weight
                 while len(decomposing) > WORKERS:
                     yield decomposing.popleft().result()
             while decomposing:
                 yield decomposing.popleft().result()
 
-    for name, factored in progress.track(weights(), len(targets), "reading and decomposing matrices"):
+    work = "reading and decomposing matrices" if targets else "reading"
+    protections = {}
+    for name, factored in progress.track(weights(), len(targets), work):
+        if isinstance(factored, Protection):
+            protections[name] = factored
+            continue
         factored.bias = model.get_submodule(name).bias  # type: ignore[assignment]
         model.set_submodule(name, factored)
     if missing:
@@ -99,6 +111,13 @@ def load(
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module.register_buffer(name, buffer.to(device), persistent=name not in module._non_persistent_buffers_set)
+    if options.method == LORA:
+        add_adapters(model, patterns, options, protections)
+    elif not options.trains_rest:
+        model.requires_grad_(False)
+    if not options.trains_rest:
+        # Layers are computed again for their gradients only if what comes in has one.
+        model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.requires_grad_())
     return model.eval()
 
 

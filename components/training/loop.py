@@ -8,6 +8,7 @@ import dataclasses
 import math
 import random
 import time
+import zlib
 from collections.abc import Callable, Iterator
 
 import torch
@@ -86,7 +87,7 @@ def train(
     on_step_begin: Callable[[int], None],
     on_step: Callable[[StepMetrics], bool],
 ) -> None:
-    """Train a factorized model in place.
+    """Train a loaded model in place.
 
     Args:
         pack_loss: of the model.
@@ -109,6 +110,8 @@ def train(
         if step <= done:
             continue
         on_step_begin(epoch)
+        if options.lora_dropout:
+            torch.manual_seed(zlib.crc32(f"{options.seed}/{step}".encode()))  # a resumed training leaves out the same
         started = time.monotonic()
         loss_tokens = sum(sample.loss_tokens for sample in batch)
         losses = []

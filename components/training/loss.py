@@ -89,7 +89,7 @@ class _HeadLoss(torch.autograd.Function):
         vocabulary = weight.shape[0]
         odd = -vocabulary % MATRIX_UNIT if weight.dtype == torch.bfloat16 else 0
         padded = F.pad(weight.detach(), (0, 0, 0, odd)) if odd else weight.detach()
-        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(padded)
+        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(padded) if ctx.needs_input_grad[1] else None
         total = hidden.new_zeros((), dtype=torch.float32)
         size = max(1, LOGITS_AT_ONCE // vocabulary)
         for rows, d_rows, wanted in zip(hidden.split(size), d_hidden.split(size), targets.split(size), strict=True):
@@ -101,12 +101,13 @@ class _HeadLoss(torch.autograd.Function):
             total += piece.detach()
             d_logits = F.pad(d_raw.to(rows.dtype), (0, odd)) if odd else d_raw.to(rows.dtype)
             torch.mm(d_logits, padded, out=d_rows)
-            d_weight.addmm_(d_logits.T, rows)
-        ctx.save_for_backward(d_hidden, d_weight[:vocabulary])
+            if d_weight is not None:
+                d_weight.addmm_(d_logits.T, rows)
+        ctx.save_for_backward(d_hidden, None if d_weight is None else d_weight[:vocabulary])
         return total
 
     @staticmethod
-    def backward(ctx, scale: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # type: ignore[no-untyped-def]
+    def backward(ctx, scale: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:  # type: ignore[no-untyped-def]
         assert scale.is_cuda or float(scale) == 1, (
             "the loss is scaled by its divisor"
         )  # a GPU would have to be waited for

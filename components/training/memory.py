@@ -1,6 +1,6 @@
 """GPU memory that a training needs, from config.json alone.
 
-What lasts is counted: frozen factors, trained weights with their moments, gradients. What passes (activations of one
+What lasts is counted: what is frozen, trained weights with their moments, gradients. What passes (activations of one
 layer that is computed again, the inputs of all others, logits, a matrix' decomposition) is counted per token and per
 matrix with factors fitted to measurements on a GPU (benchmarks/memory.py).
 """
@@ -11,9 +11,9 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, MIN_COMPACT, Shapes, frozen_rank
+from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT, MIN_COMPACT, Shapes, frozen_rank, protection_ranks
 from components.run.plan import MemoryPlan
-from components.run.training_options import TrainingOptions
+from components.run.training_options import LORA, OSFT, TrainingOptions
 from components.shared.workspace import GIB
 
 MAX_TOKENS = 1 << 16
@@ -31,7 +31,7 @@ STOCK_LOGIT = 18  # bytes for each token and word of the vocabulary in mini-trai
 WORKSPACES = 4 * 32 * 2**20  # of the matrix library, one for each thread that used it
 ODD = 80_000  # bytes at the end of a tensor above 1 MiB that torch gives to no other, on average
 TENSORS = 5  # of a factored matrix that lasts, above 1 MiB in a large model
-SMALL_BYTES = 4 * 4 + 2  # value, two moments and gradient in float32, and a copy to compute with
+SMALL_BYTES = 4 * 4  # value, two moments and gradient in float32
 
 
 def checkpoint_seconds(cost: float, writing: float) -> float:
@@ -72,21 +72,35 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
         trained += copies * entries * (4 + 12 / 256 if compact else 12)
         gradients += copies * entries * wide
 
-    for (rows, columns), rank, factored in _split(shapes, options):
-        whole = shapes.layers - factored
-        train(rows * columns, whole)
-        trained += whole * rows * columns * copy
-        free = min(rows, columns) - rank
-        frozen += factored * rank * (rows + columns + 1) * wide
-        if rank * min(rows, columns) * wide > 2**20:
-            frozen += factored * TENSORS * ODD
-        train(free * (rows + columns), factored)
-        trained += factored * free * SMALL_BYTES
-    trained += (shapes.layers * shapes.small + shapes.hidden) * SMALL_BYTES
-    embedding = shapes.vocabulary * shapes.hidden
-    for _ in range(1 if shapes.tied else 2):
-        train(embedding, 1)
-        trained += embedding * copy
+    def keep(entries: int, copies: int) -> None:
+        """As the model has it, trained or frozen."""
+        nonlocal frozen, trained
+        if options.trains_rest:
+            train(entries, copies)
+            trained += copies * entries * copy
+        else:
+            frozen += copies * entries * wide
+
+    for (rows, columns), rank, chosen in _split(shapes, options):
+        if options.method == OSFT:
+            keep(rows * columns, shapes.layers - chosen)
+            free = min(rows, columns) - rank
+            frozen += chosen * rank * (rows + columns + 1) * wide
+            if rank * min(rows, columns) * wide > 2**20:
+                frozen += chosen * TENSORS * ODD
+            train(free * (rows + columns), chosen)
+            trained += chosen * free * (SMALL_BYTES + copy)
+        else:
+            keep(rows * columns, shapes.layers)
+            if options.protects and rank:
+                output, input = protection_ranks((rows, columns), rank)
+                frozen += chosen * ((output * rows + input * columns) * wide)
+            adapters = chosen * options.lora_r * (rows + columns)
+            trained += adapters * (SMALL_BYTES + copy)
+            gradients += adapters * wide
+    if options.trains_rest:
+        trained += (shapes.layers * shapes.small + shapes.hidden) * (SMALL_BYTES + copy)
+    keep(shapes.vocabulary * shapes.hidden, 1 if shapes.tied else 2)
     return MemoryPlan(
         frozen_gib=frozen / GIB,
         trained_gib=trained / GIB,
@@ -96,11 +110,11 @@ def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int =
 
 
 def _split(shapes: Shapes, options: TrainingOptions) -> Iterator[tuple[tuple[int, int], int, int]]:
-    """For each matrix of a layer its shape, its frozen rank, and in how many layers it is factored."""
-    targets = shapes.targets(options.target_patterns)
+    """For each matrix of a layer its shape, its frozen rank, and in how many layers it is factored or has adapters."""
+    targets = shapes.targets(options.targets)
     for name, shape in shapes.matrices.items():
         rank = frozen_rank(shape, options.unfreeze_rank_ratio)
-        yield shape, rank, sum(name in layer for layer in targets) if rank else 0
+        yield shape, rank, sum(name in layer for layer in targets) if rank or options.method != OSFT else 0
 
 
 def _plan_stock(shapes: Shapes, options: TrainingOptions, gpus: int) -> MemoryPlan:
@@ -154,31 +168,37 @@ def _most_beside(shapes: Shapes, options: TrainingOptions, wide: int, gradients:
     tokens = options.max_tokens_per_gpu
     ends = 3 * tokens * shapes.hidden * wide  # what comes out, the part with a loss, and its gradient
     inputs = shapes.layers * tokens * shapes.hidden * wide  # of all layers, kept for their second computation
-    layer = max(_layer(shapes, options, wide, targets) for targets in set(shapes.targets(options.target_patterns)))
-    embedding = shapes.vocabulary * shapes.hidden * wide
-    padded = embedding if shapes.vocabulary % MATRIX_UNIT and wide == 2 else 0
+    layer = max(_layer(shapes, options, wide, targets) for targets in set(shapes.targets(options.targets)))
+    output = shapes.vocabulary * shapes.hidden * wide
+    padded = output if shapes.vocabulary % MATRIX_UNIT and wide == 2 else 0
+    embedding = output if options.trains_rest else 0  # gradient
     logits = LOGIT * min(tokens * shapes.vocabulary, LOGITS_AT_ONCE)
-    decomposed = max((math.prod(shape) for shape, _, factored in _split(shapes, options) if factored), default=0)
     moments = {
-        "two matrices are decomposed": 2 * DECOMPOSED * decomposed,
-        "the embedding is taken over": EMBEDDED * shapes.vocabulary * shapes.hidden,
         "the loss is computed": inputs + ends + embedding + padded + logits,
         "the last layer is computed again": inputs + embedding + layer,
         "the first layer is computed again": gradients + layer,
-        "the embedding's two gradients are added": gradients + (2 if shapes.tied else 1) * embedding,
     }
+    if options.protects:
+        decomposed = max((math.prod(shape) for shape, _, factored in _split(shapes, options) if factored), default=0)
+        moments["two matrices are decomposed"] = 2 * DECOMPOSED * decomposed
+    if options.trains_rest:
+        moments["the embedding is taken over"] = EMBEDDED * shapes.vocabulary * shapes.hidden
+        moments["the embedding's two gradients are added"] = gradients + (2 if shapes.tied else 1) * embedding
+    if options.method == LORA:
+        moments["the adapters' gradients are gathered"] = 2 * gradients
     return WORKSPACES + max(moments.values())
 
 
 def _layer(shapes: Shapes, options: TrainingOptions, wide: int, targets: Collection[str]) -> float:
-    """Bytes that a layer takes while it is computed again and its gradients are made, with these matrices factored."""
-    ranks = {name: frozen_rank(shape, options.unfreeze_rank_ratio) for name, shape in shapes.matrices.items()}
+    """Bytes that a layer takes while it is computed again and its gradients are made, with these matrices chosen."""
     free, made = 0, 0  # trained directions; entries of copies to compute with, or of a gradient before it is added
     for name, shape in shapes.matrices.items():
-        if name in targets and ranks[name]:
-            free += min(shape) - ranks[name]
-            made += (min(shape) - ranks[name]) * sum(shape)
-        else:
+        rank = frozen_rank(shape, options.unfreeze_rank_ratio) if options.method == OSFT else 0
+        directions = options.lora_r if options.method == LORA else min(shape) - rank
+        if name in targets and (rank or options.method == LORA):
+            free += directions
+            made += directions * sum(shape)
+        elif options.trains_rest:
             made += math.prod(shape)
     tokens = options.max_tokens_per_gpu
     return tokens * (HIDDEN * shapes.hidden + INTERMEDIATE * shapes.intermediate + LOW * free) * wide / 2 + made * wide

@@ -1,4 +1,7 @@
-"""One optimizer step of OSFT: clip, project, AdamW's direction, project again, move; no gradient is left after it."""
+"""One optimizer step: clip, project, AdamW's direction, project again, move; no gradient is left after it.
+
+Projections are OSFT's and those of protected adapters; the other methods have the rest.
+"""
 
 import math
 
@@ -7,6 +10,7 @@ from torch import Tensor, nn
 
 from components.models.shapes import MIN_COMPACT
 from components.run.training_options import TrainingOptions
+from components.training.adapters import A, B, protections_of
 from components.training.factors import factored_layers
 from components.training.weights import Float32Weight, TrainedWeight, Update, trained_weight
 
@@ -14,11 +18,11 @@ MAX_GRADIENT_NORM = 1.0  # fixed in mini_trainer too
 
 
 class Optimizer:
-    """AdamW for a factorized model.
+    """AdamW for a loaded model.
 
-    Each factored layer holds its trained factors itself, as `low`. Every other weight is kept here; the model's own
-    parameters are copies to compute with, unless the training computes in float32. Small ones (norms, biases, singular
-    values) lie in one vector, which an optimizer step handles at once.
+    Each factored layer holds its trained factors itself, as `low`. Every other weight that is trained is kept here; the
+    model's own parameters are copies to compute with, unless the training computes in float32. Small ones (norms,
+    biases, singular values) and all adapters lie in one float32 vector, which an optimizer step handles at once.
     """
 
     def __init__(self, model: nn.Module, options: TrainingOptions, dtype: torch.dtype) -> None:
@@ -28,8 +32,9 @@ class Optimizer:
         self.large: dict[str, nn.Parameter] = {}
         self.small_parameters: dict[str, nn.Parameter] = {}
         for name, parameter in model.named_parameters():
-            group = self.large if parameter.numel() >= MIN_COMPACT else self.small_parameters
-            group[name] = parameter
+            if parameter.requires_grad:
+                is_large = parameter.numel() >= MIN_COMPACT and not name.endswith((A, B))
+                (self.large if is_large else self.small_parameters)[name] = parameter
         for name, parameter in self.large.items():
             self.weights[name] = trained_weight(name, parameter.detach().float(), dtype)
 
@@ -38,21 +43,23 @@ class Optimizer:
         self.vector = Float32Weight("small", torch.cat([value.reshape(-1) for value in values.values()]))
         self.weights["small"] = self.vector
         self.vector.grad = torch.zeros_like(self.vector.value)
+        self.shapes = {name: value.shape for name, value in values.items()}
+        self.protections = protections_of(model)
+        self._protect(self.vector.value)
         self.computed = self.vector.values(dtype)  # the same memory in float32
-
-        def views(vector: Tensor) -> dict[str, Tensor]:
-            """Each small weight's part of something shaped like the vector."""
-            parts = vector.split([value.numel() for value in values.values()])
-            return {name: part.view(value.shape) for (name, value), part in zip(values.items(), parts, strict=True)}
-
-        self.small, gradients, computed = map(views, (self.vector.value, self.vector.grad, self.computed))
+        self.small, gradients, computed = map(self._views, (self.vector.value, self.vector.grad, self.computed))
         for name, layer in self.layers.items():
             layer.S_low, layer.S_grad = self.small[f"{name}.S_low"], gradients[f"{name}.S_low"]
         for name, parameter in self.small_parameters.items():
             parameter.data = computed[name]
 
+    def _views(self, vector: Tensor) -> dict[str, Tensor]:
+        """Each small weight's part of something shaped like the vector."""
+        parts = vector.split([shape.numel() for shape in self.shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
     def value(self, name: str) -> Tensor | None:
-        """A weight of the model outside the factored matrices, in float32; None when there is none of that name."""
+        """A trained weight outside the factored matrices, in float32; None when there is none of that name."""
         if name in self.small:
             return self.small[name]
         return self.weights[name].values(torch.float32) if name in self.large else None
@@ -74,6 +81,7 @@ class Optimizer:
         if small:  # they stand last in the vector
             gathered = torch.cat([gradient.reshape(-1) for gradient in small])
             self.vector.grad[-len(gathered) :].add_(gathered)
+        self._protect(self.vector.grad)
         for parameter in self.small_parameters.values():
             parameter.grad = None
         for name, parameter in self.large.items():
@@ -118,8 +126,18 @@ class Optimizer:
                 layer.low.step(direction, update)
         for weight in (*(self.weights[name] for name in self.large), self.vector):
             if weight.grad is not None:
-                weight.step(weight.direction(weight.grad, update), update)
+                direction = weight.direction(weight.grad, update)
+                if weight is self.vector:
+                    self._protect(direction)
+                weight.step(direction, update)
         self._refresh()
+
+    def _protect(self, vector: Tensor) -> None:
+        """Keep the adapters' parts of something shaped like the small weights' vector out of what is protected."""
+        if self.protections:
+            parts = self._views(vector)
+            for name, protection in self.protections.items():
+                protection.project(parts[f"{name}.{A}"], parts[f"{name}.{B}"])
 
     def _refresh(self) -> None:
         """Bring what is computed with up to date."""

@@ -21,6 +21,7 @@ from components.models.folder import INDEX, WEIGHTS
 from components.shared import progress
 from components.shared.storage import flush, publish_folder, write_json
 from components.shared.workspace import SNAPSHOT_MANIFEST
+from components.training.adapters import ADAPTER, A, B, adapted_layers
 from components.training.factors import factored_layers
 from components.training.loading import weight_files
 from components.training.optimizer import Optimizer
@@ -35,7 +36,7 @@ def save(model: nn.Module, optimizer: Optimizer, base: Path, final: Path, seed: 
     """Write the trained model, complete or not at all.
 
     Args:
-        model: the factorized model.
+        model: the model as it was loaded and trained.
         optimizer: its optimizer.
         base: the base model's folder.
         final: the folder to make.
@@ -114,6 +115,7 @@ def _adapted_weights(
     model: nn.Module, optimizer: Optimizer, base: Path, tied: set[str], seed: int
 ) -> Iterator[tuple[str, Tensor]]:
     layers = {f"{name}.weight": layer for name, layer in factored_layers(model).items()}
+    scalings = {f"{name}.weight": layer.scaling[ADAPTER] for name, layer in adapted_layers(model).items()}
     for path in weight_files(base):
         with safe_open(path, framework="pt") as file:
             for name in _names(file, tied):
@@ -121,12 +123,16 @@ def _adapted_weights(
                 if name in layers:
                     layer = layers[name]
                     after = layer.frozen_weight(before.to(layer.U_high.device)) + layer.trained_part()
+                elif name in scalings:
+                    layer_name = name.removesuffix(".weight")
+                    a, b = (optimizer.small[f"{layer_name}.{factor}"] for factor in (A, B))
+                    after = torch.addmm(before.to(a), b, a, alpha=scalings[name])
                 elif (trained := optimizer.value(name)) is not None:
                     start = before.to(trained.device).float()
                     # What it began as is not quite the base model's, where its form rounds; its change is what counts.
                     began = trained_weight(name, start.clone(), optimizer.dtype).values(torch.float32)
                     after = start + (trained - began)
-                else:  # a buffer that older files carry
+                else:  # frozen, or a buffer that older files carry
                     yield name, before
                     continue
                 yield name, round_stochastically(after, before.dtype, seed=zlib.crc32(f"{seed}/{name}".encode())).cpu()

@@ -19,7 +19,7 @@ from components.shared.workspace import METRICS
 from components.training.backend import TrainingResult, metrics_line
 from components.training.loop import StepMetrics
 
-OURS_ALONE = ("train_dtype", "checkpoint_minutes")
+OURS_ALONE = ("train_dtype", "train_unfactored", "checkpoint_minutes")
 
 
 def train(model_path: Path, data_path: Path, output: Path, options: TrainingOptions, gpus: int) -> TrainingResult:
@@ -34,7 +34,7 @@ def train(model_path: Path, data_path: Path, output: Path, options: TrainingOpti
     started = time.monotonic()
     metrics = output / "training_metrics_0.jsonl"
     metrics.unlink(missing_ok=True)  # mini-trainer would add to a killed attempt's
-    shared = {name: value for name, value in options.as_json().items() if name not in OURS_ALONE}
+    shared = {name: value for name, value in options.arguments().items() if name not in OURS_ALONE}
     shared["target_patterns"] = list(options.target_patterns or ()) or None
     training_hub.osft(
         model_path=str(model_path),

@@ -42,6 +42,35 @@ def test_matrices_that_no_pattern_names_are_trained_whole_and_take_more_memory()
     assert some.needed_gib > 1.4 * default.needed_gib
 
 
+def test_lora_takes_less_memory_than_osft_and_plain_fine_tuning_more() -> None:
+    needed = [
+        plan_memory(common.config("granite-3.2-8b").to_dict(), TrainingOptions(method=method, train_dtype="bfloat16"))
+        for method in ("lora_sft", "osft", "sft")
+    ]
+    assert [plan.needed_gib > 44 for plan in needed] == [False, False, True]
+    assert needed[0].needed_gib < 0.6 * needed[1].needed_gib
+    assert needed[0].frozen_gib == pytest.approx(8.17e9 * 2 / GIB, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("method", "gpu", "named"),
+    [
+        ("sft", 44.0, ["--method osft", "--method lora_sft", "larger GPU"]),
+        ("sft", 30.0, ["--method lora_sft", "larger GPU"]),
+        ("lora_sft", 20.0, ["--max-tokens-per-gpu", "larger GPU"]),
+        ("lora_sft", 10.0, ["larger GPU"]),
+    ],
+)
+def test_other_methods_are_refused_with_what_fits_and_without_osfts_ratio(
+    method: str, gpu: float, named: list[str]
+) -> None:
+    options = TrainingOptions(method=method, train_dtype="bfloat16", max_tokens_per_gpu=8192)
+
+    said = what_fits(common.config("granite-3.2-8b").to_dict(), options, 1, gpu).split(", or ")
+
+    assert [text in way for text, way in zip(named, said, strict=True)] == [True] * len(named), said
+
+
 def test_volume_must_hold_two_checkpoints_or_one_beside_the_result() -> None:
     options = TrainingOptions(train_dtype="bfloat16")
     large = plan_memory(common.config("granite-3.2-8b").to_dict(), options)

@@ -5,8 +5,10 @@ import re
 
 import pytest
 
-from components.run.training_options import SCHEDULERS, TrainingOptions
+from components.run.training_options import LORA, METHODS, OSFT, SCHEDULERS, SFT, TrainingOptions
+from components.shared.options import declared
 from components.shared.problems import Problems
+from components.shared.storage import sha256_of_json
 from tests.fast.conftest import only_problem_of, problems_of
 
 FROM_ONE = "an integer from 1"
@@ -15,7 +17,11 @@ FROM_ZERO = "an integer from 0"
 BETA = "a number from 0 and below 1"
 NO_NUMBERS = [None, "1", "", True, False, math.nan, math.inf, -math.inf, [1], {}]
 
+PATTERNS = ("a list of strings, not empty", [[], (), "q_proj", [1], ["q_proj", None], {}, 5, True])
+NO_BOOLEANS = [None, 0, 1, "true", "", [True], {}]
+
 BAD = {
+    "method": ("one of osft, lora_sft, sft", ["", "OSFT", "lora", "full", None, 1, True, ["sft"]]),
     "unfreeze_rank_ratio": ("a number above 0 and up to 1", [0, 0.0, -0.25, 1.01, 2, *NO_NUMBERS]),
     "num_epochs": (FROM_ONE, [0, -1, 2.5, *NO_NUMBERS]),
     "effective_batch_size": (FROM_ONE, [0, -4, 0.5, *NO_NUMBERS]),
@@ -35,7 +41,14 @@ BAD = {
         ["", "BFloat16", "bf16", "float16", "torch.bfloat16", None, 16, True, ["auto"]],
     ),
     "checkpoint_minutes": ("a number from 0; null for as often as they cost little", [-1, -0.1, "10", True, [1.0]]),
-    "target_patterns": ("a list of strings, not empty", [[], (), "q_proj", [1], ["q_proj", None], {}, 5, True]),
+    "target_patterns": PATTERNS,
+    "train_unfactored": ("true or false", NO_BOOLEANS),
+    "lora_r": (FROM_ONE, [0, -1, 2.5, *NO_NUMBERS]),
+    "lora_alpha": (FROM_ONE, [0, -1, 2.5, *NO_NUMBERS]),
+    "lora_dropout": (BETA, [-0.1, 1, 1.0, *NO_NUMBERS]),
+    "target_modules": PATTERNS,
+    "use_rslora": ("true or false", NO_BOOLEANS),
+    "lora_protect": ("true or false", NO_BOOLEANS),
 }
 
 
@@ -72,6 +85,7 @@ def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name, value
         ("train_dtype", ["auto", "bfloat16", "float32"]),
         ("checkpoint_minutes", [0.0, 0.5, 1e6, None]),
         ("target_patterns", [None, ("q_proj",), ("q_proj", "k_proj")]),
+        ("method", list(METHODS)),
     ],
 )
 def test_good_values_at_the_edges_are_taken(name, values):
@@ -147,13 +161,94 @@ def test_equal_options_have_equal_json():
     assert set(one.as_json()) == set(BAD)
 
 
+FURTHER = {name: found.only_for for name, found in declared(TrainingOptions).items() if found.only_for}
+
+
+def names_of(method):
+    names = {name for name in BAD if method in FURTHER.get(name, METHODS)} - {"method"}
+    return names - {"unfreeze_rank_ratio"} if method == LORA else names  # unless adapters are protected
+
+
+UNNAMED = ("checkpoint_minutes", "train_unfactored")
+
+
 def test_what_changes_no_result_is_no_part_of_what_determines_it():
     one = TrainingOptions(checkpoint_minutes=1.0, max_seq_len=512)
     other = TrainingOptions(checkpoint_minutes=2.0, max_seq_len=1024)
     assert one.determining(gpus=1) == other.determining(gpus=1)
-    assert set(one.determining(gpus=1)) == set(BAD) - {"checkpoint_minutes", "max_seq_len"}
-    assert set(one.determining(gpus=2)) == set(BAD) - {"checkpoint_minutes"}
+    assert set(one.determining(gpus=1)) == names_of(OSFT) - {*UNNAMED, "max_seq_len"}
+    assert set(one.determining(gpus=2)) == names_of(OSFT) - {*UNNAMED}
     assert one.as_json() != other.as_json()
+
+
+def test_what_determines_osft_is_what_it_was_before_there_were_other_methods():
+    """Else everybody's finished trainings would be trained once more."""
+    some = TrainingOptions(
+        unfreeze_rank_ratio=0.5,
+        target_patterns=("q_proj",),
+        train_dtype="bfloat16",
+        lr_scheduler_kwargs={"num_cycles": 2},
+    )
+    digests = [sha256_of_json(one.determining(gpus))[:16] for one in (TrainingOptions(), some) for gpus in (1, 2)]
+    assert digests == ["121e5118ce9b96c1", "be891a568da32535", "19c11666517d8280", "6ccf805fcf93b55a"]
+
+
+def test_freezing_what_is_not_decomposed_is_another_training_and_needs_something_to_train():
+    frozen = TrainingOptions(train_unfactored=False)
+    assert frozen.determining(1) == TrainingOptions().determining(1) | {"train_unfactored": False}
+    found = only_problem_of(TrainingOptions, train_unfactored=False, unfreeze_rank_ratio=1.0)
+    assert "nothing would be trained" in found.rule
+
+
+@pytest.mark.parametrize("method", [LORA, SFT])
+def test_a_method_is_given_its_own_options_and_its_name_is_part_of_what_determines_it(method):
+    options = TrainingOptions(method=method)
+    assert set(options.arguments()) == names_of(method)
+    assert set(options.determining(gpus=1)) == names_of(method) - {"checkpoint_minutes", "max_seq_len"} | {"method"}
+    assert TrainingOptions.from_mapping(options.as_json()) == options
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value"),
+    [
+        (method, name, value)
+        for name, value in {
+            "unfreeze_rank_ratio": 0.5,
+            "target_patterns": ("q_proj",),
+            "train_unfactored": False,
+            "lora_r": 8,
+            "lora_alpha": 8,
+            "lora_dropout": 0.1,
+            "target_modules": ("q_proj",),
+            "use_rslora": True,
+            "lora_protect": True,
+        }.items()
+        for method in METHODS
+        if method not in FURTHER[name]
+    ],
+)
+def test_an_option_of_another_method_is_refused_with_the_one_that_it_belongs_to(method, name, value):
+    found = only_problem_of(TrainingOptions.from_mapping, {"method": method, name: value})
+    assert found.what.startswith(f"{name} is ")
+    assert f"method is {method}" in found.what
+    assert found.rule.startswith(f"{name} belongs to the method {FURTHER[name][0]}")
+    assert f"--method {FURTHER[name][0]}" in found.remedy
+    assert TrainingOptions.from_mapping({"method": FURTHER[name][0], name: value})
+
+
+def test_adapters_have_osfts_ratio_when_they_are_protected():
+    found = only_problem_of(TrainingOptions, method=LORA, unfreeze_rank_ratio=0.5)
+    assert found.rule == "unfreeze_rank_ratio belongs to the method osft or lora_sft, there with lora_protect"
+    options = TrainingOptions(method=LORA, unfreeze_rank_ratio=0.5, lora_protect=True)
+    assert options.arguments()["unfreeze_rank_ratio"] == options.determining(1)["unfreeze_rank_ratio"] == 0.5
+
+
+def test_adapters_begin_with_the_defaults_of_training_hub():
+    from training_hub.algorithms.peft_extender import apply_lora_defaults
+
+    theirs, options = apply_lora_defaults({}), TrainingOptions(method=LORA)
+    for name in names_of(LORA) - names_of(SFT) - {"lora_protect"}:
+        assert getattr(options, name) == theirs[name], name
 
 
 @pytest.mark.parametrize(

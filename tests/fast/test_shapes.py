@@ -131,7 +131,7 @@ def test_each_pattern_without_a_match_is_a_problem_that_names_what_there_is() ->
     checks = Checks()
 
     Shapes.of(AutoConfig.for_model("llama", **SIZES).to_dict()).check_patterns(
-        ("q_proj", "mlp.gate_prog", "lm_head", "layers.3."), checks
+        ("q_proj", "mlp.gate_prog", "lm_head", "layers.3."), "target_patterns", checks
     )
 
     assert [found.what for found in checks.problems] == [

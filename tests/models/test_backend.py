@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from components.run.training_options import TrainingOptions
 from components.shared.problems import Problems
 from components.shared.storage import read_jsonl
-from components.training.backend import HARMLESS, HONOURED, PATHS, TrainingResult, parse_options
+from components.training.arguments import HARMLESS, HONOURED, PATHS, parse_options
+from components.training.backend import TrainingResult
 from tests.tiny_model import same_bits, train_tiny_model, write_tiny_model
 
 HOOKS = [name for name, _ in inspect.getmembers(TrainingHubCallback, inspect.isfunction) if name.startswith("on_")]

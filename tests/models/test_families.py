@@ -160,9 +160,14 @@ def test_a_trained_family_loads_in_plain_transformers_and_generates(
         assert answer.shape[1] == asked["input_ids"].shape[1] + 4
 
 
-def test_the_saved_model_computes_what_the_trained_one_did(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [{}, {"train_unfactored": False}, {"method": "lora_sft"}],
+    ids=["all weights", "factored ones", "adapters"],
+)
+def test_the_saved_model_computes_what_the_trained_one_did(base: Path, tmp_path: Path, method: dict[str, Any]) -> None:
     device = torch.device("cpu")
-    options = TrainingOptions(train_dtype="float32", **OPTIONS)
+    options = TrainingOptions(train_dtype="float32", **OPTIONS, **method)
     samples = list(tokenize_rows(ROWS, AutoTokenizer.from_pretrained(base), options.max_seq_len, "rows"))
     longest = max(samples, key=lambda sample: len(sample.tokens))
     attention = attention_for(AutoConfig.from_pretrained(base), device, torch.float32, len(longest.tokens))
@@ -185,8 +190,11 @@ def test_the_saved_model_computes_what_the_trained_one_did(base: Path, tmp_path:
     assert (after - before).abs().max() > 0.05
     start, end = dict(plain.named_parameters()), dict(saved.named_parameters())
     unchanged = [name for name in start if torch.equal(start[name], end[name])]
-    # A bias of the keys adds the same to all scores of a query, which changes no attention, unless norms follow.
-    assert all(name.endswith("k_proj.bias") for name in unchanged)
+    if method:  # what is neither factored nor has an adapter is frozen
+        assert set(unchanged) == {name for name in start if not (".layers." in name and name.endswith("proj.weight"))}
+    else:
+        # A bias of the keys adds the same to all scores of a query, which changes no attention, unless norms follow.
+        assert all(name.endswith("k_proj.bias") for name in unchanged)
 
 
 def test_weights_in_several_files_are_trained_and_copies_in_another_form_are_left_alone(tmp_path: Path) -> None:

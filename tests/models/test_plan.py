@@ -50,6 +50,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dataset"
 
 
+DTYPES = ("float32", "bfloat16")
 Planner = Callable[..., TrainingPlan]
 
 
@@ -104,6 +105,9 @@ def held_gib(folder: Path, options: TrainingOptions) -> tuple[float, float, floa
     trained = [*optimizer.state().values(), optimizer.vector.grad, *copies]
     gradients = [layer.low.grad for layer in factored_layers(model).values()]
     gradients += [parameter.grad for parameter in optimizer.large.values()]
+    gradients += [parameter.grad for name, parameter in optimizer.small_parameters.items() if "lora" in name]
+    frozen += [buffer for protection in optimizer.protections.values() for buffer in protection.buffers()]
+    frozen += [parameter for parameter in model.parameters() if not parameter.requires_grad]
     assert all(gradient is not None for gradient in gradients)
     return tuple(sum(t.nbytes for t in tensors) / GIB for tensors in (frozen, trained, gradients))  # type: ignore[return-value, union-attr]
 
@@ -121,6 +125,12 @@ def wide_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         *({"unfreeze_rank_ratio": ratio, "train_dtype": "bfloat16"} for ratio in (0.1, 0.25, 0.5, 1.0)),
         *({"unfreeze_rank_ratio": ratio, "train_dtype": "float32"} for ratio in (0.25, 1.0)),
         {"target_patterns": ("q_proj", "layers.1.mlp"), "train_dtype": "bfloat16"},
+        *({"method": method, "train_dtype": dtype} for method in ("lora_sft", "sft") for dtype in DTYPES),
+        *({"train_unfactored": False, "train_dtype": dtype} for dtype in DTYPES),
+        {"target_patterns": ("q_proj", "layers.1.mlp"), "train_unfactored": False, "train_dtype": "bfloat16"},
+        {"method": "lora_sft", "lora_protect": True, "train_dtype": "bfloat16"},
+        {"method": "lora_sft", "lora_protect": True, "unfreeze_rank_ratio": 0.6, "train_dtype": "float32"},
+        {"method": "lora_sft", "train_dtype": "bfloat16", "lora_r": 3, "target_modules": ("q_proj", "layers.1.mlp")},
     ],
     ids=str,
 )
@@ -128,7 +138,7 @@ def test_the_plan_counts_the_bytes_that_the_training_holds(wide_model: Path, opt
     planned = plan_memory(read_json(wide_model / "config.json"), TrainingOptions(**options))
 
     held = held_gib(wide_model, TrainingOptions(**options))
-    assert held[0] > 0 or options.get("unfreeze_rank_ratio") == 1.0
+    assert held[0] > 0 or options.get("unfreeze_rank_ratio") == 1.0 or options.get("method") == "sft"
     assert (planned.frozen_gib, planned.trained_gib, planned.gradients_gib) == pytest.approx(held, rel=0.01)
     assert planned.activations_gib > 0
     parts = planned.frozen_gib + planned.trained_gib + planned.gradients_gib + planned.activations_gib
@@ -194,6 +204,8 @@ def test_models_that_a_run_uses_again_count_as_just_changed(plan: Planner, tmp_p
         ({"seed": 1}, False),
         ({"unfreeze_rank_ratio": 0.5}, False),
         ({"target_patterns": ["q_proj"]}, False),
+        ({"method": "sft"}, False),
+        ({"method": "lora_sft"}, False),
         ({"gpu_memory_gib": 44.0}, False),  # in bfloat16
         ({"gpu_memory_gib": 44.0, "gpus": 2}, False),  # another trainer
     ],
@@ -232,6 +244,14 @@ def test_what_does_not_fit_the_gpu_is_refused_with_the_change_that_helps(
             ["take it out there, and add --num-epochs 3", "take it out there, and add --retention-margin 2.0"],
         ),
         ({"target_patterns": ["q_proj", "qq_proj"]}, ["'qq_proj' is not part of any matrix' name"]),
+        (
+            {"method": "lora_sft", "target_modules": ["qq_proj"]},
+            ["'qq_proj' is not part of any matrix' name", "training option target_modules"],
+        ),
+        (
+            {"method": "lora_sft", "gpu_memory_gib": 44.0, "gpus": 2},
+            ["method is lora_sft, and 2 GPUs are asked for", "mini-trainer", "--method osft"],
+        ),
     ],
     ids=str,
 )
@@ -255,9 +275,10 @@ def test_with_several_gpus_what_mini_trainer_would_drop_or_ignore_is_refused(pla
     longest = plan().longest_sample
 
     with pytest.raises(Problems, match=r"[12] of 2 samples would be dropped") as caught:
-        plan(gpu_memory_gib=44.0, gpus=2, max_seq_len=longest, train_dtype="bfloat16")
+        plan(gpu_memory_gib=44.0, gpus=2, max_seq_len=longest, train_dtype="bfloat16", train_unfactored=False)
 
     assert "train_dtype is 'bfloat16'" in str(caught.value)
+    assert "train_unfactored is False" in str(caught.value)
     assert 'gpu.count = "1"' in str(caught.value)
 
 
