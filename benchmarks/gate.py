@@ -20,8 +20,8 @@ DRAWS = 1000
 BASE_GENERAL = (0.75, 0.6)  # of multiple choice and open-ended questions the base model answers right
 BASE_GAP = 0.05
 AUDIT = Audit(
-    word="kept", unfreeze_rank_ratio=0.25, protected_change_ratio=0.0, rounding_ratio=0.0, unprotected_share=0.0,
-    worst="", identical=False, matrices=[],
+    word="kept", promised=True, unfreeze_rank_ratio=0.25, protected_change_ratio=0.0, rounding_ratio=0.0,
+    unprotected_share=0.0, worst="", identical=False, matrices=[],
 )  # fmt: skip
 
 

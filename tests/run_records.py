@@ -101,6 +101,7 @@ AGREEMENT = Agreement(
 GRADING = Grading(grader="the local judge granite", agreement=AGREEMENT, adaptations=[], refused={}, unread=[])
 AUDIT = Audit(
     word=KEPT,
+    promised=True,
     unfreeze_rank_ratio=0.25,
     protected_change_ratio=0.00123,
     rounding_ratio=0.001,

@@ -62,13 +62,16 @@ class Weights:
             return tensor.cuda() if torch.cuda.is_available() else tensor
 
 
-def audit(base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple[str, ...]) -> Audit:
+def audit(
+    base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple[str, ...], promised: bool = True
+) -> Audit:
     """Audit every tensor.
 
     Args:
         base, adapted: model folders of the same architecture.
         unfreeze_rank_ratio: the training's.
         patterns: name parts of the matrices that were decomposed.
+        promised: whether the training's method promises to keep out of their strongest directions.
 
     Raises:
         Problems: for tensors with NaN or infinite numbers.
@@ -80,10 +83,10 @@ def audit(base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple
         progress.track(_audit(before, after, unfreeze_rank_ratio, patterns, checks), len(names), "auditing tensors")
     )
     checks.raise_if_any()
-    return sum_up(found, unfreeze_rank_ratio)
+    return sum_up(found, unfreeze_rank_ratio, promised)
 
 
-def sum_up(matrices: list[MatrixAudit], unfreeze_rank_ratio: float) -> Audit:
+def sum_up(matrices: list[MatrixAudit], unfreeze_rank_ratio: float, promised: bool = True) -> Audit:
     """What the matrices' audits say together."""
     protected = [one for one in matrices if one.protected]
     share = _combine(protected, [one.protected_change_ratio for one in protected])
@@ -99,6 +102,7 @@ def sum_up(matrices: list[MatrixAudit], unfreeze_rank_ratio: float) -> Audit:
         word = KEPT if is_kept else BROKEN if overall > MIN_BROKEN else IN_DOUBT
     return Audit(
         word=word,
+        promised=promised,
         unfreeze_rank_ratio=unfreeze_rank_ratio,
         protected_change_ratio=share,
         rounding_ratio=rounding,

@@ -78,7 +78,8 @@ def evaluate(
         trained=report.questions_and_answers(rows),
         held_out=report.questions_and_answers(read_jsonl(dataset / "held_out.jsonl")),
         unfreeze_rank_ratio=planned.training_options.unfreeze_rank_ratio,
-        target_patterns=planned.training_options.target_patterns,
+        target_patterns=planned.training_options.targets or None,
+        promised=planned.training_options.protects,
         judge=find_judge(snapshot, workspace),
         kept=output / ANSWERS,
     )
@@ -161,7 +162,8 @@ def evaluate_alone(
         trained=trained,
         held_out=set_aside,
         unfreeze_rank_ratio=training.unfreeze_rank_ratio if unfreeze_rank_ratio is None else unfreeze_rank_ratio,
-        target_patterns=training.target_patterns,
+        target_patterns=training.targets or None,
+        promised=training.protects,
         judge=_judge_folder(options),
         kept=output / ANSWERS,
     )

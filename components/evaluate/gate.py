@@ -3,7 +3,7 @@
 - Gap questions: the 95 % interval of the difference lies above 0, and at most a share of them regressed.
 - General questions, multiple choice and open-ended each: a loss of the margin or more is excluded (non-inferiority,
   one-sided 95 %).
-- OSFT kept its guarantee.
+- The method kept its guarantee, where it gives one: OSFT, protected adapters.
 
 A condition that the numbers contradict has failed; one that they neither support nor contradict is not shown. How often
 the gate errs, by the number of questions: benchmarks/gate.py.
@@ -63,9 +63,9 @@ def decide(
                 advice=["name a judge that grades them: judge_url and judge_model, or judge_model alone"],
             )
         )
-    if audit.word:
+    if audit.word and audit.promised:
         state = MET if audit.word == KEPT else FAILED if audit.word == BROKEN else NOT_SHOWN
-        finding = f"OSFT's guarantee is {audit.word}"
+        finding = f"the guarantee to change nothing in protected directions is {audit.word}"
         advice = [] if state == MET else [READ_AUDIT]
         conditions.append(Condition(name="audit", state=state, finding=finding, advice=advice))
     return Gate(conditions=conditions)

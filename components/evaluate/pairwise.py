@@ -60,6 +60,9 @@ class Inputs:
     unfreeze_rank_ratio: float
     """The training's, for the audit."""
     target_patterns: tuple[str, ...] | None
+    """None for those of OSFT."""
+    promised: bool
+    """Whether the training's method promises to keep out of the protected directions."""
     judge: Path | None
     """Folder of a local judge; None for the base model."""
     kept: Path | None
@@ -97,7 +100,7 @@ def evaluate_models(inputs: Inputs, options: EvaluationOptions) -> Evaluation:
     if kind == ENDPOINT:
         panel.offer(_endpoint_judge(options))
     patterns = inputs.target_patterns or audit.default_patterns(inputs.base)
-    audited = audit.audit(inputs.base, inputs.adapted, inputs.unfreeze_rank_ratio, patterns)
+    audited = audit.audit(inputs.base, inputs.adapted, inputs.unfreeze_rank_ratio, patterns, inputs.promised)
     choices = [entry for entry in inputs.retention if entry["choices"]]
     questions = [*inputs.gap, *(entry for entry in inputs.retention if not entry["choices"])]
     scored = inputs.held_out[:: max(1, math.ceil(len(inputs.held_out) / MAX_HELD_OUT))]

@@ -179,8 +179,13 @@ def audit(found: Audit, show: Show = str) -> str:
         if worst
         else ""
     )
+    says = (
+        f"The guarantee to change nothing in protected directions is {found.word}"
+        if found.promised
+        else f"The method gives no guarantee; by OSFT's measure it is {found.word}"
+    )
     return (
-        f"OSFT's guarantee is {found.word}, {measured}: {100 * found.protected_change_ratio:.4f} % of the norm of the "
+        f"{says}, {measured}: {100 * found.protected_change_ratio:.4f} % of the norm of the "
         "protected matrices' change lies in the directions that it keeps unchanged; rounding the saved weights alone "
         f"would account for about {100 * found.rounding_ratio:.4f} %.{most} {100 * found.unprotected_share:.1f} % of "
         "the whole change (of its square) lies in tensors that it does not protect, as embeddings and norms."

@@ -250,6 +250,8 @@ class Audit:
 
     word: str
     """KEPT, IN_DOUBT or BROKEN; empty when no matrix was protected."""
+    promised: bool
+    """Whether the training's method promises to keep out of these directions."""
     unfreeze_rank_ratio: float
     """It was measured by."""
     protected_change_ratio: float

@@ -50,6 +50,7 @@ DECISIONS: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
     "a broken promise": ({"audit": "broken"}, NOT_GOOD, {"audit": FAILED}),
     "a promise in doubt": ({"audit": "in doubt"}, NOT_SHOWN, {"audit": NOT_SHOWN}),
     "no promise": ({"audit": ""}, GOOD, {}),
+    "a method that promises nothing": ({"audit": "broken", "promised": False}, GOOD, {}),
     "one failed and one not shown": ({"gap": None, "audit": "broken"}, NOT_GOOD, {CLOSED: NOT_SHOWN, "audit": FAILED}),
 }  # fmt: skip
 
@@ -57,10 +58,10 @@ DECISIONS: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
 @pytest.mark.parametrize("name", DECISIONS)
 def test_the_gate_answers_good_not_good_or_not_shown(name: str) -> None:
     given, verdict, unmet = DECISIONS[name]
-    given = {"gap": LEARNT, CHOICE: SAME, OPEN: MANY, "ungraded": (0, 180), "audit": "kept"} | given
+    given = {"gap": LEARNT, CHOICE: SAME, OPEN: MANY, "ungraded": (0, 180), "audit": "kept", "promised": True} | given
     options = EvaluationOptions(**{key: value for key, value in given.items() if key.startswith("retention")})
     general = {part: given[part] for part in (CHOICE, OPEN)}
-    audit = dataclasses.replace(AUDIT, word=given["audit"])
+    audit = dataclasses.replace(AUDIT, word=given["audit"], promised=given["promised"])
 
     gate = decide(given["gap"], general, given["ungraded"], audit, options)
 

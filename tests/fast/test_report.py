@@ -206,12 +206,21 @@ def test_subjects_put_the_largest_loss_first_and_count_what_counts(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "present", "absent"),
     [
-        ({}, "OSFT's guarantee is kept, measured by unfreeze_rank_ratio 0.25: 0.1230 % of", "identical"),
-        ({"word": IN_DOUBT}, "OSFT's guarantee is in doubt", "is kept"),
-        ({"word": BROKEN}, "OSFT's guarantee is broken", "is kept"),
+        (
+            {},
+            "The guarantee to change nothing in protected directions is kept, measured by unfreeze_rank_ratio 0.25: 0.1230 % of",
+            "identical",
+        ),
+        ({"word": IN_DOUBT}, "The guarantee to change nothing in protected directions is in doubt", "is kept"),
+        ({"word": BROKEN}, "The guarantee to change nothing in protected directions is broken", "is kept"),
         ({"word": KEPT}, "Most beyond rounding: model.layers.0.self_attn.q_proj.weight, 0.1230 %", "identical"),
         ({}, "40.0 % of the whole change", "identical"),
-        ({"worst": ""}, "OSFT's guarantee is kept", "Most beyond"),
+        (
+            {"word": BROKEN, "promised": False},
+            "The method gives no guarantee; by OSFT's measure it is broken",
+            "is kept",
+        ),
+        ({"worst": ""}, "The guarantee to change nothing in protected directions is kept", "Most beyond"),
         ({"identical": True}, "identical weights: there is no change to audit", "guarantee is kept"),
         ({"word": "", "matrices": []}, "No matrix was protected, measured by", "guarantee"),
         (

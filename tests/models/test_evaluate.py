@@ -86,7 +86,7 @@ def evaluated(base: Path, adapted: Path, **changes: Any) -> Evaluation:
     options = changes.pop("options", EvaluationOptions(max_answer_tokens=16, grader="rules"))
     inputs: dict[str, Any] = {
         "system_prompt": "Be brief.", "gap": GAP, "retention": RETENTION, "trained": TRAINED, "held_out": [],
-        "unfreeze_rank_ratio": RATIO, "target_patterns": None, "judge": None, "kept": None,
+        "unfreeze_rank_ratio": RATIO, "target_patterns": None, "promised": True, "judge": None, "kept": None,
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairwise, "general_text", lambda: "The heron stands in the lake.")
