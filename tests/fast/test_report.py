@@ -208,7 +208,7 @@ def test_subjects_put_the_largest_loss_first_and_count_what_counts(tmp_path: Pat
     [
         (
             {},
-            "The guarantee to change nothing in protected directions is kept, measured by unfreeze_rank_ratio 0.25: 0.1230 % of",
+            "protected directions is kept, measured by unfreeze_rank_ratio 0.25: 0.1230 % of",
             "identical",
         ),
         ({"word": IN_DOUBT}, "The guarantee to change nothing in protected directions is in doubt", "is kept"),
