@@ -14,7 +14,7 @@ from components.data import chat
 
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
-PACKAGES = ("torch", "transformers", "training-hub", "safetensors", "rhai-innovation-mini-trainer")
+PACKAGES = ("torch", "transformers", "peft", "training-hub", "safetensors", "rhai-innovation-mini-trainer")
 
 # From the models' config.json.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -107,11 +107,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def write_result(name: str, result: dict[str, Any], arguments: str = " TOKENIZER_FOLDER WORK_FOLDER") -> None:
-    """Write a benchmark's result with the device, the versions and the command that gave it."""
+def write_result(
+    name: str, result: dict[str, Any], arguments: str = " TOKENIZER_FOLDER WORK_FOLDER", program: str = ""
+) -> None:
+    """Write a benchmark's result with the device, the versions and the command that gave it.
+
+    Args:
+        program: that made it, where the result is not named after it.
+    """
     gpu = torch.cuda.is_available()
     origin = {
-        "command": f"python -m benchmarks.{name}{arguments}",
+        "command": f"python -m benchmarks.{program or name}{arguments}",
         "device": torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
         "device_memory_gib": torch.cuda.get_device_properties(0).total_memory / GIB if gpu else None,
         "python": platform.python_version(),

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import common
 from components.run.evaluation_options import EvaluationOptions
 from components.run.parameters import REQUIRED, all_parameters
-from components.run.training_options import TrainingOptions
+from components.run.training_options import LORA, OSFT, TrainingOptions
 from components.shared.options import Declared, declared
 from components.shared.storage import read_json
 from components.training.memory import plan_memory
@@ -122,29 +122,42 @@ def learning() -> str:
 
 def measured_memory() -> Iterator[tuple[str, TrainingOptions, float]]:
     """Every measured peak: the model's shape, the training's options, GiB."""
-    whole = result("training_8b")
-    cases = [(row["shape"], row["ratio"], row["sequence_length"], row) for row in result("memory")["rows"]]
-    for row in (whole["at_2048_tokens"], whole["at_8192_tokens"]):
-        given = row["options"]
-        cases.append((whole["shape"], given["unfreeze_rank_ratio"], given["max_seq_len"], given | row))
-    for shape, ratio, length, row in cases:
-        options = TrainingOptions(
-            unfreeze_rank_ratio=ratio,
-            max_seq_len=length,
-            max_tokens_per_gpu=row["max_tokens_per_gpu"],
-            train_dtype="bfloat16",
+    whole, methods = result("training_8b"), common.RESULTS / "methods_8b.json"
+    cases = [
+        (
+            row["shape"],
+            (row["options"] if "options" in row else {"unfreeze_rank_ratio": row["ratio"]})
+            | {"max_seq_len": row["sequence_length"], "max_tokens_per_gpu": row["max_tokens_per_gpu"]},
+            row["peak_memory_gib"],
         )
-        yield shape, options, row["peak_memory_gib"]
+        for row in result("memory")["rows"]
+    ]
+    trainings = [whole["at_2048_tokens"], whole["at_8192_tokens"]]
+    trainings += read_json(methods)["rows"] if methods.exists() else []
+    cases += [(whole["shape"], row["options"], row["peak_memory_gib"]) for row in trainings]
+    for shape, given, measured in cases:
+        options = {name: value for name, value in given.items() if name not in ("checkpoint_minutes", "num_epochs")}
+        yield shape, TrainingOptions(**options | {"train_dtype": "bfloat16"}), measured
+
+
+def method_text(options: TrainingOptions) -> str:
+    """A method with what decides about its memory: 'osft 0.25'."""
+    text = options.method
+    if options.method == LORA:
+        text += f", rank {options.lora_r}" + (", protected" if options.lora_protect else "")
+    if options.protects:
+        text += f" {options.unfreeze_rank_ratio:g}"
+    return text + (", rest frozen" if options.method == OSFT and not options.train_unfactored else "")
 
 
 def memory() -> str:
     rows = []
     for shape, options, measured in measured_memory():
         planned = plan_memory(common.config(shape).to_dict(), options).total_gib
-        names = [shape, f"{options.unfreeze_rank_ratio:g}", f"{options.max_seq_len:,}"]
+        names = [shape, method_text(options), f"{options.max_seq_len:,}"]
         numbers = [f"{measured:.2f}", f"{planned:.2f}", f"{100 * (planned / measured - 1):+.1f} %"]
         rows.append([*names, f"{options.max_tokens_per_gpu:,}", *numbers])
-    return table(["shape", "ratio", "sequence", "tokens at once", "measured GiB", "planned GiB", "plan"], rows)
+    return table(["shape", "method", "sequence", "tokens at once", "measured GiB", "planned GiB", "plan"], rows)
 
 
 def answering() -> str:
