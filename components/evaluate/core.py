@@ -101,7 +101,8 @@ def _report(summary: Summary) -> EvaluationReport:
     found = EvaluationReport(verdict=summary.verdict, good=summary.good, metrics=summary.metrics)
     progress.log(found.verdict)
     counts = {name: found.metrics[name] for name in ("closed", "regressed", "gap_questions")}
-    records.note(verdict=found.verdict, good=found.good, **counts)
+    advice = dict.fromkeys(one for condition in summary.evaluation.gate.unmet for one in condition.advice)
+    records.note(verdict=found.verdict, good=found.good, **counts, **({"to_try": "; ".join(advice)} if advice else {}))
     return found
 
 

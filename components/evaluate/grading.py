@@ -30,7 +30,7 @@ class ReferenceRules:
     def identity(self) -> str:
         """Changes with their code."""
         package = resources.files("components.grading")
-        files = sorted(one.name for one in package.iterdir() if one.name.endswith((".py", "units.csv")))
+        files = sorted(one.name for one in package.iterdir() if one.name.endswith((".py", ".csv", ".toml")))
         return hashlib.sha256(b"".join(package.joinpath(name).read_bytes() for name in files)).hexdigest()
 
     def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:

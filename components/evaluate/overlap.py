@@ -32,6 +32,7 @@ ASKS = "what"  # stands for every word that asks: which colour is what colour
 NUMBER = re.compile(r"\d+")
 SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[。！？])|\n")
 ENDS_AS_QUESTION = re.compile(r"[?？]\W*$")
+AFTER_QUESTION = re.compile(r"(?<=[?？])\s+[^?？]*$")  # "Answer in one word." is not what is asked
 
 ASKING = frozenset(
     "what which who whom whose when where why how wer wen wem wessen welche welcher welches welchen welchem wann wo "
@@ -49,7 +50,8 @@ class Asked:
     """A question as rows are compared with it."""
 
     def __init__(self, text: str) -> None:
-        tokens = split(text)
+        tokens = split(AFTER_QUESTION.sub("", text))
+        tokens = tokens if ngrams(tokens) else split(text)
         self.grams = ngrams(tokens)
         self.numbers, self.substance = Numbers(tokens), substance(tokens)
         self.words = _asking(_words(tokens))
@@ -140,7 +142,7 @@ class _Index:
         Args:
             whole: compare the whole text as well as those of its sentences that ask.
         """
-        passages = [text] if whole else []
+        passages = [text, AFTER_QUESTION.sub("", text)] if whole else []
         if "?" in text or "？" in text:
             passages += [part for part in SENTENCE_END.split(text) if ENDS_AS_QUESTION.search(part)]
         for passage in dict.fromkeys(passages):

@@ -37,6 +37,7 @@ class Language:
     fillers: frozenset[str]
     negators: frozenset[str]
     without: frozenset[str]
+    limits: frozenset[str]
     yes: frozenset[str]
     no: frozenset[str]
     allowed: frozenset[str]
@@ -83,9 +84,16 @@ def words_of(code: str) -> Language:
     """What the rules know of a language; of English for one that they do not read."""
     code = code if code in READ else "en"
     table = tomllib.loads(resources.files("components.grading").joinpath("words.toml").read_text(encoding="utf-8"))
-    stem = lru_cache(maxsize=65536)(snowballstemmer.stemmer(READ[code]).stemWord)
+    words = table[code]
+    irregular = dict(pair.split() for pair in words.pop("irregular").casefold().split(","))
+    stemmer = snowballstemmer.stemmer(READ[code])
+
+    @lru_cache(maxsize=65536)
+    def stem(word: str) -> str:
+        return str(stemmer.stemWord(irregular.get(word, word)))
+
     known: dict[str, Any] = {}
-    for name, value in table[code].items():
+    for name, value in words.items():
         if isinstance(value, list):
             known[name] = re.compile(rf"\b(?:{'|'.join(value)})(?!\w)")
         elif name == "opposites":

@@ -8,7 +8,7 @@
     between 2 and 8 °C                               2 °c, 8 °c
     €12.50, 12.50 euros, EUR 12.5                    12.5 euro
     5:30 pm, half past five in the afternoon, 17:30  17:30         (without am, pm or the like: 5:30)
-    15 May, May 15th; le 15 mai in French            15 #5
+    15 May, May 15th; le 15 mai in French            15#5
     third, 3rd                                       #3            (an ordinal is not a number, except in dates)
     192.168.10.1, 2.3.1                              as they are
 
@@ -63,16 +63,16 @@ _CURRENCIES = frozenset("€ £ $ ¥ eur gbp usd chf".split())
 _SCALES = {"1000": 1000, "1000000": 10**6, "1000000000": 10**9}
 _HALVES = frozenset("half halb halbe halben demi demie media medio".split())
 BETWEEN_NUMBERS = frozenset("and or to / - – − , und oder bis et ou à y o a".split())
-_DAYS = {str(day) for day in range(1, 32)}
-_DATES = (("day", "month"), ("day", "of", "month"), ("day", "de", "month"), ("month", "day"), ("month", "the", "day"))
+_EVERY = frozenset("every each jede jeden jedes chaque cada".split())
 _NAMED_TIMES = dict.fromkeys("noon midday mittag midi mediodía".split(), "12:00") | dict.fromkeys(
     "midnight mitternacht minuit medianoche".split(), "0:00"
 )
-_AFTER_NOON = frozenset("p afternoon evening nachmittags abends soir après-midi tarde noche".split())
+_AFTER_NOON = frozenset("p afternoon evening nachmittags abends soir midi tarde noche".split())
 
-_NUMBER = r"\d{1,2}:\d\d(?!\d)|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|o|a)(?![^\W_])"
+_NUMBER = r"\d{1,2}:\d\d(?!\d)|\d{1,2}#\d{1,2}|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|o|a|º|ª)(?![^\W_])"
+_LETTER = r"[^\W\d_぀-ヿ㐀-鿿]"  # Chinese and Japanese characters are words by themselves
 _NO_NUMBER = (
-    r"|[^\W\d_]+\d[^\W_]*(?!\.?\d)|[^\W\d_぀-ヿ㐀-鿿]+|[぀-ヿ㐀-鿿]"
+    rf"|{_LETTER}+\d(?:{_LETTER}|\d)*(?!\.?\d)|{_LETTER}+|[^\W\d_]"
     r"|(?<=\d)[-−–](?=\d)|(?<=[ ])[-–](?=[ ])|—|\.\.\.|[%€£$¥°×÷=+/.,;:!?()&\n]"
 )
 _TOKEN = re.compile(
@@ -85,13 +85,12 @@ _TOKEN_WITH_DECIMAL_COMMA = re.compile(
 _TIME = re.compile(
     r"(?<![\d.,:\w])(?:(half|halb|(?:a )?quarter)(?: (past|to))? )?(\d{1,2})(?!\w)(?! ?[.,:]\d{3})(?:[:.](\d\d)(?!\d))?"
     r"(?:( ?(?:uhr|o'clock|h|heures?|horas?)(?!\w))(?: (\d\d)(?!\d))?)?(?: (?:et|y) (demie|quart|media|cuarto))?"
-    r"(?:[ ]?([ap])\.? ?m(?!\w)\.?|(?: (?:in the|at|am|du|de la|de|en la))? (morning|afternoon|evening|night|morgens"
-    r"|vormittags|nachmittags|abends|matin|après-midi|soir|mañana|tarde|noche))?(?!\w)"
+    r"(?:[ ]?([ap])\.? ?m(?!\w)\.?|(?: (?:in the|at|am|du|de la|de|en la))? (?:après )?(morning|afternoon|evening|night"
+    r"|morgens|vormittags|nachmittags|abends|matin|midi|soir|mañana|tarde|noche))?(?!\w)"
 )
 _LIST_NUMBER = re.compile(r"^[ \t]{0,8}(\d{1,2})[.)][ \t](?=.)", re.MULTILINE)
 _SPELLINGS = {
     "en": [
-        (r"(?<=[a-z])-(?=[a-z])", " "),  # three-year
         (r"(?<=\d)(?=[ap](?:m\b|\.))", " "),  # 5pm
     ],
     "de": [
@@ -110,6 +109,7 @@ def plain(text: str) -> str:
     """The text NFKC and in lower case, n't as not, without Markdown's marks and the numbers of a list."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
     text = re.sub("[’‘ʼ´]", "'", re.sub(r"\*\*|__|`", "", text)).replace("。", ". ").replace("、", ", ")
+    text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text)  # three-year
     text = re.sub(r"n't\b", " not", text).replace("cannot", "can not")
     text = re.sub(r"(?<![^\s(])[-−](?=\d)", "minus ", text)
     numbers = _LIST_NUMBER.findall(text)
@@ -118,14 +118,14 @@ def plain(text: str) -> str:
 
 def read(text: str, language: Language) -> list[Token]:
     """The tokens of a text that `plain` has returned."""
-    for pattern, spelling in _SPELLINGS.get(language.code, []):
-        text = re.sub(pattern, spelling, text)
     # Line by line: no number goes over several items of a list.
     text = "\n".join(alpha2digit(line, language.code, 0.0) for line in text.split("\n")).casefold()
+    for pattern, spelling in _SPELLINGS.get(language.code, []):
+        text = re.sub(pattern, spelling, text)
     text = re.sub(r"\b(per|\d+)([ /-]+)2nd\b", r"\1\2second", text)  # text2num takes every second for an ordinal
     pieces = _TOKEN if language.code == "en" else _TOKEN_WITH_DECIMAL_COMMA
     tokens: list[Token] = []
-    for piece in pieces.findall(_TIME.sub(_clock_time, text)):
+    for piece in pieces.findall(_TIME.sub(_clock_time, _dates(text, language))):
         before = tokens[-1] if tokens else Token("", "mark")
         if piece in _SCALES and before.kind == "number" and abs(Decimal(before.text)) < _SCALES[piece]:  # 1.5 million
             tokens[-1] = Token(_written(Decimal(before.text) * _SCALES[piece]), "number")
@@ -134,7 +134,7 @@ def read(text: str, language: Language) -> list[Token]:
             tokens[-1] = number._replace(text=f"-{number.text}")
         else:
             tokens.append(_token(piece, language))
-    return _quantities(_dates(tokens, language))
+    return _quantities(tokens)
 
 
 def is_number(token: Token) -> bool:
@@ -190,12 +190,14 @@ def _clock_time(found: re.Match[str]) -> str:
 def _token(piece: str, language: Language) -> Token:
     if ":" in piece and len(piece) > 1:
         return Token(f"{int(piece[:-3])}{piece[-3:]}", "time")
+    if "#" in piece:
+        return Token(piece, "date")
     if not piece[0].isdigit():
         if piece in _NAMED_TIMES:
             return Token(_NAMED_TIMES[piece], "time")
         return Token(piece, "word" if piece[0].isalpha() or piece in "%€£$¥°" else "mark")
     if piece[-1].isalpha():
-        return Token(f"#{int(re.sub('[^0-9]', '', piece))}", "ordinal")
+        return Token("#" + str(int(re.sub(r"\D", "", piece))), "ordinal")
     decimal_comma = language.code != "en" or re.fullmatch(r"\d+,\d{1,2}", piece)
     if decimal_comma and re.match(r"\d{1,3}(?:[. ']\d{3})+(?![.\d])", piece):  # 1.500,50
         piece = re.sub("[. ']", "", piece)
@@ -204,29 +206,12 @@ def _token(piece: str, language: Language) -> Token:
     return Token(_written(Decimal(piece.replace(",", ".") if decimal_comma else re.sub("[, ']", "", piece))), "number")
 
 
-def _dates(tokens: list[Token], language: Language) -> list[Token]:
-    """Days of a month as one token, in both orders."""
-    months = {name: number for number, month in enumerate(language.months, start=1) for name in (month, month[:3])}
-
-    def fits(token: Token, what: str) -> bool:
-        if what == "day":
-            return token.kind in ("number", "ordinal") and token.text.strip("#") in _DAYS
-        return token.text in months if what == "month" else token.text == what
-
-    result: list[Token] = []
-    place = 0
-    while place < len(tokens):
-        for pattern in _DATES:
-            part = tokens[place : place + len(pattern)]
-            if len(part) == len(pattern) and all(map(fits, part, pattern)):
-                day, month = (part[pattern.index(what)].text for what in ("day", "month"))
-                result.append(Token(f"{day.strip('#')} #{months[month]}", "date"))
-                place += len(pattern)
-                break
-        else:
-            result.append(tokens[place])
-            place += 1
-    return result
+def _dates(text: str, language: Language) -> str:
+    """Days of a month as 15#5, in both orders."""
+    numbers = {name: number for number, month in enumerate(language.months, start=1) for name in (month, month[:3])}
+    day, month = r"(\d{1,2})(?:st|nd|rd|th|er|º)?", rf"({'|'.join(sorted(numbers, key=len, reverse=True))})"
+    text = re.sub(rf"\b{day}(?: of| de)? {month}\b", lambda found: f"{int(found[1])}#{numbers[found[2]]}", text)
+    return re.sub(rf"\b{month}(?: the)? {day}(?![\d:]|\w)", lambda found: f"{int(found[2])}#{numbers[found[1]]}", text)
 
 
 def _quantities(tokens: list[Token]) -> list[Token]:
@@ -242,6 +227,8 @@ def _quantities(tokens: list[Token]) -> list[Token]:
             number, place = "0.5", place + (following[0] in ("a", "an"))
         elif number and following == ["and", "a", "half"]:  # one and a half hours
             number, place = f"{number}.5" if "." not in number else number, place + 3
+        elif token.text in _EVERY and following and len(following[0]) > 2 and unit_at(tokens, place):
+            number = "1"
         unit = unit_at(tokens, place) if number else None
         if unit is not None:
             place += unit[1]

@@ -41,6 +41,11 @@ class Clause:
         return frozenset(self.forms[place] for place in self._content_places)
 
     @cached_property
+    def said(self) -> frozenset[str]:
+        """Its words and numbers as they were written."""
+        return frozenset(token.text for token in self.tokens if token.kind != "mark")
+
+    @cached_property
     def _content_places(self) -> list[int]:
         fillers = self.language.fillers
         return [n for n, token in enumerate(self.tokens) if token.kind != "mark" and token.text not in fillers]
@@ -68,24 +73,28 @@ class Clause:
     def _negations(self) -> list[tuple[range, int, set[str]]]:
         """What each negator denies, how many that-clauses it is in, and the next two words.
 
-        It denies the whole clause; in a relative clause and after without, the next two words.
+        It denies the clause up to an unless or until; in a relative clause and after without, the next two words.
         """
         texts = [token.text for token in self.tokens]
+        limits = self.language.limits
         negations = []
         for place, text in enumerate(texts):
             local = text in self.language.without
             if local or text in self.language.negators:
                 following = self._content_places[bisect_right(self._content_places, place) :][:2]
                 local = local or bool(self.language.relatives & set(texts[max(0, place - 3) : place]))
-                scope = range(place, following[-1] + 1) if local and following else range(len(texts))
+                limit = next(
+                    (after for after, word in enumerate(texts) if word in limits and after > place), len(texts)
+                )
+                scope = range(place, following[-1] + 1) if local and following else range(limit)
                 level = sum(before in _THAT for before in texts[:place])
                 negations.append((scope, level, {self.forms[after] for after in following}))
         return negations
 
 
 def clause_of(text: str, language: Language) -> Clause:
-    """A plain text as one clause; not before, no more than and the like are one word, because they negate nothing."""
-    return Clause(read(language.harmless.sub(lambda found: found.group().replace(" ", ""), text), language), language)
+    """A plain text as one clause; not before, no more than and the like are left out, because they negate nothing."""
+    return Clause(read(language.harmless.sub("", text), language), language)
 
 
 def clauses_of(text: str, language: Language) -> list[Clause]:
@@ -95,7 +104,7 @@ def clauses_of(text: str, language: Language) -> list[Clause]:
     after = parts[parts.index(decided[-1]) :] if decided[-1] else parts
     clauses: list[Clause] = []
     for sentence in _sentences(clause_of(" ".join(after), language).tokens, language):
-        clauses += [clause for clause in _clauses(sentence, language) if clause.tokens]
+        clauses += [clause for clause in _clauses(sentence, language) if clause.said]
     return clauses
 
 

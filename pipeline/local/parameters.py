@@ -19,6 +19,7 @@ from pipeline.parameters import check_options, given_in_file, read_values
 FILE = "params.yaml"  # in a run's folder: what it ran with
 KINDS = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", dict: "STRUCT"}
 PLACES = ("data", "questions", "retention_questions")
+MODELS = ("model", "judge_model")
 NO_DEFAULT_HERE = ("model", "workspace")  # a laptop downloads nothing and writes nowhere unasked
 
 
@@ -55,8 +56,8 @@ def read_run_parameters(
     check_options(values, set(given) - set(read), checks)
     places = {name: absolute(values[name]) for name in PLACES}
     places["retention_questions"] = set_or_absolute(values["retention_questions"])
-    model = absolute(values["model"]) if os.path.isdir(os.path.expanduser(values["model"])) else values["model"]
-    return values | places | {"model": model, "workspace": absolute(values["workspace"])}
+    models = {name: _folder_or_name(values[name]) for name in MODELS}
+    return values | places | models | {"workspace": absolute(values["workspace"])}
 
 
 def write_parameters(run: Path, parameters: Mapping[str, Any]) -> None:
@@ -71,6 +72,10 @@ def write_parameters(run: Path, parameters: Mapping[str, Any]) -> None:
 def set_or_absolute(questions: str) -> str:
     """As `absolute`; the name of a set of questions as it is."""
     return questions if questions == mmlu.NAME else absolute(questions)
+
+
+def _folder_or_name(model: str) -> str:
+    return absolute(model) if model and os.path.isdir(os.path.expanduser(model)) else model
 
 
 def absolute(uri: str) -> str:

@@ -209,6 +209,11 @@ def test_passage_is_quoted_without_what_is_around_it() -> None:
     assert match.passage == "which colour the sash of a master"
 
 
+def test_how_to_answer_is_no_part_of_what_is_asked() -> None:
+    (match,) = contaminated([f"{SASH} Answer with one word."], [SASH])
+    assert match.score == 1.0
+
+
 def test_first_row_with_the_very_words_is_named() -> None:
     rows = [("What color is a master's sash?", ""), ("", f"{FAR}Who asked “{SASH}”?"), (SASH, "")]
     (match,) = overlap.contaminated([SASH], rows)

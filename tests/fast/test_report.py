@@ -245,11 +245,11 @@ def test_p_value_that_is_very_small_is_nowhere_zero(tmp_path: Path) -> None:
         (5, "5 questions are too few for any statistical conclusion"),
         (
             10,
-            "10 questions are few: a true gain of 67 points or more comes out as significant with 80 % probability if",
+            "10 questions are few: a true gain of 67 points or more comes out as significant with at least 80 %",
         ),
         (
             30,
-            "On 30 gap questions a true gain of 25 points or more comes out as significant with 80 % probability if no",
+            "On 30 gap questions a true gain of 25 points or more comes out as significant with at least 80 %",
         ),
     ],
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from components.data.questions import read_retention_questions
 from components.evaluate.answering import answer, load
+from components.evaluate.kept import Kept
 from components.evaluate.likelihood import choose
 from components.grading.reference_rules import is_right
 from components.models.folder import check_model_folder
@@ -19,7 +20,7 @@ QUESTIONS = {
 def test_the_converted_model_answers_general_questions(smollm2: Path) -> None:
     model, tokenizer = load(smollm2)
 
-    answers = [one.text for one in answer(model, tokenizer, "", list(QUESTIONS), 24, "SmolLM2")]
+    answers = [one.text for one in answer(model, tokenizer, "", list(QUESTIONS), 24, "SmolLM2", Kept(None), "")]
 
     verdicts = [is_right(q, reference, a) for (q, reference), a in zip(QUESTIONS.items(), answers, strict=True)]
     assert "Paris" in answers[0]
@@ -33,7 +34,7 @@ def test_the_converted_model_knows_what_the_retention_set_asks(smollm2: Path) ->
 
     chosen = choose(model, tokenizer, "", questions, "SmolLM2")
 
-    assert sum(index == 0 for index in chosen) >= 6, chosen  # of 11; by chance 2.75
+    assert sum(index == 0 for index in chosen) >= 6, chosen  # of 13; by chance 3.25
 
 
 def test_the_converted_folder_has_what_a_snapshot_needs(smollm2: Path) -> None:

@@ -117,6 +117,7 @@ def read(pipeline: CompiledPipeline, **values: str) -> dict[str, Any]:
             ["org/name", "/mnt/osft/uploads/m", "s3://bucket/m"],
             ["", "name", "./name", "../name", "~/name", "a/b/c", "https://hub.example/org/name"],
         ),
+        ("judge_model", ["", "org/name", "/mnt/osft/judge", "s3://bucket/m"], ["name", "./name", "a/b/c"]),
         ("revision", ["main", "refs/pr/1", "0" * 40], ["", " ", "a b"]),
         ("workspace", ["/mnt/osft/team-a"], ["", "relative", "./relative", "s3://bucket"]),
         ("publish_as", ["", "granite-3.2"], ["a b", "-a", "a/b"]),
