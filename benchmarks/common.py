@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from components.data import chat
+from components.shared.storage import read_json
 
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
@@ -127,3 +128,14 @@ def write_result(
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"origin": origin, **result}, indent=2) + "\n", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def result(name: str) -> dict[str, Any]:
+    """What a benchmark has written."""
+    return dict(read_json(RESULTS / f"{name}.json"))
