@@ -21,6 +21,7 @@ from benchmarks import common
 from components.data.samples import Sample, packs
 from components.run.training_options import TrainingOptions
 from components.training.attention import attention_for
+from components.training.backend import enable_checkpointing
 from components.training.loading import load
 from components.training.loss import PackLoss
 from components.training.norms import fuse_norms
@@ -51,7 +52,7 @@ def measure(model_path: Path, given: dict[str, Any]) -> list[dict[str, Any]]:
     config = AutoConfig.from_pretrained(model_path)
     model = load(model_path, base, device, dtype, attention_for(config, device, dtype, max(LENGTHS)))
     optimizer = Optimizer(model, base, dtype)
-    model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": False})
+    enable_checkpointing(model, base)
     fuse_norms(model)
     pack_loss = PackLoss(model)
     gc.collect()
