@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from components.data import chat
+from components.shared.storage import read_json
 
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
-PACKAGES = ("torch", "transformers", "training-hub", "safetensors", "rhai-innovation-mini-trainer")
+PACKAGES = ("torch", "transformers", "peft", "training-hub", "safetensors", "rhai-innovation-mini-trainer")
 
 # From the models' config.json.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -107,11 +108,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def write_result(name: str, result: dict[str, Any], arguments: str = " TOKENIZER_FOLDER WORK_FOLDER") -> None:
-    """Write a benchmark's result with the device, the versions and the command that gave it."""
+def write_result(
+    name: str, result: dict[str, Any], arguments: str = " TOKENIZER_FOLDER WORK_FOLDER", program: str = ""
+) -> None:
+    """Write a benchmark's result with the device, the versions and the command that gave it.
+
+    Args:
+        program: that made it, where the result is not named after it.
+    """
     gpu = torch.cuda.is_available()
     origin = {
-        "command": f"python -m benchmarks.{name}{arguments}",
+        "command": f"python -m benchmarks.{program or name}{arguments}",
         "device": torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
         "device_memory_gib": torch.cuda.get_device_properties(0).total_memory / GIB if gpu else None,
         "python": platform.python_version(),
@@ -121,3 +128,14 @@ def write_result(name: str, result: dict[str, Any], arguments: str = " TOKENIZER
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"origin": origin, **result}, indent=2) + "\n", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def result(name: str) -> dict[str, Any]:
+    """What a benchmark has written."""
+    return dict(read_json(RESULTS / f"{name}.json"))

@@ -1,6 +1,8 @@
 """Peak GPU memory of real trainings in several shapes against what plan_training says from config.json alone.
 
-python -m benchmarks.memory TOKENIZER_FOLDER WORK_FOLDER [SHAPE RATIO ...]
+python -m benchmarks.memory TOKENIZER_FOLDER WORK_FOLDER [SHAPE OPTIONS]
+
+With a shape and training options (JSON), only that case, whose rows are printed and not written.
 """
 
 import dataclasses
@@ -19,21 +21,30 @@ from benchmarks import common
 from components.data.samples import Sample, packs
 from components.run.training_options import TrainingOptions
 from components.training.attention import attention_for
+from components.training.backend import enable_checkpointing
 from components.training.loading import load
 from components.training.loss import PackLoss
 from components.training.norms import fuse_norms
 from components.training.optimizer import Optimizer
 
-# Granite-3.2-8B at 0.25 is measured by training_8b.
-CASES = [(shape, ratio) for shape in ("smollm2-135m", "granite-3.3-2b") for ratio in (0.1, 0.25, 0.5)]
+OPTIONS: list[dict[str, Any]] = [
+    *({"unfreeze_rank_ratio": ratio} for ratio in (0.1, 0.25, 0.5)),
+    {"unfreeze_rank_ratio": 0.25, "train_unfactored": False},
+    {"method": "lora_sft"},
+    {"method": "lora_sft", "lora_r": 64},
+    {"method": "lora_sft", "lora_protect": True, "unfreeze_rank_ratio": 0.25},
+    {"method": "sft"},
+]
+# Granite-3.2-8B is measured by training_8b.
+CASES = [(shape, options) for shape in ("smollm2-135m", "granite-3.3-2b") for options in OPTIONS]
 
 LENGTHS = (512, 1024, 4096)
 SAMPLES = 4  # of one step, computed at once
 
 
-def measure(model_path: Path, ratio: float) -> list[dict[str, Any]]:
+def measure(model_path: Path, given: dict[str, Any]) -> list[dict[str, Any]]:
     device, dtype = torch.device("cuda"), torch.bfloat16
-    base = TrainingOptions(unfreeze_rank_ratio=ratio, train_dtype="bfloat16")
+    base = TrainingOptions(train_dtype="bfloat16", **given)
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -41,7 +52,7 @@ def measure(model_path: Path, ratio: float) -> list[dict[str, Any]]:
     config = AutoConfig.from_pretrained(model_path)
     model = load(model_path, base, device, dtype, attention_for(config, device, dtype, max(LENGTHS)))
     optimizer = Optimizer(model, base, dtype)
-    model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": False})
+    enable_checkpointing(model, base)
     fuse_norms(model)
     pack_loss = PackLoss(model)
     gc.collect()
@@ -71,7 +82,7 @@ def measure(model_path: Path, ratio: float) -> list[dict[str, Any]]:
             peaks.append(torch.cuda.max_memory_allocated())
         rows.append(
             {
-                "ratio": ratio,
+                "options": given,
                 "sequence_length": length,
                 "max_tokens_per_gpu": options.max_tokens_per_gpu,
                 "peak_memory_gib": max(loading, *peaks) / common.GIB,
@@ -89,15 +100,17 @@ def measure(model_path: Path, ratio: float) -> list[dict[str, Any]]:
 def main() -> None:
     tokenizer, work = Path(sys.argv[1]), Path(sys.argv[2])
     if len(sys.argv) > 3:
-        shape, ratio = sys.argv[3], float(sys.argv[4])
-        print(json.dumps(measure(work / shape, ratio)))
+        shape, options = sys.argv[3], json.loads(sys.argv[4])
+        if not (work / shape).exists():
+            common.write_model(work / shape, tokenizer, shape)
+        print(json.dumps(measure(work / shape, options)))
         return
     rows = []
-    for shape, ratio in CASES:
+    for shape, options in CASES:
         if not (work / shape).exists():
             common.write_model(work / shape, tokenizer, shape)
         # A process of its own: what a training before leaves behind would count.
-        command = [sys.executable, "-m", "benchmarks.memory", str(tokenizer), str(work), shape, str(ratio)]
+        command = [sys.executable, "-m", "benchmarks.memory", str(tokenizer), str(work), shape, json.dumps(options)]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
         rows += [{"shape": shape, **row} for row in json.loads(output.splitlines()[-1])]
         print(rows[-1], flush=True)

@@ -6,35 +6,23 @@ Each table stands between `<!-- name -->` and `<!-- /name -->`. With --check not
 a document or the picture says something else.
 """
 
-import io
 import re
 import statistics
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
 
 from benchmarks import common
+from benchmarks.common import result, table
+from benchmarks.memory_tables import memory, picture
 from components.run.evaluation_options import EvaluationOptions
 from components.run.parameters import REQUIRED, all_parameters
 from components.run.training_options import TrainingOptions
 from components.shared.options import Declared, declared
-from components.shared.storage import read_json
-from components.training.memory import plan_memory
-from pipeline.settings import load_settings
 
 ROOT = Path(__file__).parent.parent
 PICTURE = "docs/memory.svg"
 LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish"}
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def result(name: str) -> dict[str, Any]:
-    return dict(read_json(common.RESULTS / f"{name}.json"))
 
 
 def training_8b() -> str:
@@ -118,33 +106,6 @@ def learning() -> str:
         ],
         rows,
     )
-
-
-def measured_memory() -> Iterator[tuple[str, TrainingOptions, float]]:
-    """Every measured peak: the model's shape, the training's options, GiB."""
-    whole = result("training_8b")
-    cases = [(row["shape"], row["ratio"], row["sequence_length"], row) for row in result("memory")["rows"]]
-    for row in (whole["at_2048_tokens"], whole["at_8192_tokens"]):
-        given = row["options"]
-        cases.append((whole["shape"], given["unfreeze_rank_ratio"], given["max_seq_len"], given | row))
-    for shape, ratio, length, row in cases:
-        options = TrainingOptions(
-            unfreeze_rank_ratio=ratio,
-            max_seq_len=length,
-            max_tokens_per_gpu=row["max_tokens_per_gpu"],
-            train_dtype="bfloat16",
-        )
-        yield shape, options, row["peak_memory_gib"]
-
-
-def memory() -> str:
-    rows = []
-    for shape, options, measured in measured_memory():
-        planned = plan_memory(common.config(shape).to_dict(), options).total_gib
-        names = [shape, f"{options.unfreeze_rank_ratio:g}", f"{options.max_seq_len:,}"]
-        numbers = [f"{measured:.2f}", f"{planned:.2f}", f"{100 * (planned / measured - 1):+.1f} %"]
-        rows.append([*names, f"{options.max_tokens_per_gpu:,}", *numbers])
-    return table(["shape", "ratio", "sequence", "tokens at once", "measured GiB", "planned GiB", "plan"], rows)
 
 
 def judges() -> str:
@@ -295,45 +256,6 @@ def training_options() -> str:
 
 def evaluation_options() -> str:
     return options_table({name: one for name, one in declared(EvaluationOptions).items() if not one.parameter})
-
-
-def picture() -> str:
-    """Where an 8B model's memory goes, for several ratios, as SVG."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "osft"
-    from matplotlib.figure import Figure
-
-    ratios = (0.1, 0.25, 0.4, 0.5)
-    config = common.config("granite-3.2-8b").to_dict()
-    plans = [plan_memory(config, TrainingOptions(unfreeze_rank_ratio=r, train_dtype="bfloat16")) for r in ratios]
-    parts = {
-        "frozen factors": [plan.frozen_gib for plan in plans],
-        "trained weights with their moments": [plan.trained_gib for plan in plans],
-        "gradients": [plan.gradients_gib for plan in plans],
-        "activations": [plan.activations_gib for plan in plans],
-        "unusable between them": [plan.needed_gib - plan.total_gib for plan in plans],
-    }
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    left = [0.0] * len(ratios)
-    for (name, values), colour in zip(
-        parts.items(), ("#355c7d", "#6c8ebf", "#f2a65a", "#c06c84", "#cccccc"), strict=True
-    ):
-        axes.barh([f"{ratio:g}" for ratio in ratios], values, left=left, label=name, color=colour)
-        left = [before + value for before, value in zip(left, values, strict=True)]
-    offered = load_settings().gpu.memory_gib
-    axes.axvline(offered, color="black", linestyle="--")
-    axes.text(offered + 0.4, -0.3, "L40S", va="bottom")
-    axes.set_xlabel("GiB, Granite-3.2-8B, 2,048 tokens at once")
-    axes.set_ylabel("unfreeze_rank_ratio")
-    axes.set_xlim(0, max(left) * 1.08)
-    axes.invert_yaxis()
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {

@@ -1,9 +1,11 @@
-"""OSFT of a model in Granite-3.2-8B's exact shape in 44 GiB of GPU memory, through training_hub.osft.
+"""OSFT of a model in Granite-3.2-8B's exact shape in 44 GiB of GPU memory, through training_hub's functions.
 
     python -m benchmarks.training_8b TOKENIZER_FOLDER WORK_FOLDER [LAYERS]
+    python -m benchmarks.training_8b TOKENIZER_FOLDER WORK_FOLDER methods
 
 Reading alone, decomposing alone, then whole trainings at 2,048 and 8,192 tokens a step, and one that is terminated and
-resumed. The weights are random: what is measured does not depend on them.
+resumed. With `methods`: OSFT with the rest frozen, LoRA and protected LoRA at the same two sizes, in methods_8b.json.
+The weights are random: what is measured does not depend on them.
 """
 
 import gc
@@ -34,8 +36,17 @@ from components.training.factors import decompose
 from components.training.loading import weight_files
 
 CAP_GIB = 44.0
-OPTIONS = {"unfreeze_rank_ratio": 0.25, "max_seq_len": 1024, "learning_rate": 5e-6}
-
+OPTIONS = {"max_seq_len": 1024, "learning_rate": 5e-6}
+RATIO = {"unfreeze_rank_ratio": 0.25}
+METHODS: dict[str, dict[str, Any]] = {
+    "osft, rest frozen": {**RATIO, "train_unfactored": False},
+    "lora_sft": {"method": "lora_sft"},
+    "lora_sft, protected": {**RATIO, "method": "lora_sft", "lora_protect": True},
+}
+SIZES: dict[str, dict[str, Any]] = {  # of a step
+    "2048": {"effective_batch_size": 4, "max_tokens_per_gpu": 2048},
+    "8192": {"effective_batch_size": 16, "max_tokens_per_gpu": 8192},
+}
 
 KERNELS = {  # parts of kernels' names; the first that fits counts, for attention's names name its products as well
     "attention": ("flash", "fmha", "sdpa"),
@@ -155,21 +166,24 @@ def decomposing(model: Path) -> dict[str, Any]:
     }
 
 
-def training(name: str, model: Path, data: Path, work: Path, clock: Clock, **options: Any) -> dict[str, Any]:
+def training(
+    name: str, model: Path, data: Path, work: Path, clock: Clock, method: str = "osft", **options: Any
+) -> dict[str, Any]:
+    options = OPTIONS | (RATIO if method == "osft" else {}) | options
     gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     host = HostMemory()
-    result = training_hub.osft(
+    result = getattr(training_hub, method)(
         model_path=str(model), data_path=str(data), ckpt_output_dir=str(work / name), backend="single-device",
-        callbacks=[clock], **{**OPTIONS, **options},
+        callbacks=[clock], **options,
     )  # fmt: skip
     host.stopped.set()
     ends = clock.ends[:-1] if clock.profile_at else clock.ends  # the profiled step is the last one
     durations = [after - before for before, after in itertools.pairwise(ends)]
     tokens = statistics.mean(step.tokens for step in result.steps)
     return {
-        "options": {**OPTIONS, **options},
+        "options": options | ({} if method == "osft" else {"method": method}),
         "steps": len(result.steps),
         "tokens_per_step": tokens,
         "start_to_first_step_seconds": clock.ends[0],
@@ -189,14 +203,34 @@ def training(name: str, model: Path, data: Path, work: Path, clock: Clock, **opt
     }
 
 
+def measure_methods(model: Path, tokenizer: Path, work: Path) -> None:
+    """The other methods, 12 steps each."""
+    common.cap_memory(CAP_GIB)
+    rows = []
+    for name, options in METHODS.items():
+        for tokens, size in SIZES.items():
+            data = common.write_data(work / f"{tokens}.jsonl", tokenizer, 12 * size["effective_batch_size"], 510)
+            measured = training("methods", model, data, work, Clock(), num_epochs=1, **size, **options)
+            rows.append({"name": name, **measured})
+            print(json.dumps({**rows[-1], "losses": [], "step_seconds": []}), flush=True)
+            shutil.rmtree(work / "methods")
+    arguments = " TOKENIZER_FOLDER WORK_FOLDER methods"
+    result = {"shape": "granite-3.2-8b", "cap_gib": CAP_GIB, "rows": rows}
+    common.write_result("methods_8b", result, arguments, "training_8b")
+
+
 def main() -> None:
     tokenizer, work = Path(sys.argv[1]), Path(sys.argv[2])
-    layers = int(sys.argv[3]) if len(sys.argv) > 3 else None
+    methods_only = sys.argv[3:] == ["methods"]
+    layers = int(sys.argv[3]) if len(sys.argv) > 3 and not methods_only else None
     work.mkdir(parents=True, exist_ok=True)
     model = common.write_model(work / "model", tokenizer, "granite-3.2-8b", layers)
     # As snapshot_model leaves it: hashes that need not be made again.
     files = {path.name: {"bytes": path.stat().st_size, "sha256": ""} for path in sorted(model.iterdir())}
     write_json(model / "snapshot.json", {"files": files})
+    if methods_only:
+        measure_methods(model, tokenizer, work)
+        return
     size = sum(path.stat().st_size for path in weight_files(model)) / common.GIB
     common.cap_memory(CAP_GIB)
     result: dict[str, Any] = {"shape": "granite-3.2-8b", "layers": layers or 40, "model_gib": size, "cap_gib": CAP_GIB}
@@ -208,20 +242,20 @@ def main() -> None:
 
     forget_files(model)
     small = common.write_data(work / "2048.jsonl", tokenizer, 60, 510)
-    options = {"effective_batch_size": 4, "max_tokens_per_gpu": 2048, "num_epochs": 4}
+    options = SIZES["2048"] | {"num_epochs": 4}
     result["at_2048_tokens"] = training(
         "2048", model, small, work, Clock(profile_at=60), **options, checkpoint_minutes=0.6
     )
     print(json.dumps({**result["at_2048_tokens"], "losses": [], "step_seconds": []}), flush=True)
     shutil.rmtree(work / "2048")
     large = common.write_data(work / "8192.jsonl", tokenizer, 160, 510)
-    options = {"effective_batch_size": 16, "max_tokens_per_gpu": 8192, "num_epochs": 1}
+    options = SIZES["8192"] | {"num_epochs": 1}
     result["at_8192_tokens"] = training("8192", model, large, work, Clock(profile_at=10), **options)
     print(json.dumps({**result["at_8192_tokens"], "losses": [], "step_seconds": []}), flush=True)
     shutil.rmtree(work / "8192")
 
     part = common.write_model(work / "part", tokenizer, "granite-3.2-8b", 2)
-    options = {"effective_batch_size": 4, "max_tokens_per_gpu": 2048, "num_epochs": 2}
+    options = SIZES["2048"] | {"num_epochs": 2}
     whole = training("whole", part, small, work, Clock(), **options)
     try:
         training("pieces", part, small, work, Clock(terminate_at=12), **options)

@@ -50,9 +50,7 @@ class RunInputs:
         string(),
     )
     data_options: dict[str, Any] = option({}, "how the data is read", _options('{"columns": "response=answer"}'))
-    training_options: dict[str, Any] = option(
-        {}, "further options of training_hub.osft", _options('{"warmup_steps": 10}')
-    )
+    training_options: dict[str, Any] = option({}, "further options of the training", _options('{"warmup_steps": 10}'))
     evaluation_options: dict[str, Any] = option(
         {}, "further options of the evaluation", _options('{"max_answer_tokens": 128}', EvaluationOptions)
     )

@@ -49,6 +49,7 @@ from components.training.saving import save
 
 if TYPE_CHECKING:
     from training_hub import TrainingHubCallback
+    from transformers import PreTrainedModel
 
 # Read by torch when it first takes GPU memory: pieces of it can grow, so that less is lost between them.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
@@ -221,11 +222,15 @@ def _load(
     if device.type == "cuda":
         if dtype == torch.bfloat16:
             fuse_norms(model)
-        # The reentrant form has fewer hooks; dropout leaves out the same in the second computation.
-        checkpointing = {"use_reentrant": True, "preserve_rng_state": options.lora_dropout > 0}
-        model.gradient_checkpointing_enable(checkpointing)
+        enable_checkpointing(model, options)
         torch.cuda.empty_cache()  # what decomposing needed, in sizes that training does not
     return PackLoss(model), optimizer
+
+
+def enable_checkpointing(model: "PreTrainedModel", options: TrainingOptions) -> None:
+    """Let each layer be computed again for its gradients, for less memory."""
+    # The reentrant form has fewer hooks; dropout must leave out the same in the second computation.
+    model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": options.lora_dropout > 0})
 
 
 def training_identity(model_path: Path, data_digest: str, options: TrainingOptions) -> dict[str, Any]:

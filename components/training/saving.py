@@ -44,9 +44,21 @@ def save(model: nn.Module, optimizer: Optimizer, base: Path, final: Path, seed: 
         records: JSON values to write beside the model, by file name.
     """
     tied = _tied_names(model)
+    write_folder(base, tied, _adapted_weights(model, optimizer, base, tied, seed), final, records)
+
+
+def write_folder(
+    base: Path, tied: set[str], weights: Iterator[tuple[str, Tensor]], final: Path, records: dict[str, Any]
+) -> None:
+    """Write a model with other weights than its base, complete or not at all.
+
+    Args:
+        tied: names of weights that are left out.
+        weights: all others by name, in the order of the base model's files.
+    """
     files = list(_files(base, tied))
     total = sum(len(names) for _, names in files)
-    adapted = progress.track(_adapted_weights(model, optimizer, base, tied, seed), total, "saving weights")
+    adapted = progress.track(weights, total, "saving weights")
     with publish_folder(final) as folder:
         for path in base.iterdir():
             if path.suffix in COPIED and path.name not in (INDEX, SNAPSHOT_MANIFEST):
@@ -82,7 +94,7 @@ def _files(base: Path, tied: set[str]) -> Iterator[tuple[str, list[str]]]:
     size = 0
     for path in weight_files(base):
         with safe_open(path, framework="pt") as file:
-            for name in _names(file, tied):
+            for name in names_in(file, tied):
                 view = file.get_slice(name)
                 length = torch.Size(view.get_shape()).numel() * _bytes(view.get_dtype())
                 if groups[-1] and size + length > MAX_FILE:
@@ -97,7 +109,8 @@ def _files(base: Path, tied: set[str]) -> Iterator[tuple[str, list[str]]]:
         yield f"model-{number:05d}-of-{len(groups):05d}.safetensors", names
 
 
-def _names(file: Any, tied: set[str]) -> list[str]:
+def names_in(file: Any, tied: set[str]) -> list[str]:
+    """The weights that a file holds, without second names."""
     return [name for name in file.keys() if name not in tied]  # noqa: SIM118 - not a dictionary
 
 
@@ -118,7 +131,7 @@ def _adapted_weights(
     scalings = {f"{name}.weight": layer.scaling[ADAPTER] for name, layer in adapted_layers(model).items()}
     for path in weight_files(base):
         with safe_open(path, framework="pt") as file:
-            for name in _names(file, tied):
+            for name in names_in(file, tied):
                 before = file.get_tensor(name)
                 if name in layers:
                     layer = layers[name]
@@ -135,7 +148,12 @@ def _adapted_weights(
                 else:  # frozen, or a buffer that older files carry
                     yield name, before
                     continue
-                yield name, round_stochastically(after, before.dtype, seed=zlib.crc32(f"{seed}/{name}".encode())).cpu()
+                yield name, round_named(after, before.dtype, seed, name).cpu()
+
+
+def round_named(values: Tensor, dtype: torch.dtype, seed: int, name: str) -> Tensor:
+    """`round_stochastically` with noise that the weight's name decides as well."""
+    return round_stochastically(values, dtype, zlib.crc32(f"{seed}/{name}".encode()))
 
 
 def round_stochastically(values: Tensor, dtype: torch.dtype, seed: int) -> Tensor:

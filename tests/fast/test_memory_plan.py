@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import common
-from benchmarks.tables import measured_memory
+from benchmarks.memory_tables import measured_memory
 from components.plan_training.core import volume_bytes, what_fits
 from components.run.training_options import TrainingOptions
 from components.shared.workspace import GIB

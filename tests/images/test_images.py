@@ -58,6 +58,7 @@ print(json.dumps([sorted(sizes), sorted(weights.KERNELS), min(sizes.values())]))
 """
 PLAN = {
     "workspace": WORKSPACE,
+    "method": "osft",
     "unfreeze_rank_ratio": 0.25,
     "num_epochs": 1,
     "effective_batch_size": 2,

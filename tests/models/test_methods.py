@@ -22,6 +22,7 @@ from components.run.training_options import LORA, SFT, TrainingOptions
 from components.shared.problems import Problems
 from components.training import loop
 from components.training.adapters import adapted_layers, add_adapters
+from components.training.backend import enable_checkpointing
 from components.training.loading import load
 from components.training.loss import PackLoss
 from components.training.optimizer import Optimizer
@@ -271,3 +272,32 @@ def test_adapters_compute_in_one_function_what_peft_computes(tiny_model: Path) -
             torch.testing.assert_close(
                 one.float(), other.float(), rtol=tolerance, atol=tolerance * float(other.detach().abs().max())
             )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"train_unfactored": False},
+        {"method": LORA},
+        {"method": LORA, "lora_protect": True},
+        {"method": LORA, "lora_dropout": 0.5},
+        {"method": SFT},
+    ],
+    ids=str,
+)
+def test_layers_that_are_computed_again_for_their_gradients_as_on_a_gpu_give_the_same(
+    tiny_model: Path, options: dict[str, Any]
+) -> None:
+    """Frozen embeddings leave nothing that asks for a gradient, and dropout must leave out the same twice."""
+    given, results = TrainingOptions(**options, **SHARED), []
+    for again in (False, True):
+        model = load(tiny_model, given, torch.device("cpu"), torch.float32, "sdpa")
+        optimizer, history = Optimizer(model, given, torch.float32), []
+        if again:
+            enable_checkpointing(model, given)
+        samples = samples_for(tiny_model)
+        loop.train(PackLoss(model), optimizer, samples, given, history, lambda epoch: None, lambda metrics: True)
+        results.append([(metrics.loss, metrics.gradient_norm) for metrics in history])
+
+    assert results[0] == results[1]
+    assert results[0][-1][0] < results[0][0][0]
