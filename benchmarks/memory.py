@@ -21,8 +21,7 @@ from benchmarks import common
 from components.data.samples import Sample, packs
 from components.run.training_options import TrainingOptions
 from components.training.attention import attention_for
-from components.training.backend import enable_checkpointing
-from components.training.loading import load
+from components.training.loading import enable_checkpointing, load
 from components.training.loss import PackLoss
 from components.training.norms import fuse_norms
 from components.training.optimizer import Optimizer

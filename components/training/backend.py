@@ -41,7 +41,7 @@ from components.training.arguments import NAME, PATHS, parse_options
 from components.training.attention import attention_for
 from components.training.callbacks import CallbackCaller
 from components.training.checkpoints import Checkpoints
-from components.training.loading import load, weight_files
+from components.training.loading import enable_checkpointing, load, weight_files
 from components.training.loss import PackLoss
 from components.training.norms import fuse_norms
 from components.training.optimizer import Optimizer
@@ -49,7 +49,6 @@ from components.training.saving import save
 
 if TYPE_CHECKING:
     from training_hub import TrainingHubCallback
-    from transformers import PreTrainedModel
 
 # Read by torch when it first takes GPU memory: pieces of it can grow, so that less is lost between them.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
@@ -225,12 +224,6 @@ def _load(
         enable_checkpointing(model, options)
         torch.cuda.empty_cache()  # what decomposing needed, in sizes that training does not
     return PackLoss(model), optimizer
-
-
-def enable_checkpointing(model: "PreTrainedModel", options: TrainingOptions) -> None:
-    """Let each layer be computed again for its gradients, for less memory."""
-    # The reentrant form has fewer hooks; dropout must leave out the same in the second computation.
-    model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": options.lora_dropout > 0})
 
 
 def training_identity(model_path: Path, data_digest: str, options: TrainingOptions) -> dict[str, Any]:

@@ -181,3 +181,9 @@ def _finish_stream(device: torch.device) -> None:
     """Wait until what this thread asked of the GPU is done and may be used by others."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
+
+
+def enable_checkpointing(model: "PreTrainedModel", options: TrainingOptions) -> None:
+    """Let each layer be computed again for its gradients, for less memory."""
+    # The reentrant form has fewer hooks; dropout must leave out the same in the second computation.
+    model.gradient_checkpointing_enable({"use_reentrant": True, "preserve_rng_state": options.lora_dropout > 0})

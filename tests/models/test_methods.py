@@ -22,8 +22,7 @@ from components.run.training_options import LORA, SFT, TrainingOptions
 from components.shared.problems import Problems
 from components.training import loop
 from components.training.adapters import adapted_layers, add_adapters
-from components.training.backend import enable_checkpointing
-from components.training.loading import load
+from components.training.loading import enable_checkpointing, load
 from components.training.loss import PackLoss
 from components.training.optimizer import Optimizer
 from components.training.saving import save
