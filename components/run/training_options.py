@@ -219,8 +219,9 @@ class TrainingOptions:
         return dataclasses.replace(self, **decided)
 
     def as_json(self) -> dict[str, Any]:
-        """The options as JSON values."""
-        return dataclasses.asdict(self)
+        """The options as JSON values, which training_hub wants as well: a list is no tuple."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def arguments(self) -> dict[str, Any]:
         """What the method's function in training_hub is given: the options that the method has."""
