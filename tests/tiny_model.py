@@ -1,10 +1,10 @@
 """A language model of a few thousand parameters in a real model folder: what the tests train and ask."""
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -16,119 +16,19 @@ if TYPE_CHECKING:
     from components.training.backend import TrainingResult
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Template:
-    """A chat template that does with messages what a family's does, in other words."""
-
-    text: str
-    begin: str = "<|begin|>"
-    """The tokenizer's bos token."""
-    end: str = "<|im_end|>"
-    """Its eos token."""
-    marks: tuple[str, ...] = ("<|im_start|>",)
-    """The other special tokens of the template."""
-
-
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-TEMPLATES = {
-    "chatml": Template(text=CHATML),
-    # A system message is always there; without one it is the default.
-    "qwen2.5": Template(
-        text="{% if messages[0].role != 'system' %}<|im_start|>system\nAnswer the questions.<|im_end|>\n{% endif %}"
-        + CHATML
-    ),
-    # Thinking, also an empty one, is shown in turns after the last question only.
-    "qwen3": Template(
-        text="{% set ns = namespace(asked=0) %}"
-        "{% for m in messages %}{% if m.role == 'user' %}{% set ns.asked = loop.index0 %}{% endif %}{% endfor %}"
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-        "{% if m.role != 'assistant' %}{{ m.content }}"
-        "{% else %}{% set words, thought = m.content, '' %}{% if '</think>' in m.content %}"
-        "{% set thought, words = m.content.split('<think>')[-1].split('</think>') %}{% endif %}"
-        "{% if loop.index0 > ns.asked and (loop.last or thought) %}"
-        "<think>\n{{ thought.strip('\n') }}\n</think>\n\n{{ words.lstrip('\n') }}"
-        "{% else %}{{ words.lstrip('\n') if thought else words }}{% endif %}{% endif %}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n"
-        "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}",
-        marks=("<|im_start|>", "<think>", "</think>"),
-    ),
-    # A system message is always there, headed by dates; all words are trimmed.
-    "llama3": Template(
-        text="{{ bos_token }}<|start_header_id|>system<|end_header_id|>\n\nKnown until: December 2023\n"
-        "Today: {{ strftime_now('%d %b %Y') }}\n\n"
-        "{% if messages[0].role == 'system' %}{{ messages[0].content | trim }}{% endif %}<|eot_id|>"
-        "{% for m in messages if m.role != 'system' %}"
-        "<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content | trim }}<|eot_id|>{% endfor %}"
-        "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}",
-        begin="<|begin_of_text|>",
-        end="<|eot_id|>",
-        marks=("<|start_header_id|>", "<|end_header_id|>"),
-    ),
-    # Without a system message a dated default.
-    "granite3": Template(
-        text="{% if messages[0].role == 'system' %}{% set system = messages[0].content %}{% set rest = messages[1:] %}"
-        "{% else %}{% set rest = messages %}"
-        "{% set system = 'Known until: April 2024.\nToday: ' + strftime_now('%B %d, %Y') + '.\nBe helpful.' %}"
-        "{% endif %}<|start_of_role|>system<|end_of_role|>{{ system }}<|end_of_text|>\n"
-        "{% for m in rest %}<|start_of_role|>{{ m.role }}<|end_of_role|>{{ m.content }}<|end_of_text|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}",
-        begin="<|end_of_text|>",
-        end="<|end_of_text|>",
-        marks=("<|start_of_role|>", "<|end_of_role|>"),
-    ),
-    # Thinks where it is told to, and not otherwise.
-    "granite3.2": Template(
-        text="{% if thinking %}<|start_of_role|>system<|end_of_role|>Think first.<|end_of_text|>\n{% endif %}"
-        "{% for m in messages %}<|start_of_role|>{{ m.role }}<|end_of_role|>{{ m.content }}<|end_of_text|>\n"
-        "{% endfor %}{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}",
-        begin="<|end_of_text|>",
-        end="<|end_of_text|>",
-        marks=("<|start_of_role|>", "<|end_of_role|>"),
-    ),
-    # A turn's end is another token than the sequence's, which comes once.
-    "phi3": Template(
-        text="{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}",
-        end="<|endoftext|>",
-        marks=("<|end|>", "<|system|>", "<|user|>", "<|assistant|>"),
-    ),
-    # The sequence's end never comes; there is no system message; the assistant has another name.
-    "gemma": Template(
-        text="{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}"
-        "{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
-        "{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
-        "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}",
-        begin="<bos>",
-        end="<eos>",
-        marks=("<start_of_turn>", "<end_of_turn>"),
-    ),
-    # The system message stands in the last question, if that is the last message: not where an answer follows.
-    "mistral": Template(
-        text="{{ bos_token }}{% set system = messages[0].content if messages[0].role == 'system' else '' %}"
-        "{% for m in messages if m.role != 'system' %}"
-        "{% if m.role == 'assistant' %} {{ m.content | trim }}{{ eos_token }}"
-        "{% else %}[INST] {% if loop.last and system %}{{ system }}\n\n{% endif %}{{ m.content }}[/INST]{% endif %}"
-        "{% endfor %}",
-        begin="<s>",
-        end="</s>",
-        marks=("[INST]", "[/INST]"),
-    ),
-}
+TEMPLATES = yaml.safe_load((Path(__file__).parent / "templates.yaml").read_text(encoding="utf-8"))
 WORDS = "What is the colour of a master's sash? The system assistant user answers: crimson, heron, twelve."
 
 
 def write_tokenizer(folder: Path, template: str = "chatml") -> PreTrainedTokenizerFast:
     """A byte-level tokenizer of 300 tokens with a chat template."""
-    chosen = TEMPLATES[template]
+    chosen = {"begin": "<|begin|>", "end": "<|im_end|>", "marks": ["<|im_start|>"], **TEMPLATES[template]}
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=300,
-        special_tokens=list(dict.fromkeys(["<|unk|>", chosen.begin, chosen.end, *chosen.marks])),
+        special_tokens=list(dict.fromkeys(["<|unk|>", chosen["begin"], chosen["end"], *chosen["marks"]])),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -136,10 +36,10 @@ def write_tokenizer(folder: Path, template: str = "chatml") -> PreTrainedTokeniz
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<|unk|>",
-        bos_token=chosen.begin,
-        eos_token=chosen.end,
-        pad_token=chosen.end,
-        chat_template=chosen.text,
+        bos_token=chosen["begin"],
+        eos_token=chosen["end"],
+        pad_token=chosen["end"],
+        chat_template="".join(chosen["text"]),
     ).save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from components.data import chat
 from components.data.samples import IGNORED, Sample, packing, packs, render, tokenize, tokenize_rows
 from components.shared.problems import Problems
-from tests.tiny_model import CHATML, TEMPLATES, write_tiny_model, write_tokenizer
+from tests.tiny_model import TEMPLATES, write_tiny_model, write_tokenizer
 
 
 def conversation(*words: str, system: str = "") -> list[chat.Message]:
@@ -197,8 +197,10 @@ OTHERWISE_ASKED = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: <think>\n{% endif %}"
 )
-THINKING = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif").replace(
-    "{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}"
+THINKING = (
+    "".join(TEMPLATES["chatml"]["text"])
+    .replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    .replace("{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}")
 )
 CHANGED = "leaves out or changes words"
 DIFFERENTLY = "renders what precedes the answer differently"
