@@ -1,11 +1,8 @@
 """Addresses, against real servers."""
 
 import errno
-import functools
 import gzip
-import http.server
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from components.data.tables import read_table
 from components.ingest_sdg.core import ingest_sdg
 from components.shared import source_errors, sources
 from tests.fast.conftest import only_problem_of
+from tests.http_server import Answer, HttpServer, Request
 from tests.s3_server import S3Server, running
 
 TABLE = b"question,response,faithfulness_judgment\nWho?,The heron.,YES\n"
@@ -148,44 +146,25 @@ def test_missing_keys_are_named(s3: pytest.MonkeyPatch) -> None:
     assert "data connection" in found.remedy
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Files; addresses with a number give that status, `cut` gives half of what it promises."""
+class Host(HttpServer):
+    """A file; addresses with a number give that status, `cut` gives half of what it promises."""
 
-    def do_GET(self) -> None:
-        last = self.path.partition("?")[0].rpartition("/")[2]
-        if last.isdigit():
-            self.send_error(int(last))
-        elif last in ("gzip", "br"):
-            body = gzip.compress(TABLE) if last == "gzip" else b"any"
-            self.send_response(200)
-            self.send_header("Content-Encoding", last)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-        elif last == "cut":
-            self.send_response(200)
-            self.send_header("Content-Length", "100")
-            self.end_headers()
-            self.wfile.write(b"x" * 50)
-        else:
-            super().do_GET()
-
-    def do_HEAD(self) -> None:
-        self.send_error(405)  # as addresses with a signature for GET do
-
-    def log_message(self, *_: object) -> None:
-        pass
+    def answer(self, request: Request) -> Answer:
+        last = request.path.rpartition("/")[2]
+        if request.method == "HEAD":
+            return Answer(status=405)  # as addresses with a signature for GET do
+        if last in ("gzip", "br"):
+            return Answer(body=gzip.compress(TABLE), headers={"Content-Encoding": last})
+        if last == "cut":
+            return Answer(body=bytes(100), sent=0.5)
+        return Answer(body=TABLE) if last == "q%20a.csv" else Answer(status=int(last) if last.isdigit() else 404)
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(sources, "SECONDS_BETWEEN_ATTEMPTS", 0.01)
-    (tmp_path / "q a.csv").write_bytes(TABLE)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://user:passw0rd@127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with Host() as server:
+        yield server.url.replace("://", "://user:passw0rd@")
 
 
 def test_file_of_a_web_server_is_read(host: str) -> None:
