@@ -17,7 +17,7 @@ def osft_pipeline(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, tiny_model: Path) -> dict[str, str]:
+def inputs(tmp_path, tiny_model):
     """Options of a run that would work."""
     data = tmp_path / "qa.csv"
     data.write_text("question,response,faithfulness_judgment\nWho?,The heron.,YES\n", encoding="utf-8")
@@ -57,7 +57,7 @@ GRANITE_8B = {
         (["--unfreeze-rank-ratio", "0"], 1, "a number above 0 and up to 1"),
     ],
 )
-def test_plan_says_from_config_json_what_fits(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+def test_plan_says_from_config_json_what_fits(tmp_path, arguments, code, said):
     (tmp_path / "config.json").write_text(json.dumps(GRANITE_8B), encoding="utf-8")
 
     done = osft_pipeline("plan", tmp_path, *arguments)
@@ -69,9 +69,7 @@ def test_plan_says_from_config_json_what_fits(tmp_path: Path, arguments: list[st
 @pytest.mark.parametrize(
     ("config", "said"), [({"model_type": "gpt2"}, "models of type 'gpt2' are not supported"), (None, "cannot be read")]
 )
-def test_plan_refuses_what_is_no_model_that_can_be_trained(
-    tmp_path: Path, config: dict[str, str] | None, said: str
-) -> None:
+def test_plan_refuses_what_is_no_model_that_can_be_trained(tmp_path, config, said):
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
@@ -82,7 +80,7 @@ def test_plan_refuses_what_is_no_model_that_can_be_trained(
     assert "Traceback" not in done.stderr
 
 
-def test_help_loads_nothing_heavy() -> None:
+def test_help_loads_nothing_heavy():
     code = (
         "import sys; sys.argv = ['osft-pipeline', '--help']\n"
         "from pipeline.cli.main import main\n"
@@ -113,7 +111,7 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS)
-def test_a_mistake_is_one_clear_error(inputs: dict[str, str], case: str) -> None:
+def test_a_mistake_is_one_clear_error(inputs, case):
     options, said = BAD_INPUTS[case]
 
     done = osft_pipeline("run", *flat(inputs | options))
@@ -125,7 +123,7 @@ def test_a_mistake_is_one_clear_error(inputs: dict[str, str], case: str) -> None
     assert not list(Path(inputs["--workspace"]).glob("**/*")), "something was written"
 
 
-def test_all_mistakes_are_said_at_once(inputs: dict[str, str]) -> None:
+def test_all_mistakes_are_said_at_once(inputs):
     Path(inputs["--workspace"]).write_text("a file", encoding="utf-8")
     mistakes = {"--data": "nowhere.csv", "--unfreeze-rank-ratio": "0", "--model": "./nowhere", "--num-epochs": "0"}
 
@@ -137,11 +135,11 @@ def test_all_mistakes_are_said_at_once(inputs: dict[str, str]) -> None:
         assert said in done.stderr
 
 
-def test_a_misused_command_line_is_exit_code_2(inputs: dict[str, str]) -> None:
+def test_a_misused_command_line_is_exit_code_2(inputs):
     assert osft_pipeline("run", "--no-such-option").returncode == 2
 
 
-def test_compile_writes_where_it_is_told_and_checks_it(tmp_path: Path) -> None:
+def test_compile_writes_where_it_is_told_and_checks_it(tmp_path):
     target = tmp_path / "pipeline.yaml"
 
     assert osft_pipeline("compile", "-o", target).returncode == 0
@@ -155,7 +153,7 @@ def test_compile_writes_where_it_is_told_and_checks_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("check", [[], ["--check"]])
-def test_compile_into_what_is_no_file_is_one_clear_error(tmp_path: Path, check: list[str]) -> None:
+def test_compile_into_what_is_no_file_is_one_clear_error(tmp_path, check):
     (tmp_path / "folder").mkdir()
 
     for target in (tmp_path / "folder", Path("/proc/x/p.yaml")):

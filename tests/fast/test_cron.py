@@ -38,12 +38,12 @@ def times(text: str, count: int, now: datetime = NOW) -> list[str]:
         ("0 0 0 1,*/2 * 1", "", ["2026-11-23 00:00:00", "2026-12-07 00:00:00", "2026-12-21 00:00:00"]),
     ],
 )
-def test_words_and_next_times(text: str, words: str, expected: list[str]) -> None:
+def test_words_and_next_times(text, words, expected):
     assert parse_cron(text).words().startswith(words)
     assert times(text, len(expected)) == expected
 
 
-def test_next_times_are_utc_whatever_the_clock_says() -> None:
+def test_next_times_are_utc_whatever_the_clock_says():
     tokyo = datetime.fromisoformat("2026-11-23T10:30:00+09:00")  # 01:30 UTC
 
     assert times("0 0 2 * * *", 1, tokyo) == ["2026-11-23 02:00:00"]
@@ -79,12 +79,12 @@ def test_next_times_are_utc_whatever_the_clock_says() -> None:
         ("0 0 0 29 2 */7", "never comes"),  # until 2032, and KFP looks five years ahead
     ],
 )
-def test_what_is_refused(text: str, message: str) -> None:
+def test_what_is_refused(text, message):
     with pytest.raises(Problems, match=re.escape(message)):
         read_cron(text, NOW)
 
 
-def test_all_wrong_fields_are_named_at_once() -> None:
+def test_all_wrong_fields_are_named_at_once():
     found = problems_of(parse_cron, "60 61 24 0 13 8")
 
     assert [problem.where for problem in found] == [f"--cron, field {number + 1}" for number in range(len(FIELDS))]
@@ -122,7 +122,7 @@ def fields(draw: st.DrawFn, low: int, high: int) -> tuple[str, set[int]]:
     st.tuples(*(fields(low, high) for low, high in RANGES)),
     st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC)),
 )
-def test_times_match_the_fields_and_none_is_left_out(parts: tuple[tuple[str, set[int]], ...], now: datetime) -> None:
+def test_times_match_the_fields_and_none_is_left_out(parts, now):
     """Every second of the quarter of an hour before the next time, and every hour of the month before, is looked at."""
     (second, minute, hour, day, month, weekday) = (values for _, values in parts)
     star = "*" in parts[3][0] or "*" in parts[5][0]

@@ -1,7 +1,5 @@
 """The data's options."""
 
-from typing import Any
-
 import pytest
 
 from components.run.data_options import DataOptions
@@ -26,13 +24,13 @@ from tests.fast.conftest import only_problem_of
         {"columns": "question=a=b, response = my answer"},
     ],
 )
-def test_good_options_are_taken(given: dict[str, Any]) -> None:
+def test_good_options_are_taken(given):
     options = DataOptions.from_mapping(given)
 
     assert {name: getattr(options, name) for name in given} == given
 
 
-def test_lists_are_read() -> None:
+def test_lists_are_read():
     options = DataOptions(columns=" response = my=answer ,", accepted_judgments="yes, partly ,")
 
     assert options.accepted == ("yes", "partly")
@@ -69,7 +67,7 @@ def test_lists_are_read() -> None:
         ({"columns": "=answer"}, "'=answer' names no column", "known=name"),
     ],
 )
-def test_bad_option_is_one_problem(given: dict[str, Any], what: str, rule: str) -> None:
+def test_bad_option_is_one_problem(given, what, rule):
     found = only_problem_of(DataOptions.from_mapping, given)
 
     assert found.what == what

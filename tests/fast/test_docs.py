@@ -49,7 +49,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @documents
-def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
+def test_links_lead_to_files_and_headings_that_exist(document):
     for link in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
         path, _, anchor = link.partition("#")
         if "://" in link:
@@ -60,7 +60,7 @@ def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
 
 
 @documents
-def test_paths_that_are_named_exist(document: Path) -> None:
+def test_paths_that_are_named_exist(document):
     for text in code(document):
         for path in re.findall(rf"^((?:{FOLDERS})/[\w./-]*\w)", text):
             found = (ROOT / path).exists() or (document.parent / path).exists() or list(ROOT.glob(f"{path}*"))
@@ -68,7 +68,7 @@ def test_paths_that_are_named_exist(document: Path) -> None:
 
 
 @documents
-def test_command_lines_have_commands_and_options_that_exist(document: Path) -> None:
+def test_command_lines_have_commands_and_options_that_exist(document):
     for text in code(document):
         for arguments in re.findall(r"osft-pipeline +((?![-/]).*)", text):
             command: Any = typer.main.get_command(cli.app)
@@ -81,7 +81,7 @@ def test_command_lines_have_commands_and_options_that_exist(document: Path) -> N
 
 
 @documents
-def test_keys_of_the_cluster_file_exist(document: Path, tmp_path: Path) -> None:
+def test_keys_of_the_cluster_file_exist(document, tmp_path):
     default = load_settings()
     tables = "|".join(vars(default))
     for text in code(document):
@@ -114,9 +114,7 @@ STORY = [
 """The steps of the run that the installation shows, look after look."""
 
 
-def test_the_installations_commands_print_what_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_installations_commands_print_what_is_shown(tmp_path, monkeypatch, capsys):
     (tmp_path / "my-cluster.toml").write_text(blocks(INSTALL, "toml")[0], encoding="utf-8")
     parameters = next(block for block in blocks(INSTALL, "yaml") if "questions:" in block)
     (tmp_path / "nightly.yaml").write_text(parameters, encoding="utf-8")

@@ -13,7 +13,7 @@ KITE_GUILD = Path(__file__).parent.parent.parent / "examples" / "kite-guild"
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kite-guild")
     report = ingest_sdg(
         data=str(KITE_GUILD / "sdg_output.csv"),
@@ -30,7 +30,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "records"
 
 
-def test_no_question_that_is_asked_is_learnt(records: Path) -> None:
+def test_no_question_that_is_asked_is_learnt(records):
     learnt = {same(record["question"]) for record in read_jsonl(records / "records.jsonl")}
     general = read_retention_questions(str(KITE_GUILD / "retention_questions.csv"))
     asked = [*read_gap_questions(str(KITE_GUILD / "gap_questions.csv")), *general]
@@ -39,7 +39,7 @@ def test_no_question_that_is_asked_is_learnt(records: Path) -> None:
     assert not [entry["question"] for entry in asked if same(entry["question"]) in learnt]
 
 
-def test_the_other_approaches_did_as_in_the_workshop() -> None:
+def test_the_other_approaches_did_as_in_the_workshop():
     gaps = read_gap_questions(str(KITE_GUILD / "gap_questions.csv"))
 
     assert len(gaps) == 10
@@ -47,7 +47,7 @@ def test_the_other_approaches_did_as_in_the_workshop() -> None:
     assert sum(entry["others"]["best_of_n"] for entry in gaps) == 8
 
 
-def test_half_of_the_demonstrations_general_questions_are_multiple_choice() -> None:
+def test_half_of_the_demonstrations_general_questions_are_multiple_choice():
     questions = read_retention_questions(str(KITE_GUILD / "retention_questions.csv"))
 
     assert [len(entry["choices"]) for entry in questions] == [4] * 20 + [0] * 20

@@ -55,7 +55,7 @@ def instructions(image: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("lock", ["build.lock", "cpu.lock", "gpu.lock", "torch.lock"])
-def test_an_image_has_the_versions_that_are_tested(lock: str) -> None:
+def test_an_image_has_the_versions_that_are_tested(lock):
     tested = locked(ROOT / "requirements.lock")
     found = locked(IMAGES / lock)
     own = {name for name in found if name not in tested}
@@ -68,7 +68,7 @@ def test_an_image_has_the_versions_that_are_tested(lock: str) -> None:
     assert not own or (lock == "torch.lock" and all(re.match("torch|triton|nvidia-|cuda-", name) for name in own))
 
 
-def test_torch_is_the_version_that_is_tested() -> None:
+def test_torch_is_the_version_that_is_tested():
     (pin,) = re.findall(r"^TORCH := torch(==\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 
     assert locked(IMAGES / "torch.lock")["torch"] == {pin}
@@ -76,7 +76,7 @@ def test_torch_is_the_version_that_is_tested() -> None:
 
 
 @pytest.mark.parametrize("lock", ["build.lock", "cpu.lock", "gpu.lock", "torch.lock"])
-def test_every_pin_has_digests(lock: str) -> None:
+def test_every_pin_has_digests(lock):
     text = (IMAGES / lock).read_text(encoding="utf-8")
     pins = [part for part in re.split(r"\n(?! )", text) if part]
 
@@ -126,7 +126,7 @@ def imported_by_steps(image: str) -> dict[str, dict[str, bool]]:
 
 
 @both
-def test_everything_that_steps_import_is_in_their_image(image: str) -> None:
+def test_everything_that_steps_import_is_in_their_image(image):
     provided_by = importlib.metadata.packages_distributions()
     installed = set(installed_in(image))
     missing = {}
@@ -144,7 +144,7 @@ def test_everything_that_steps_import_is_in_their_image(image: str) -> None:
 
 
 @both
-def test_everything_is_installed_as_locked_and_leaves_no_cache(image: str) -> None:
+def test_everything_is_installed_as_locked_and_leaves_no_cache(image):
     runs = " ".join(rest for keyword, rest in instructions(image) if keyword == "RUN")
     installs = re.findall(r"install --no-cache-dir[^&;]*", runs)
 

@@ -79,13 +79,13 @@ def _write_kustomization(folder: Path, resources: list[Path], components: list[P
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(tmp_path_factory):
     """The pipeline of a cluster with images of its own and the queue."""
     return compiled_for_a_cluster(tmp_path_factory.mktemp("compiled"), f'kueue.queue = "{QUEUE}"\n')
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Path:
+def everything(tmp_path_factory, compiled):
     """A platform team's own overlay: all components, and the pipeline itself."""
     folder = tmp_path_factory.mktemp("everything").resolve()
     release.write_release(compiled, folder / "pipeline.yaml")
@@ -93,12 +93,12 @@ def everything(tmp_path_factory: pytest.TempPathFactory, compiled: Path) -> Path
 
 
 @pytest.fixture(params=["base", "overlays/dev", "overlays/prod", "everything"])
-def folder(request: pytest.FixtureRequest, everything: Path) -> Path:
+def folder(request, everything):
     return everything if request.param == "everything" else MANIFESTS / request.param
 
 
 @pytest.fixture(scope="module")
-def objects(everything: Path) -> list[Object]:
+def objects(everything):
     return build(everything)
 
 
@@ -128,7 +128,7 @@ def texts(value: Any) -> Iterator[str]:
 # Files and objects
 
 
-def test_a_build_has_one_object_of_a_name_all_in_its_namespace(folder: Path) -> None:
+def test_a_build_has_one_object_of_a_name_all_in_its_namespace(folder):
     built = build(folder)
     namespace = read_kustomization(folder).get("namespace")
 
@@ -163,7 +163,7 @@ def _differs(value: Any, known: Any, path: str) -> str:
     return "" if isinstance(value, known) and value not in ("", {}) else f"{path}: {value!r}"
 
 
-def test_every_field_is_known(folder: Path) -> None:
+def test_every_field_is_known(folder):
     for item in [*build(folder), *map(template, SECRETS)]:
         assert problem_of(item) == "", item["metadata"]["name"]
 
@@ -171,14 +171,14 @@ def test_every_field_is_known(folder: Path) -> None:
 # Names that the pipeline uses
 
 
-def test_the_claim_is_the_one_that_the_pipeline_mounts(folder: Path) -> None:
+def test_the_claim_is_the_one_that_the_pipeline_mounts(folder):
     claim = one(build(folder), "PersistentVolumeClaim")
 
     assert claim["metadata"]["name"] == load_settings().workspace.claim == CLAIM
     assert claim["spec"]["accessModes"] in (["ReadWriteMany"], ["ReadWriteOnce"])
 
 
-def test_every_secret_of_the_cluster_file_has_a_template_with_the_keys_that_steps_read() -> None:
+def test_every_secret_of_the_cluster_file_has_a_template_with_the_keys_that_steps_read():
     secrets = load_settings().secrets
 
     assert set(secrets) == set(SECRET_VARIABLES)
@@ -190,11 +190,11 @@ def test_every_secret_of_the_cluster_file_has_a_template_with_the_keys_that_step
         assert set(template(name)["stringData"].values()) == {""}
 
 
-def test_no_secret_is_applied(folder: Path) -> None:
+def test_no_secret_is_applied(folder):
     assert "Secret" not in {item["kind"] for item in build(folder)}
 
 
-def test_the_queue_is_the_one_that_a_cluster_file_names(objects: list[Object]) -> None:
+def test_the_queue_is_the_one_that_a_cluster_file_names(objects):
     text = (MANIFESTS / "components" / "kueue" / "local-queue.yaml").read_text(encoding="utf-8")
 
     assert one(objects, "LocalQueue")["metadata"]["name"] == QUEUE
@@ -204,7 +204,7 @@ def test_the_queue_is_the_one_that_a_cluster_file_names(objects: list[Object]) -
 # The account that schedules
 
 
-def test_the_account_may_use_one_pipelines_server_and_nothing_else(folder: Path) -> None:
+def test_the_account_may_use_one_pipelines_server_and_nothing_else(folder):
     built = build(folder)
     (rule,) = one(built, "Role")["rules"]
     binding = one(built, "RoleBinding")
@@ -223,7 +223,7 @@ def test_the_account_may_use_one_pipelines_server_and_nothing_else(folder: Path)
     assert one(built, "ServiceAccount")["automountServiceAccountToken"] is False
 
 
-def test_the_account_s_verbs_are_what_the_commands_need(monkeypatch: pytest.MonkeyPatch, compiled: Path) -> None:
+def test_the_account_s_verbs_are_what_the_commands_need(monkeypatch, compiled):
     monkeypatch.setenv("HOME", "/nonexistent")
     pipeline = read_pipeline(compiled)
     values = read_parameters(pipeline, ["data=/mnt/osft/qa.csv", "questions=/mnt/osft/gaps.csv"], None)
@@ -246,7 +246,7 @@ def test_the_account_s_verbs_are_what_the_commands_need(monkeypatch: pytest.Monk
 # The pipelines server
 
 
-def test_the_sample_server_is_what_commands_and_account_mean_and_finds_its_credentials(objects: list[Object]) -> None:
+def test_the_sample_server_is_what_commands_and_account_mean_and_finds_its_credentials(objects):
     server = one(objects, "DataSciencePipelinesApplication")
     name, spec = server["metadata"]["name"], server["spec"]
 
@@ -270,13 +270,13 @@ def test_the_sample_server_is_what_commands_and_account_mean_and_finds_its_crede
 # Least privilege
 
 
-def test_nothing_asks_for_more_than_the_project_has(folder: Path) -> None:
+def test_nothing_asks_for_more_than_the_project_has(folder):
     built = [item for item in build(folder) if item["kind"] != "PipelineVersion"]
 
     assert not {text for item in built for text in texts(item)} & {"*", "privileged", "hostPath", "cluster-admin"}
 
 
-def test_nobody_can_connect_to_a_pod_of_a_run(folder: Path) -> None:
+def test_nobody_can_connect_to_a_pod_of_a_run(folder):
     policy = one(build(folder), "NetworkPolicy", "osft-no-ingress")["spec"]
 
     assert policy == {"podSelector": PODS, "policyTypes": ["Ingress"]}
@@ -310,9 +310,7 @@ def may_connect(rules: list[Object], address: str, port: int) -> bool:
         ("fd00:ec2::254", 443, False),
     ],
 )
-def test_in_production_steps_connect_to_https_and_never_to_the_cloud_s_metadata(
-    address: str, port: int, allowed: bool
-) -> None:
+def test_in_production_steps_connect_to_https_and_never_to_the_cloud_s_metadata(address, port, allowed):
     policy = one(build(OVERLAYS[1]), "NetworkPolicy", "osft-egress")["spec"]
 
     assert policy["podSelector"] == PODS
@@ -326,7 +324,7 @@ def test_in_production_steps_connect_to_https_and_never_to_the_cloud_s_metadata(
 @pytest.mark.parametrize(
     "kind", ["PersistentVolumeClaim", "DataSciencePipelinesApplication", "Pipeline", "PipelineVersion"]
 )
-def test_what_holds_data_or_history_is_never_pruned(objects: list[Object], kind: str) -> None:
+def test_what_holds_data_or_history_is_never_pruned(objects, kind):
     annotations = one(objects, kind)["metadata"]["annotations"]
 
     assert annotations["argocd.argoproj.io/sync-options"] == "Prune=false,Delete=false"

@@ -27,7 +27,7 @@ LLAMA_8B = {
 }
 
 
-def test_the_plan_is_near_what_was_measured_on_a_gpu() -> None:
+def test_the_plan_is_near_what_was_measured_on_a_gpu():
     for shape, options, measured in measured_memory():
         planned = plan_memory(common.config(shape).to_dict(), options)
 
@@ -35,14 +35,14 @@ def test_the_plan_is_near_what_was_measured_on_a_gpu() -> None:
         assert measured < planned.needed_gib
 
 
-def test_matrices_that_no_pattern_names_are_trained_whole_and_take_more_memory() -> None:
+def test_matrices_that_no_pattern_names_are_trained_whole_and_take_more_memory():
     default = plan_memory(LLAMA_8B, TrainingOptions(train_dtype="bfloat16"))
     some = plan_memory(LLAMA_8B, TrainingOptions(train_dtype="bfloat16", target_patterns=("q_proj",)))
 
     assert some.needed_gib > 1.4 * default.needed_gib
 
 
-def test_volume_must_hold_two_checkpoints_or_one_beside_the_result() -> None:
+def test_volume_must_hold_two_checkpoints_or_one_beside_the_result():
     options = TrainingOptions(train_dtype="bfloat16")
     large = plan_memory(common.config("granite-3.2-8b").to_dict(), options)
     checkpoint = large.trained_gib * GIB
@@ -52,7 +52,7 @@ def test_volume_must_hold_two_checkpoints_or_one_beside_the_result() -> None:
     assert volume_bytes(1000, large) == pytest.approx(2 * checkpoint, rel=1e-6)
 
 
-def test_memory_is_planned_without_loading_torch() -> None:
+def test_memory_is_planned_without_loading_torch():
     code = "import sys, components.training.memory; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -61,9 +61,7 @@ def test_memory_is_planned_without_loading_torch() -> None:
 @pytest.mark.parametrize("share", [0.99, 0.9, 0.8, 0.5, 0.1])
 @pytest.mark.parametrize("options", [{}, {"unfreeze_rank_ratio": 0.9}, {"max_seq_len": 5000}])
 @pytest.mark.parametrize("gpus", [1, 4])
-def test_what_is_named_as_fitting_fits_and_the_next_larger_does_not(
-    share: float, options: dict[str, Any], gpus: int
-) -> None:
+def test_what_is_named_as_fitting_fits_and_the_next_larger_does_not(share, options, gpus):
     asked = TrainingOptions(train_dtype="bfloat16", max_tokens_per_gpu=32768, **options)
     gpu = share * plan_memory(LLAMA_8B, asked, gpus).needed_gib
 

@@ -49,7 +49,7 @@ PUBLISHED = record("publish", model="granite-osft 6fdf", uri="pvc://osft-workspa
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kept(tmp_path, monkeypatch):
     """The folder of a run's records, as in a pod."""
     monkeypatch.setenv("OSFT_STEP_RECORDS", str(tmp_path / "pipeline-runs"))
     monkeypatch.setenv("KFP_RUN_ID", RUN)
@@ -89,14 +89,14 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*DATA, PLANNED, record("train_osft", "failed")], "COMPLETE", True, "train_osft failed"),
     ],
 )  # fmt: skip
-def test_outcome_is_what_the_records_say(found: list[StepRecord], state: str, failed: bool, title: str) -> None:
+def test_outcome_is_what_the_records_say(found, state, failed, title):
     ended = outcome(by_step(*found), state)
 
     assert ended.failed == failed
     assert re.match(title, ended.title), ended.title
 
 
-def test_facts_have_words_and_short_numbers() -> None:
+def test_facts_have_words_and_short_numbers():
     ended = outcome(by_step(*DATA, PLANNED, TRAINED, GOOD, PUBLISHED), "COMPLETE")
 
     assert ended.facts == {
@@ -112,7 +112,7 @@ def test_facts_have_words_and_short_numbers() -> None:
     }
 
 
-def test_long_error_is_cut_and_has_no_control_characters() -> None:
+def test_long_error_is_cut_and_has_no_control_characters():
     ended = outcome(by_step(record("evaluate", "failed", error="\x1b[31m" + "x" * 9999)), "FAILED")
 
     assert len(ended.error) == core.MAX_ERROR
@@ -135,7 +135,7 @@ HOSTILE = "<!channel> *bold* [click](https://evil.example) @everyone & `code`"
 FAILED = Outcome(title=f"train_osft failed {HOSTILE}", failed=True, error=HOSTILE, facts={"run": HOSTILE})
 
 
-def test_slack_shows_untrusted_text_as_it_stands() -> None:
+def test_slack_shows_untrusted_text_as_it_stands():
     message = messages.slack(FAILED, "osft-x7k2p", f"{PAGE}/{RUN}")
 
     assert "<!channel>" not in message["text"]
@@ -146,7 +146,7 @@ def test_slack_shows_untrusted_text_as_it_stands() -> None:
     assert message["blocks"][-1]["elements"][0]["url"] == f"{PAGE}/{RUN}"
 
 
-def test_teams_shows_untrusted_text_in_text_runs_which_know_no_markdown() -> None:
+def test_teams_shows_untrusted_text_in_text_runs_which_know_no_markdown():
     card = messages.teams(FAILED, "osft-x7k2p", f"{PAGE}/{RUN}")["attachments"][0]["content"]
 
     assert {element["type"] for element in card["body"]} == {"RichTextBlock"}
@@ -156,16 +156,14 @@ def test_teams_shows_untrusted_text_in_text_runs_which_know_no_markdown() -> Non
 
 
 @pytest.mark.parametrize("style", list(messages.FORMATS))
-def test_message_without_a_dashboard_has_no_link(style: str) -> None:
+def test_message_without_a_dashboard_has_no_link(style):
     message = messages.FORMATS[style](FAILED, "osft-x7k2p", "")
 
     assert not any("Open the run" in text for text in texts_of(message))
 
 
 @pytest.mark.parametrize(("style", "key"), [("", "blocks"), ("slack", "blocks"), ("teams", "attachments")])
-def test_a_notification_has_its_services_format(
-    kept: Path, monkeypatch: pytest.MonkeyPatch, style: str, key: str
-) -> None:
+def test_a_notification_has_its_services_format(kept, monkeypatch, style, key):
     with WebhookServer() as webhook:
         monkeypatch.setenv("WEBHOOK_URL", webhook.url)
         monkeypatch.setenv("WEBHOOK_FORMAT", style)
@@ -188,9 +186,8 @@ def test_a_notification_has_its_services_format(
     ],
 )
 def test_webhook_that_fails_fails_nothing(
-    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    answers: list[int], tries: int, line: str,
-) -> None:  # fmt: skip
+    kept, monkeypatch, capsys,
+    answers, tries, line):  # fmt: skip
     monkeypatch.setattr(core, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
     with WebhookServer(answers) as webhook:
         monkeypatch.setenv("WEBHOOK_URL", webhook.url)
@@ -212,9 +209,7 @@ def test_webhook_that_fails_fails_nothing(
         ("http://127.0.0.1:9/" + SECRET, "Slak", "did you mean slack?"),
     ],
 )
-def test_address_of_no_use_fails_nothing_and_is_not_shown(
-    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, style: str, line: str
-) -> None:
+def test_address_of_no_use_fails_nothing_and_is_not_shown(kept, monkeypatch, capsys, url, style, line):
     monkeypatch.setattr(core, "PAUSES_SECONDS", (0.0, 0.0))
     monkeypatch.setenv("WEBHOOK_URL", url)
     monkeypatch.setenv("WEBHOOK_FORMAT", style)
@@ -240,9 +235,7 @@ ENDED = [
 
 
 @pytest.mark.parametrize(("found", "state", "text"), ENDED)
-def test_step_in_its_pod_reports_the_others_and_not_itself(
-    kept: Path, monkeypatch: pytest.MonkeyPatch, found: list[StepRecord], state: str, text: str
-) -> None:
+def test_step_in_its_pod_reports_the_others_and_not_itself(kept, monkeypatch, found, state, text):
     """In a pod `notify` records itself like every step, and again when it is tried again."""
     write_records(kept, *found)
     with WebhookServer() as webhook:
@@ -254,9 +247,7 @@ def test_step_in_its_pod_reports_the_others_and_not_itself(
 
 
 @pytest.mark.parametrize(("found", "state", "text"), ENDED)
-def test_the_compiled_step_sends_the_notification_and_keeps_the_address(
-    kept: Path, tmp_path: Path, found: list[StepRecord], state: str, text: str
-) -> None:
+def test_the_compiled_step_sends_the_notification_and_keeps_the_address(kept, tmp_path, found, state, text):
     """As KFP starts it: the container's command with its input; KFP's executor logs more than our steps do."""
     status = {
         "state": state,

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -15,7 +14,7 @@ MARKER = "snapshot.json"
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
+def model(tmp_path):
     folder = tmp_path / "workspace" / "models" / "org--name" / "0123"
     folder.mkdir(parents=True)
     (folder / MARKER).write_text("{}", encoding="utf-8")
@@ -23,12 +22,12 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def note(model: Path, tmp_path: Path) -> Path:
+def note(model, tmp_path):
     refer_to(model, MARKER, tmp_path / "workspace", commit="0123", run_key="6fdf").write(tmp_path / "note")
     return tmp_path / "note"
 
 
-def test_the_note_says_which_model_and_leads_to_it(model: Path, note: Path, tmp_path: Path) -> None:
+def test_the_note_says_which_model_and_leads_to_it(model, note, tmp_path):
     said = json.loads(note.read_text(encoding="utf-8"))
 
     assert (said["path"], said["commit"], said["run_key"]) == ("models/org--name/0123", "0123", "6fdf")
@@ -36,7 +35,7 @@ def test_the_note_says_which_model_and_leads_to_it(model: Path, note: Path, tmp_
     assert note.stat().st_size < 1000
 
 
-def test_the_workspace_may_be_mounted_elsewhere_in_the_next_step(model: Path, note: Path, tmp_path: Path) -> None:
+def test_the_workspace_may_be_mounted_elsewhere_in_the_next_step(model, note, tmp_path):
     (tmp_path / "workspace").rename(tmp_path / "mounted")
 
     assert find_model(note, tmp_path / "mounted") == tmp_path / "mounted" / "models" / "org--name" / "0123"
@@ -58,9 +57,7 @@ def test_the_workspace_may_be_mounted_elsewhere_in_the_next_step(model: Path, no
         ("[]", "cannot be read"),
     ],
 )
-def test_a_note_that_leads_elsewhere_is_refused(
-    model: Path, note: Path, tmp_path: Path, changes: object, found: str
-) -> None:
+def test_a_note_that_leads_elsewhere_is_refused(model, note, tmp_path, changes, found):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / MARKER).write_text("{}", encoding="utf-8")
     (tmp_path / "workspace" / "models" / "link").symlink_to(tmp_path / "elsewhere")
@@ -71,19 +68,19 @@ def test_a_note_that_leads_elsewhere_is_refused(
         find_model(note, tmp_path / "workspace")
 
 
-def test_a_model_that_changed_is_not_the_one_that_was_handed_on(model: Path, note: Path, tmp_path: Path) -> None:
+def test_a_model_that_changed_is_not_the_one_that_was_handed_on(model, note, tmp_path):
     (model / MARKER).write_text('{"another": 1}', encoding="utf-8")
 
     with pytest.raises(Problems, match="another one now"):
         find_model(note, tmp_path / "workspace")
 
 
-def test_a_note_that_was_never_written_is_one_error(tmp_path: Path) -> None:
+def test_a_note_that_was_never_written_is_one_error(tmp_path):
     with pytest.raises(Problems, match="cannot be read"):
         find_model(tmp_path / "nothing", tmp_path)
 
 
-def test_no_step_hands_anything_on_by_a_uri_of_its_own() -> None:
+def test_no_step_hands_anything_on_by_a_uri_of_its_own():
     pipeline = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
     programs = {
         name: item["container"]["command"][-1] for name, item in pipeline["deploymentSpec"]["executors"].items()

@@ -3,8 +3,6 @@
 import errno
 import gzip
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import fsspec
 import pytest
@@ -15,7 +13,7 @@ from components.ingest_sdg.core import ingest_sdg
 from components.shared import source_errors, sources
 from tests.fast.conftest import only_problem_of
 from tests.http_server import Answer, HttpServer, Request
-from tests.s3_server import S3Server, running
+from tests.s3_server import running
 
 TABLE = b"question,response,faithfulness_judgment\nWho?,The heron.,YES\n"
 OBJECTS = {
@@ -31,7 +29,7 @@ OBJECTS = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
+def server():
     with running() as server:
         server.client.create_bucket(Bucket="data")
         for key, body in OBJECTS.items():
@@ -40,7 +38,7 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def s3(server, monkeypatch):
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_S3_BUCKET", "data")
@@ -61,9 +59,7 @@ def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("s3://data/odd/_?.csv", ["_c.csv"]),
     ],
 )
-def test_file_folder_and_glob_in_an_object_store_are_read(
-    s3: pytest.MonkeyPatch, tmp_path: Path, address: str, names: list[str]
-) -> None:
+def test_file_folder_and_glob_in_an_object_store_are_read(s3, tmp_path, address, names):
     files = sources.find_files(address)
 
     assert [file.name for file in files] == names
@@ -75,7 +71,7 @@ def test_file_folder_and_glob_in_an_object_store_are_read(
         assert (file.size, file.local) == (len(OBJECTS[key]), None)
 
 
-def test_folder_and_glob_of_an_object_store_have_the_same_files(s3: pytest.MonkeyPatch) -> None:
+def test_folder_and_glob_of_an_object_store_have_the_same_files(s3):
     in_folder = {file.address for file in sources.find_files("s3://data/odd")}
 
     assert in_folder == {f"s3://data/odd/{name}" for name in ("/a.csv", "../b.csv")}
@@ -83,7 +79,7 @@ def test_folder_and_glob_of_an_object_store_have_the_same_files(s3: pytest.Monke
     assert len(sources.find_files("s3://data")) == 6
 
 
-def test_long_list_of_an_object_store_is_read_to_its_end(s3: pytest.MonkeyPatch, server: S3Server) -> None:
+def test_long_list_of_an_object_store_is_read_to_its_end(s3, server):
     server.client.create_bucket(Bucket="many")
     for number in range(1005):
         server.client.put_object(Bucket="many", Key=f"{number}.csv", Body=b"")
@@ -91,7 +87,7 @@ def test_long_list_of_an_object_store_is_read_to_its_end(s3: pytest.MonkeyPatch,
     assert len(sources.find_files("s3://many")) == 1005
 
 
-def test_step_reads_data_and_questions_from_an_object_store(s3: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_step_reads_data_and_questions_from_an_object_store(s3, tmp_path):
     report = ingest_sdg(
         data="s3://data/rounds",
         questions="s3://data/gap.csv",
@@ -121,9 +117,7 @@ def test_step_reads_data_and_questions_from_an_object_store(s3: pytest.MonkeyPat
         ("s3:///qa.csv", {"AWS_S3_BUCKET": ""}, "the address names no bucket"),
     ],
 )
-def test_what_an_object_store_refuses_is_one_error_without_keys(
-    s3: pytest.MonkeyPatch, server: S3Server, address: str, changed: dict[str, str], what: str
-) -> None:
+def test_what_an_object_store_refuses_is_one_error_without_keys(s3, server, address, changed, what):
     for name, value in changed.items():
         s3.setenv(name, value)
 
@@ -136,7 +130,7 @@ def test_what_an_object_store_refuses_is_one_error_without_keys(
         assert secret not in str(found)
 
 
-def test_missing_keys_are_named(s3: pytest.MonkeyPatch) -> None:
+def test_missing_keys_are_named(s3):
     s3.delenv("AWS_ACCESS_KEY_ID")
     s3.delenv("AWS_SECRET_ACCESS_KEY")
 
@@ -161,13 +155,13 @@ class Host(HttpServer):
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def host(monkeypatch):
     monkeypatch.setattr(sources, "SECONDS_BETWEEN_ATTEMPTS", 0.01)
     with Host() as server:
         yield server.url.replace("://", "://user:passw0rd@")
 
 
-def test_file_of_a_web_server_is_read(host: str) -> None:
+def test_file_of_a_web_server_is_read(host):
     assert sources.read_bytes(f"{host}/q%20a.csv?signature=s3cret") == TABLE
 
 
@@ -183,7 +177,7 @@ def test_file_of_a_web_server_is_read(host: str) -> None:
         ("br", "the server sends it packed with 'br'"),
     ],
 )
-def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host: str, path: str, what: str) -> None:
+def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host, path, what):
     found = only_problem_of(sources.read_bytes, f"{host}/{path}?signature=s3cret")
 
     assert found.what == what
@@ -193,12 +187,12 @@ def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host
     assert "passw0rd" not in str(found)
 
 
-def test_what_a_server_packs_is_unpacked_only_by_who_knows_its_bounds(host: str) -> None:
+def test_what_a_server_packs_is_unpacked_only_by_who_knows_its_bounds(host):
     assert gzip.decompress(sources.read_bytes(f"{host}/gzip")) == TABLE
     assert read_table(f"{host}/gzip").columns == ["question", "response", "faithfulness_judgment"]
 
 
-def test_server_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_is_not_there_is_one_error(monkeypatch):
     monkeypatch.setattr(sources, "SECONDS_BETWEEN_ATTEMPTS", 0.01)
     found = only_problem_of(sources.read_bytes, "https://127.0.0.1:1/qa.csv")
 
@@ -206,7 +200,7 @@ def test_server_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) 
     assert "3 times" in found.rule
 
 
-def test_files_of_a_folder_are_sorted_and_markers_are_passed_over(tmp_path: Path) -> None:
+def test_files_of_a_folder_are_sorted_and_markers_are_passed_over(tmp_path):
     for name in ("b.csv", "a/z.csv", "a/.hidden.csv", "_SUCCESS", ".tmp/x.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(TABLE)
@@ -232,7 +226,7 @@ def test_files_of_a_folder_are_sorted_and_markers_are_passed_over(tmp_path: Path
         ("other", "/**", "'link.csv' is a link to a folder"),
     ],
 )
-def test_link_of_a_folder_that_is_no_file_is_named(tmp_path: Path, target: str, address: str, what: str) -> None:
+def test_link_of_a_folder_that_is_no_file_is_named(tmp_path, target, address, what):
     (tmp_path / "other").mkdir()
     (tmp_path / "rounds").mkdir()
     (tmp_path / "rounds" / "a.csv").write_bytes(TABLE)
@@ -243,7 +237,7 @@ def test_link_of_a_folder_that_is_no_file_is_named(tmp_path: Path, target: str, 
     assert (found.what, found.where) == (what, f"{tmp_path}/rounds/link.csv")
 
 
-def test_links_to_files_and_a_link_as_the_address_are_read(tmp_path: Path) -> None:
+def test_links_to_files_and_a_link_as_the_address_are_read(tmp_path):
     (tmp_path / "rounds").mkdir()
     (tmp_path / "a.csv").write_bytes(TABLE)
     (tmp_path / "rounds" / "link.csv").symlink_to(tmp_path / "a.csv")
@@ -253,7 +247,7 @@ def test_links_to_files_and_a_link_as_the_address_are_read(tmp_path: Path) -> No
         assert [file.name.rpartition("/")[2] for file in sources.find_files(f"{tmp_path}/{address}")] == ["link.csv"]
 
 
-def test_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+def test_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
     path = tmp_path / "qa[1].csv"
     path.write_bytes(TABLE)
 
@@ -269,14 +263,14 @@ def test_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
         ("x" * 300, "cannot be read: File name too long"),
     ],
 )
-def test_path_without_a_file_is_one_error(tmp_path: Path, path: str, what: str) -> None:
+def test_path_without_a_file_is_one_error(tmp_path, path, what):
     (tmp_path / "empty").mkdir()
 
     assert only_problem_of(sources.find_files, f"{tmp_path}/{path}").what == what
 
 
 @pytest.mark.parametrize(("error", "may_pass"), [(errno.ESTALE, True), (errno.EIO, True), (errno.EISDIR, False)])
-def test_network_volume_that_is_away_may_come_back(tmp_path: Path, error: int, may_pass: bool) -> None:
+def test_network_volume_that_is_away_may_come_back(tmp_path, error, may_pass):
     def list_files() -> None:
         with source_errors.reading("/data/qa.csv", fsspec.filesystem("file")):
             raise OSError(error, os.strerror(error))
@@ -288,11 +282,11 @@ def test_network_volume_that_is_away_may_come_back(tmp_path: Path, error: int, m
     assert [only_problem_of(read).may_pass for read in (list_files, open_table)] == [may_pass] * 2
 
 
-def test_device_is_no_file() -> None:
+def test_device_is_no_file():
     assert only_problem_of(sources.find_files, "/dev/zero").what == "this is no file but a device"
 
 
-def test_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_of_too_many_files_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MAX_FILES", 3)
     for number in range(4):
         (tmp_path / f"{number}.csv").write_bytes(TABLE)
@@ -310,5 +304,5 @@ def test_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest
         ("https://host", "https://host"),
     ],
 )
-def test_address_is_shown_without_credentials(address: str, shown: str) -> None:
+def test_address_is_shown_without_credentials(address, shown):
     assert sources.without_credentials(address) == shown

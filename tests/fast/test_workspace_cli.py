@@ -90,7 +90,7 @@ class Workspace:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path):
     return Workspace(tmp_path / "workspace")
 
 
@@ -104,7 +104,7 @@ def call(*arguments: str | Path) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_newest_good_models_stay_and_the_others_go(workspace: Workspace) -> None:
+def test_newest_good_models_stay_and_the_others_go(workspace):
     newest, second, third = (workspace.model(number, True, days=10 + number) for number in range(3))
     bad, unknown = workspace.model(8, False), workspace.model(9, None)
 
@@ -118,7 +118,7 @@ def test_newest_good_models_stay_and_the_others_go(workspace: Workspace) -> None
     assert f"adapted/{newest}" not in workspace.going(keep=1, older_than_days=0)
 
 
-def test_newest_published_model_of_every_name_stays(workspace: Workspace) -> None:
+def test_newest_published_model_of_every_name_stays(workspace):
     for number in range(2):
         workspace.model(number, True, days=10)
     old, new, other = (workspace.model(number, True, days=number) for number in (20, 21, 22))
@@ -129,7 +129,7 @@ def test_newest_published_model_of_every_name_stays(workspace: Workspace) -> Non
     assert set(workspace.going()) == {f"adapted/{old}"}
 
 
-def test_reports_of_a_removed_model_stay(workspace: Workspace) -> None:
+def test_reports_of_a_removed_model_stay(workspace):
     key = workspace.model(1, False)
     workspace.put(f"runs/{key}/checkpoints/step-00000001/checkpoint.json")
     workspace.put(f"runs/{key}/hf_format/samples_8/model.safetensors")
@@ -141,7 +141,7 @@ def test_reports_of_a_removed_model_stay(workspace: Workspace) -> None:
     ]
 
 
-def test_base_models_stay_while_something_may_need_them(workspace: Workspace) -> None:
+def test_base_models_stay_while_something_may_need_them(workspace):
     workspace.base(BASE)
     workspace.base(OTHER)
     workspace.model(1, True)
@@ -151,14 +151,14 @@ def test_base_models_stay_while_something_may_need_them(workspace: Workspace) ->
     assert not workspace.going(), "a run is under way, and nobody knows on which model"
 
 
-def test_every_base_model_stays_when_one_may_be_that_of_a_damaged_model(workspace: Workspace) -> None:
+def test_every_base_model_stays_when_one_may_be_that_of_a_damaged_model(workspace):
     workspace.base(OTHER)
     workspace.put(f"adapted/{workspace.model(1, True)}/training_report.json", {})
 
     assert not workspace.going()
 
 
-def test_a_model_and_all_that_is_in_its_run_go_at_once(workspace: Workspace) -> None:
+def test_a_model_and_all_that_is_in_its_run_go_at_once(workspace):
     workspace.put(f"adapted/{1:016x}/training_report.json", {"plan": {"model": {"commit": BASE}}})
     workspace.put(f"runs/{1:016x}/checkpoints/step-00000001/checkpoint.json")
     workspace.put(f"runs/{1:016x}/.tmp-summary.json-1")
@@ -168,7 +168,7 @@ def test_a_model_and_all_that_is_in_its_run_go_at_once(workspace: Workspace) -> 
     assert not files_below(workspace.root)
 
 
-def test_base_model_of_a_model_that_goes_does_too(workspace: Workspace) -> None:
+def test_base_model_of_a_model_that_goes_does_too(workspace):
     workspace.base(OTHER)
     workspace.model(1, False, base=OTHER)
 
@@ -185,7 +185,7 @@ def test_base_model_of_a_model_that_goes_does_too(workspace: Workspace) -> None:
         ("runs/{key}/published.json", {"registry": "", "name": "", "version": "", "published_at": "lately"}),
     ],
 )
-def test_a_model_whose_files_cannot_be_read_stays(workspace: Workspace, path: str, content: Any) -> None:
+def test_a_model_whose_files_cannot_be_read_stays(workspace, path, content):
     key = workspace.model(1, False)
     file = workspace.put(path.format(key=key), content)
 
@@ -211,7 +211,7 @@ def test_a_model_whose_files_cannot_be_read_stays(workspace: Workspace, path: st
         ("kfp/20261101-101010.log", "old"),
     ],
 )
-def test_what_is_left_lying_goes_when_it_is_old(workspace: Workspace, path: str, why: str) -> None:
+def test_what_is_left_lying_goes_when_it_is_old(workspace, path, why):
     file = workspace.put(path, days=6.9)
     assert not workspace.going()
     os.utime(file, (NOW - 7.1 * SECONDS_OF_DAY,) * 2)
@@ -244,14 +244,14 @@ def test_what_is_left_lying_goes_when_it_is_old(workspace: Workspace, path: str,
         "lost+found/file",
     ],
 )
-def test_what_no_run_has_made_never_goes(workspace: Workspace, path: str) -> None:
+def test_what_no_run_has_made_never_goes(workspace, path):
     workspace.put(path)
 
     assert not workspace.going(older_than_days=0)
     assert call("list", workspace.root)[0] == 0
 
 
-def test_one_young_file_of_a_run_keeps_all_of_it(workspace: Workspace) -> None:
+def test_one_young_file_of_a_run_keeps_all_of_it(workspace):
     key = workspace.model(1, False)
     workspace.put(f"runs/{key}/checkpoints/step-00000001/checkpoint.json")
     workspace.put(f"runs/{key}/report.html", days=1)
@@ -259,14 +259,14 @@ def test_one_young_file_of_a_run_keeps_all_of_it(workspace: Workspace) -> None:
     assert not workspace.going()
 
 
-def test_removing_from_a_folder_does_not_make_it_young(workspace: Workspace) -> None:
+def test_removing_from_a_folder_does_not_make_it_young(workspace):
     key = workspace.model(1, False)
     (workspace.root / "adapted" / key / "model-0.safetensors").unlink()
 
     assert workspace.going()
 
 
-def test_links_are_neither_followed_nor_targets_touched(workspace: Workspace, tmp_path: Path) -> None:
+def test_links_are_neither_followed_nor_targets_touched(workspace, tmp_path):
     outside = Workspace(tmp_path / "outside")
     key = outside.model(1, False)
     outside.base()
@@ -286,7 +286,7 @@ def test_links_are_neither_followed_nor_targets_touched(workspace: Workspace, tm
     assert files_below(outside.root) == before
 
 
-def test_a_folder_that_became_a_link_meanwhile_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_folder_that_became_a_link_meanwhile_is_left_alone(workspace, tmp_path):
     outside = Workspace(tmp_path / "outside")
     key = outside.model(1, False)
     workspace.model(1, False)
@@ -301,7 +301,7 @@ def test_a_folder_that_became_a_link_meanwhile_is_left_alone(workspace: Workspac
 
 
 @pytest.mark.parametrize("path", [f"adapted/{1:016x}/training_report.json", f"runs/{1:016x}/summary.json"])
-def test_what_is_used_between_looking_and_removing_is_left_alone(workspace: Workspace, path: str) -> None:
+def test_what_is_used_between_looking_and_removing_is_left_alone(workspace, path):
     key = workspace.model(1, False)
     going = [one.item for one in workspace.decisions() if one.goes]
     os.utime(workspace.root / path)
@@ -313,7 +313,7 @@ def test_what_is_used_between_looking_and_removing_is_left_alone(workspace: Work
     assert workspace.models() == {key}
 
 
-def test_rest_of_a_killed_removal_goes_whatever_its_age(workspace: Workspace) -> None:
+def test_rest_of_a_killed_removal_goes_whatever_its_age(workspace):
     workspace.put("adapted/.tmp-removed-0123/model.safetensors", days=0)
 
     assert workspace.going() == {"adapted/.tmp-removed-0123": "rest of a removal that was ended"}
@@ -340,7 +340,7 @@ def prune_and_exit(root: Path, barrier: Any, last_change: int = 0) -> None:
     sys.exit(any(outcome.error for outcome in outcomes))
 
 
-def test_killed_at_any_moment_no_model_is_half_there(workspace: Workspace) -> None:
+def test_killed_at_any_moment_no_model_is_half_there(workspace):
     shards = 10
     changes = 3 * (shards + 3)  # of three models: a name, the files and the report, the folder
     newest = workspace.model(0, True, days=10)
@@ -361,7 +361,7 @@ def test_killed_at_any_moment_no_model_is_half_there(workspace: Workspace) -> No
         assert not list(workspace.root.glob("adapted/.*"))
 
 
-def test_two_prunes_at_once_both_come_through(workspace: Workspace) -> None:
+def test_two_prunes_at_once_both_come_through(workspace):
     newest = workspace.model(0, True)
     for number in range(1, 8):
         workspace.model(number, False, files=60)
@@ -389,9 +389,7 @@ def test_two_prunes_at_once_both_come_through(workspace: Workspace) -> None:
     keep=st.integers(1, 3),
     older_than=st.sampled_from([0, 7, 20]),
 )
-def test_after_any_prune_the_newest_good_model_and_its_base_are_there(
-    models: list[tuple[bool | None, int, str]], keep: int, older_than: int
-) -> None:
+def test_after_any_prune_the_newest_good_model_and_its_base_are_there(models, keep, older_than):
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         good: list[tuple[int, str]] = []
@@ -417,7 +415,7 @@ def test_after_any_prune_the_newest_good_model_and_its_base_are_there(
         }
 
 
-def test_nothing_is_removed_without_yes_and_all_that_was_said_with_it(workspace: Workspace) -> None:
+def test_nothing_is_removed_without_yes_and_all_that_was_said_with_it(workspace):
     workspace.base()
     newest, bad = workspace.model(1, True), workspace.model(2, False)
     workspace.put("pipeline-runs/one/plan.json")
@@ -439,7 +437,7 @@ def test_nothing_is_removed_without_yes_and_all_that_was_said_with_it(workspace:
     assert call("prune", workspace.root) == (0, f"Nothing in {workspace.root} can go.\n")
 
 
-def test_json_says_what_the_table_says(workspace: Workspace) -> None:
+def test_json_says_what_the_table_says(workspace):
     workspace.base()
     newest, bad = workspace.model(1, True, days=3), workspace.model(2, False)
     workspace.published(newest, "guild", "4", "2026-03-01T00:00:00Z", days=3)
@@ -473,7 +471,7 @@ def test_json_says_what_the_table_says(workspace: Workspace) -> None:
     assert found["prunable_bytes"] == items[f"adapted/{bad}"]["bytes"]
 
 
-def test_table_shows_names_and_states_and_nothing_acts_on_the_terminal(workspace: Workspace) -> None:
+def test_table_shows_names_and_states_and_nothing_acts_on_the_terminal(workspace):
     workspace.base()
     key = workspace.model(1, True)
     workspace.published(key, "[red]\x1b[2Jguild", "1", "2026-03-01T00:00:00Z")
@@ -497,7 +495,7 @@ def test_table_shows_names_and_states_and_nothing_acts_on_the_terminal(workspace
         (None, "no such folder"),
     ],
 )
-def test_a_folder_that_is_no_workspace_is_refused(tmp_path: Path, names: list[str] | None, what: str) -> None:
+def test_a_folder_that_is_no_workspace_is_refused(tmp_path, names, what):
     folder = tmp_path / "folder"
     for name in names or ():
         (folder / name).mkdir(parents=True)
@@ -510,7 +508,7 @@ def test_a_folder_that_is_no_workspace_is_refused(tmp_path: Path, names: list[st
     assert found.where == str(folder)
 
 
-def test_without_a_folder_the_claims_mount_path_is_meant() -> None:
+def test_without_a_folder_the_claims_mount_path_is_meant():
     code, said = call("list")
 
     assert code == 1
@@ -530,7 +528,7 @@ def any_user_of_group_0() -> Iterator[None]:
         os.setresuid(0, 0, 0)
 
 
-def test_what_may_not_be_removed_is_named_all_at_once_and_the_rest_is_done() -> None:
+def test_what_may_not_be_removed_is_named_all_at_once_and_the_rest_is_done():
     with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to the other user
         Path(folder).chmod(0o755)
         workspace = Workspace(Path(folder))
@@ -559,7 +557,7 @@ def test_what_may_not_be_removed_is_named_all_at_once_and_the_rest_is_done() -> 
         assert all((path / "model-0.safetensors").exists() for path in closed)
 
 
-def test_sizes_and_ages_in_words() -> None:
+def test_sizes_and_ages_in_words():
     sizes = {
         0: "0 B",
         1023: "1023 B",

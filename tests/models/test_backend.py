@@ -58,7 +58,7 @@ def weights(result: TrainingResult) -> dict[str, torch.Tensor]:
     return load_file(result.model_path / "model.safetensors")
 
 
-def test_the_result_is_a_plain_model_folder_with_a_lower_loss(tiny_model: Path, tiny_result: TrainingResult) -> None:
+def test_the_result_is_a_plain_model_folder_with_a_lower_loss(tiny_model, tiny_result):
     assert [step.step for step in tiny_result.steps] == [*range(1, STEPS + 1)]
     assert tiny_result.steps[-1].loss < tiny_result.steps[0].loss
     model = AutoModelForCausalLM.from_pretrained(tiny_result.model_path)
@@ -70,13 +70,11 @@ def test_the_result_is_a_plain_model_folder_with_a_lower_loss(tiny_model: Path, 
     assert [line["loss"] for line in logged] == [step.loss for step in tiny_result.steps]
 
 
-def test_the_same_options_give_the_same_bits(tiny_model: Path, tiny_result: TrainingResult, tmp_path: Path) -> None:
+def test_the_same_options_give_the_same_bits(tiny_model, tiny_result, tmp_path):
     assert same_bits(tiny_result, train_tiny_model(tiny_model, tmp_path))
 
 
-def test_splitting_a_step_into_packs_changes_nothing_but_rounding(
-    tiny_model: Path, tiny_result: TrainingResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_splitting_a_step_into_packs_changes_nothing_but_rounding(tiny_model, tiny_result, tmp_path, capsys):
     split = train_tiny_model(tiny_model, tmp_path, max_tokens_per_gpu=100, max_seq_len=100)
 
     assert "in 10 packs" in capsys.readouterr().out  # three samples of a step in two, the last one's in one
@@ -84,9 +82,7 @@ def test_splitting_a_step_into_packs_changes_nothing_but_rounding(
         assert other.loss == pytest.approx(one.loss, rel=1e-4)
 
 
-def test_every_hook_is_called_in_order_and_a_failing_callback_stops_nothing(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_hook_is_called_in_order_and_a_failing_callback_stops_nothing(tiny_model, tmp_path, capsys):
     recorder = Recorder()
     assert len(HOOKS) == 9
 
@@ -107,9 +103,7 @@ def test_every_hook_is_called_in_order_and_a_failing_callback_stops_nothing(
     assert "a callback of the user fails" in out
 
 
-def test_a_callback_may_ask_for_a_checkpoint_and_end_the_training_early(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_callback_may_ask_for_a_checkpoint_and_end_the_training_early(tiny_model, tmp_path, capsys):
     recorder, asking = Recorder(), [Asking(2, "should_save"), Asking(4, "should_training_stop")]
 
     result = train_tiny_model(tiny_model, tmp_path, callbacks=[*asking, recorder])
@@ -140,9 +134,7 @@ def with_weights(base: Path, folder: Path, change: dict[str, tuple[Any, float]])
         ("model.layers.1.self_attn.o_proj.weight", -math.inf),
     ],
 )
-def test_a_base_model_with_a_weight_that_is_nan_or_infinite_is_refused_with_its_name(
-    tiny_model: Path, tmp_path: Path, name: str, value: float
-) -> None:
+def test_a_base_model_with_a_weight_that_is_nan_or_infinite_is_refused_with_its_name(tiny_model, tmp_path, name, value):
     base = with_weights(tiny_model, tmp_path / "base", {name: (-1, value)})
 
     with pytest.raises(Problems, match=f"{name} holds values that are NaN or infinite"):
@@ -151,7 +143,7 @@ def test_a_base_model_with_a_weight_that_is_nan_or_infinite_is_refused_with_its_
     assert not (tmp_path / "hf_format").exists()
 
 
-def test_a_step_without_a_finite_loss_stops_the_training_naming_step_rows_and_advice(tmp_path: Path) -> None:
+def test_a_step_without_a_finite_loss_stops_the_training_naming_step_rows_and_advice(tmp_path):
     """Row 4 alone has the token that is too large to compute with."""
     plain = write_tiny_model(tmp_path / "plain", tie_word_embeddings=False)
     tokenizer = AutoTokenizer.from_pretrained(plain)
@@ -170,7 +162,7 @@ def test_a_step_without_a_finite_loss_stops_the_training_naming_step_rows_and_ad
     assert not (tmp_path / "out" / "hf_format").exists()
 
 
-def test_an_absurd_learning_rate_stops_the_training_when_the_loss_diverges(tiny_model: Path, tmp_path: Path) -> None:
+def test_an_absurd_learning_rate_stops_the_training_when_the_loss_diverges(tiny_model, tmp_path):
     with pytest.raises(Problems, match="the loss diverges") as caught:
         train_tiny_model(tiny_model, tmp_path, learning_rate=0.9, num_epochs=8)
 
@@ -203,9 +195,7 @@ def asked(name: str) -> dict[str, Any]:
     return ASKED.get(name, {name: value})
 
 
-def test_every_option_of_the_stock_backend_that_is_not_honoured_is_refused_by_name(
-    tiny_model: Path, tmp_path: Path
-) -> None:
+def test_every_option_of_the_stock_backend_that_is_not_honoured_is_refused_by_name(tiny_model, tmp_path):
     assert len(KNOWN_ELSEWHERE) > 40
     assert {"learning_rate", "seed", "callbacks", "num_epochs"} <= OURS & {*HUB}
     for name in KNOWN_ELSEWHERE:
@@ -215,9 +205,7 @@ def test_every_option_of_the_stock_backend_that_is_not_honoured_is_refused_by_na
     assert not (tmp_path / "hf_format").exists()
 
 
-def test_options_that_say_what_holds_anyway_are_taken(
-    tiny_model: Path, tiny_result: TrainingResult, tmp_path: Path
-) -> None:
+def test_options_that_say_what_holds_anyway_are_taken(tiny_model, tiny_result, tmp_path):
     for number in range(max(len(values) for values in HARMLESS.values())):
         options = {name: values[min(number, len(values) - 1)] for name, values in HARMLESS.items()}
         assert parse_options(options) == TrainingOptions()
@@ -245,9 +233,7 @@ def test_options_that_say_what_holds_anyway_are_taken(
     ],
     ids=lambda options: ",".join(options),
 )
-def test_an_option_that_is_honoured_changes_the_result(
-    tiny_model: Path, tiny_result: TrainingResult, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_an_option_that_is_honoured_changes_the_result(tiny_model, tiny_result, tmp_path, options):
     assert not same_bits(tiny_result, train_tiny_model(tiny_model, tmp_path, **options))
 
 
@@ -263,9 +249,7 @@ def test_an_option_that_is_honoured_changes_the_result(
         ({"unfreeze_rank_ratio": 0.0}, "unfreeze_rank_ratio is '0.0'"),
     ],
 )
-def test_what_is_not_honoured_is_refused_by_name(
-    tiny_model: Path, tmp_path: Path, options: dict[str, Any], said: str
-) -> None:
+def test_what_is_not_honoured_is_refused_by_name(tiny_model, tmp_path, options, said):
     with pytest.raises(Problems, match=said):
         train_tiny_model(tiny_model, tmp_path, **options)
 

@@ -13,7 +13,7 @@ from training_hub import TrainingHubCallback
 
 from components.shared.problems import Problems
 from components.shared.storage import read_json, read_jsonl
-from components.training.backend import TERMINATED, TrainingResult
+from components.training.backend import TERMINATED
 from tests.tiny_model import same_bits, train_tiny_model, write_tiny_model
 
 STEPS = 6
@@ -41,20 +41,20 @@ def stop_at(step: int, model: Path, output: Path, **options: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stopped_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped_once(tiny_model, tmp_path_factory):
     output = tmp_path_factory.mktemp("stopped")
     stop_at(MIDWAY, tiny_model, output)
     return output
 
 
 @pytest.fixture
-def stopped(stopped_once: Path, tmp_path: Path) -> Path:
+def stopped(stopped_once, tmp_path):
     """The output of a training that was stopped midway."""
     return shutil.copytree(stopped_once, tmp_path / "stopped")
 
 
 @pytest.mark.parametrize("train_dtype", ["float32", "bfloat16"])
-def test_a_resumed_training_has_the_bits_of_an_undisturbed_one(tmp_path: Path, train_dtype: str) -> None:
+def test_a_resumed_training_has_the_bits_of_an_undisturbed_one(tmp_path, train_dtype):
     sizes = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1}
     base = write_tiny_model(tmp_path / "base", dtype=torch.bfloat16, **sizes)
     options = {"train_dtype": train_dtype, "unfreeze_rank_ratio": 0.5, "learning_rate": 1e-4, "weight_decay": 0.01}
@@ -84,9 +84,7 @@ def flip(folder: Path) -> None:
     (folder / STATE).write_bytes(content)
 
 
-def test_training_starts_over_when_the_only_checkpoint_is_damaged(
-    tiny_result: TrainingResult, tiny_model: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_starts_over_when_the_only_checkpoint_is_damaged(tiny_result, tiny_model, stopped, capsys):
     (folder,) = (stopped / "checkpoints").iterdir()
     flip(folder)
 
@@ -99,8 +97,8 @@ def test_training_starts_over_when_the_only_checkpoint_is_damaged(
 
 
 def test_an_older_whole_checkpoint_is_used_when_the_newest_is_damaged_and_that_one_is_written_anew(
-    tiny_result: TrainingResult, tiny_model: Path, stopped: Path, tmp_path: Path
-) -> None:
+    tiny_result, tiny_model, stopped, tmp_path
+):
     folder = stopped / "checkpoints"
     shutil.copytree(folder, tmp_path / "kept")
     stop_at(5, tiny_model, stopped)
@@ -116,7 +114,7 @@ def test_an_older_whole_checkpoint_is_used_when_the_newest_is_damaged_and_that_o
     assert same_bits(tiny_result, result)
 
 
-def test_remains_of_a_killed_write_are_not_read_and_go_with_the_next_one(tiny_model: Path, stopped: Path) -> None:
+def test_remains_of_a_killed_write_are_not_read_and_go_with_the_next_one(tiny_model, stopped):
     folder = stopped / "checkpoints"
     shutil.copytree(folder / "step-00000003", folder / ".tmp-step-00000009-abc")
 
@@ -138,9 +136,7 @@ def test_remains_of_a_killed_write_are_not_read_and_go_with_the_next_one(tiny_mo
         ({"system_prompt": "Be exact."}, "data '"),
     ],
 )
-def test_a_checkpoint_of_other_options_or_data_is_refused_with_what_differs(
-    tiny_model: Path, stopped: Path, options: dict[str, Any], named: str
-) -> None:
+def test_a_checkpoint_of_other_options_or_data_is_refused_with_what_differs(tiny_model, stopped, options, named):
     with pytest.raises(Problems, match="the checkpoint is another training's: ") as caught:
         train_tiny_model(tiny_model, stopped, **options)
 
@@ -148,16 +144,14 @@ def test_a_checkpoint_of_other_options_or_data_is_refused_with_what_differs(
     assert not (stopped / "hf_format").exists()
 
 
-def test_a_checkpoint_of_another_base_model_is_refused(stopped: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_base_model_is_refused(stopped, tmp_path):
     other = write_tiny_model(tmp_path / "other", initializer_range=0.2)
 
     with pytest.raises(Problems, match="the checkpoint is another training's: model '"):
         train_tiny_model(other, stopped)
 
 
-def test_checkpoints_change_nothing_and_their_interval_may_change(
-    tiny_result: TrainingResult, tiny_model: Path, stopped: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_checkpoints_change_nothing_and_their_interval_may_change(tiny_result, tiny_model, stopped, capsys):
     result = train_tiny_model(tiny_model, stopped, checkpoint_minutes=0)
 
     assert "checkpoint of step 4 written in" in capsys.readouterr().out
@@ -167,7 +161,7 @@ def test_checkpoints_change_nothing_and_their_interval_may_change(
 
 
 @pytest.fixture
-def finished(tiny_result: TrainingResult, tmp_path: Path) -> Path:
+def finished(tiny_result, tmp_path):
     """The output of a finished training, with checkpoints that a kill left beside the result."""
     output = shutil.copytree(tiny_result.model_path.parents[1], tmp_path / "finished")
     (output / "checkpoints" / "step-00000003").mkdir(parents=True)
@@ -175,8 +169,8 @@ def finished(tiny_result: TrainingResult, tmp_path: Path) -> Path:
 
 
 def test_a_finished_training_is_not_repeated_and_left_over_checkpoints_are_removed(
-    tiny_result: TrainingResult, tiny_model: Path, finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tiny_result, tiny_model, finished, capsys
+):
     again = train_tiny_model(tiny_model, finished)
 
     out = capsys.readouterr().out
@@ -189,9 +183,7 @@ def test_a_finished_training_is_not_repeated_and_left_over_checkpoints_are_remov
 
 
 @pytest.mark.parametrize("options", [{"learning_rate": 2e-2}, {"seed": 2}, {"unfreeze_rank_ratio": 0.5}])
-def test_another_training_in_the_folder_of_a_finished_one_is_refused(
-    tiny_result: TrainingResult, tiny_model: Path, finished: Path, options: dict[str, Any]
-) -> None:
+def test_another_training_in_the_folder_of_a_finished_one_is_refused(tiny_result, tiny_model, finished, options):
     with pytest.raises(Problems, match="a model of another training"):
         train_tiny_model(tiny_model, finished, **options)
 
@@ -200,8 +192,8 @@ def test_another_training_in_the_folder_of_a_finished_one_is_refused(
 
 
 def test_a_training_whose_checkpoints_cannot_be_written_ends_with_the_same_bits(
-    tiny_result: TrainingResult, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tiny_result, tiny_model, tmp_path, capsys
+):
     (tmp_path / "checkpoints").write_text("mine", encoding="utf-8")
 
     result = train_tiny_model(tiny_model, tmp_path, checkpoint_minutes=0)

@@ -111,7 +111,7 @@ def write_model(folder: Path, family: str, changes: dict[str, Any]) -> Path:
 
 
 @pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
-def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(request, tmp_path_factory):
     """A model folder of each family."""
     return write_model(tmp_path_factory.mktemp("family") / "base", *request.param)
 
@@ -135,13 +135,11 @@ def saved_types(folder: Path) -> dict[str, torch.dtype]:
     return {name: weight.dtype for name, weight in load_file(folder / "model.safetensors").items()}
 
 
-def test_every_trainable_family_is_tried() -> None:
+def test_every_trainable_family_is_tried():
     assert {family for family, _ in MODELS.values()} == set(TRAINABLE_TYPES)
 
 
-def test_a_trained_family_loads_in_plain_transformers_and_generates(
-    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trained_family_loads_in_plain_transformers_and_generates(base, tmp_path, capsys):
     for train_dtype in ("float32", "bfloat16"):
         result = train(base, tmp_path / train_dtype, train_dtype)
 
@@ -160,7 +158,7 @@ def test_a_trained_family_loads_in_plain_transformers_and_generates(
         assert answer.shape[1] == asked["input_ids"].shape[1] + 4
 
 
-def test_the_saved_model_computes_what_the_trained_one_did(base: Path, tmp_path: Path) -> None:
+def test_the_saved_model_computes_what_the_trained_one_did(base, tmp_path):
     device = torch.device("cpu")
     options = TrainingOptions(train_dtype="float32", **OPTIONS)
     samples = list(tokenize_rows(ROWS, AutoTokenizer.from_pretrained(base), options.max_seq_len, "rows"))
@@ -189,7 +187,7 @@ def test_the_saved_model_computes_what_the_trained_one_did(base: Path, tmp_path:
     assert all(name.endswith("k_proj.bias") for name in unchanged)
 
 
-def test_weights_in_several_files_are_trained_and_copies_in_another_form_are_left_alone(tmp_path: Path) -> None:
+def test_weights_in_several_files_are_trained_and_copies_in_another_form_are_left_alone(tmp_path):
     base, folder = write_model(tmp_path / "base", *MODELS["llama"]), tmp_path / "sharded"
     write_tokenizer(folder)
     AutoModelForCausalLM.from_pretrained(base).save_pretrained(folder, max_shard_size="40KB")

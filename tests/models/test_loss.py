@@ -1,6 +1,5 @@
 """The loss of packs: what transformers and torch compute from all the logits of each sample alone."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,9 +69,7 @@ def gradients(model: PreTrainedModel) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("family", "changes"), MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("max_tokens", [sum(LENGTHS), 25])
-def test_loss_and_gradients_of_packs_are_the_sums_of_the_samples_alone(
-    family: str, changes: dict[str, Any], max_tokens: int
-) -> None:
+def test_loss_and_gradients_of_packs_are_the_sums_of_the_samples_alone(family, changes, max_tokens):
     model, samples = built(family, **changes), made_samples()
     total = sum(sample.loss_tokens for sample in samples)
     expected = torch.zeros(())
@@ -98,7 +95,7 @@ def test_loss_and_gradients_of_packs_are_the_sums_of_the_samples_alone(
 
 
 @pytest.mark.parametrize(("family", "changes"), MODELS.values(), ids=MODELS)
-def test_what_a_sample_loses_does_not_depend_on_what_precedes_it(family: str, changes: dict[str, Any]) -> None:
+def test_what_a_sample_loses_does_not_depend_on_what_precedes_it(family, changes):
     pack_loss, (*others, last) = PackLoss(built(family, **changes)), made_samples()
     with torch.no_grad():
         (alone,) = packs([last], 100)
@@ -124,13 +121,8 @@ def test_what_a_sample_loses_does_not_depend_on_what_precedes_it(family: str, ch
 )
 @pytest.mark.parametrize("at_once", [1 << 26, 7 * 101, 1])
 def test_the_last_layers_loss_and_gradients_are_those_of_all_logits_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-    shape: dict[str, float],
-    dtype: torch.dtype,
-    vocabulary: int,
-    tolerance: float,
-    at_once: int,
-) -> None:
+    monkeypatch, shape, dtype, vocabulary, tolerance, at_once
+):
     monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", at_once)
     family = "granite" if "logits_scaling" in shape else "gemma2" if shape else "llama"
     model = built(family, **shape, vocab_size=vocabulary, tie_word_embeddings=False).to(dtype)
@@ -159,7 +151,7 @@ def test_the_last_layers_loss_and_gradients_are_those_of_all_logits_at_once(
         assert (ours.float() - theirs.float()).norm() <= tolerance * theirs.float().norm()
 
 
-def test_a_pack_without_anything_to_learn_has_no_loss() -> None:
+def test_a_pack_without_anything_to_learn_has_no_loss():
     model = built("llama")
     (pack,) = packs([Sample([1, 2, 3], [IGNORED] * 3)], 100)
 
@@ -177,12 +169,12 @@ def test_a_pack_without_anything_to_learn_has_no_loss() -> None:
         ("phi", {}),  # its last layer has a bias
     ],
 )
-def test_a_model_whose_logits_are_something_else_is_refused(family: str, changes: dict[str, Any]) -> None:
+def test_a_model_whose_logits_are_something_else_is_refused(family, changes):
     with pytest.raises(Problems, match=r"logits of .*ForCausalLM are not those of a linear layer"):
         PackLoss(built(family, **changes))
 
 
-def test_large_logits_in_bfloat16_are_not_taken_for_something_else(tiny_model: Path) -> None:
+def test_large_logits_in_bfloat16_are_not_taken_for_something_else(tiny_model):
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
     with torch.no_grad():
         model.model.norm.weight.mul_(50)
@@ -190,7 +182,7 @@ def test_large_logits_in_bfloat16_are_not_taken_for_something_else(tiny_model: P
     assert PackLoss(model).vocabulary == model.config.vocab_size
 
 
-def test_a_loss_cannot_be_scaled_behind_its_back() -> None:
+def test_a_loss_cannot_be_scaled_behind_its_back():
     (pack,) = packs(made_samples(), 4096)
     loss = PackLoss(built("llama"))(pack, 1)
     with pytest.raises(AssertionError, match="divisor"):

@@ -31,7 +31,7 @@ from tests.tiny_model import write_tiny_model
 
 
 @pytest.fixture(scope="module", autouse=True)
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory):
     """Two samples, as format_chat leaves them."""
     folder = tmp_path_factory.mktemp("data")
     data, questions = folder / "data.csv", folder / "gap.csv"
@@ -54,7 +54,7 @@ Planner = Callable[..., TrainingPlan]
 
 
 @pytest.fixture
-def plan(dataset: Path, tiny_model: Path, tmp_path: Path) -> Planner:
+def plan(dataset, tiny_model, tmp_path):
     """Plan a run in the test's own workspace, with training options by name."""
 
     def plan(
@@ -105,7 +105,7 @@ def held_gib(folder: Path, options: TrainingOptions) -> tuple[float, float, floa
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
-def wide_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wide_model(request, tmp_path_factory):
     sizes = {"hidden_size": 256, "intermediate_size": 768, "num_key_value_heads": 4}
     folder = tmp_path_factory.mktemp("wide")
     return write_tiny_model(folder, dtype=torch.bfloat16, tie_word_embeddings=request.param, **sizes)
@@ -120,7 +120,7 @@ def wide_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     ],
     ids=str,
 )
-def test_the_plan_counts_the_bytes_that_the_training_holds(wide_model: Path, options: dict[str, Any]) -> None:
+def test_the_plan_counts_the_bytes_that_the_training_holds(wide_model, options):
     planned = plan_memory(read_json(wide_model / "config.json"), TrainingOptions(**options))
 
     held = held_gib(wide_model, TrainingOptions(**options))
@@ -131,9 +131,7 @@ def test_the_plan_counts_the_bytes_that_the_training_holds(wide_model: Path, opt
     assert planned.total_gib == pytest.approx(parts)
 
 
-def test_volume_too_small_for_the_training_is_refused_before_a_gpu_is_asked_for(
-    plan: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_volume_too_small_for_the_training_is_refused_before_a_gpu_is_asked_for(plan, tmp_path, monkeypatch):
     made = plan()
     needed = volume_bytes(made.model["bytes"], made.memory)
     # What is free is the test's: to fill a volume would take one of its own.
@@ -147,7 +145,7 @@ def test_volume_too_small_for_the_training_is_refused_before_a_gpu_is_asked_for(
     assert plan().run_key == made.run_key
 
 
-def test_a_plan_says_what_will_be_done(plan: Planner, tmp_path: Path) -> None:
+def test_a_plan_says_what_will_be_done(plan, tmp_path):
     made = plan(num_epochs=3, effective_batch_size=1)
 
     assert (made.samples, made.steps, made.anything_to_do) == (2, 6, True)
@@ -159,14 +157,12 @@ def test_a_plan_says_what_will_be_done(plan: Planner, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("checkpoint_minutes", "seconds"), [(None, 60.0), (2.5, 150.0)], ids=["by their cost", "by an option"]
 )
-def test_a_plan_says_how_often_checkpoints_are_written(
-    plan: Planner, tmp_path: Path, checkpoint_minutes: float | None, seconds: float
-) -> None:
+def test_a_plan_says_how_often_checkpoints_are_written(plan, tmp_path, checkpoint_minutes, seconds):
     assert plan(checkpoint_minutes=checkpoint_minutes).checkpoint_seconds == seconds
     assert "Checkpoints" in (tmp_path / "plan.html").read_text(encoding="utf-8")
 
 
-def test_models_that_a_run_uses_again_count_as_just_changed(plan: Planner, tmp_path: Path) -> None:
+def test_models_that_a_run_uses_again_count_as_just_changed(plan, tmp_path):
     key = plan().run_key
     (base,) = (tmp_path / "workspace").glob("models/*/*/snapshot.json")
     adapted = tmp_path / "workspace" / "adapted" / key / "training_report.json"
@@ -195,15 +191,11 @@ def test_models_that_a_run_uses_again_count_as_just_changed(plan: Planner, tmp_p
     ],
     ids=str,
 )
-def test_the_run_key_changes_with_everything_that_changes_the_result(
-    plan: Planner, changes: dict[str, Any], same: bool
-) -> None:
+def test_the_run_key_changes_with_everything_that_changes_the_result(plan, changes, same):
     assert (plan().run_key == plan(**changes).run_key) == same
 
 
-def test_what_does_not_fit_the_gpu_is_refused_with_the_change_that_helps(
-    plan: Planner, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_what_does_not_fit_the_gpu_is_refused_with_the_change_that_helps(plan, tiny_model, tmp_path):
     options = {"max_tokens_per_gpu": 8192, "max_seq_len": 256}
     needed = plan_memory(read_json(tiny_model / "config.json"), TrainingOptions(**options).on("cuda")).needed_gib
 
@@ -231,14 +223,14 @@ def test_what_does_not_fit_the_gpu_is_refused_with_the_change_that_helps(
     ],
     ids=str,
 )
-def test_what_cannot_be_trained_as_asked_is_refused(plan: Planner, arguments: dict[str, Any], said: list[str]) -> None:
+def test_what_cannot_be_trained_as_asked_is_refused(plan, arguments, said):
     with pytest.raises(Problems) as caught:
         plan(**arguments)
 
     assert all(text in str(caught.value) for text in said)
 
 
-def test_with_several_gpus_what_mini_trainer_would_drop_or_ignore_is_refused(plan: Planner) -> None:
+def test_with_several_gpus_what_mini_trainer_would_drop_or_ignore_is_refused(plan):
     longest = plan().longest_sample
 
     with pytest.raises(Problems, match=r"[12] of 2 samples would be dropped") as caught:
@@ -248,7 +240,7 @@ def test_with_several_gpus_what_mini_trainer_would_drop_or_ignore_is_refused(pla
     assert 'gpu.count = "1"' in str(caught.value)
 
 
-def test_samples_longer_than_the_model_can_read_are_refused(plan: Planner, tiny_model: Path, tmp_path: Path) -> None:
+def test_samples_longer_than_the_model_can_read_are_refused(plan, tiny_model, tmp_path):
     short = shutil.copytree(tiny_model, tmp_path / "short")
     write_json(short / "config.json", read_json(short / "config.json") | {"max_position_embeddings": 16})
 
@@ -258,9 +250,7 @@ def test_samples_longer_than_the_model_can_read_are_refused(plan: Planner, tiny_
     assert "max_position_embeddings = 16" in str(caught.value)
 
 
-def test_the_page_says_what_the_log_says_when_only_publishing_is_left(
-    plan: Planner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_page_says_what_the_log_says_when_only_publishing_is_left(plan, tmp_path, capsys):
     made = plan()
     adapted, run = (tmp_path / "workspace" / part / made.run_key for part in ("adapted", "runs"))
     write_json(adapted / "training_report.json", {})

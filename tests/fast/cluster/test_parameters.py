@@ -1,7 +1,6 @@
 """A run's parameters, checked before anything is sent."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +8,11 @@ import pytest
 from components.shared.problems import Problems
 from pipeline.cluster.compiled_file import CompiledPipeline
 from pipeline.parameters import read_parameters
-from tests.fast.cluster.conftest import PARAMETERS, Osft
+from tests.fast.cluster.conftest import PARAMETERS
 from tests.fast.conftest import only_problem_of
-from tests.kfp_server import KfpServer
 
 
-def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server: KfpServer, osft: Osft, tmp_path: Path) -> None:
+def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server, osft, tmp_path):
     file = tmp_path / "parameters.yaml"
     file.write_text("revision: 1.0\nnum_epoch: 3\n", encoding="utf-8")
     wrong = {
@@ -57,9 +55,7 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server: KfpServer
         ("", ["seed=+7"], {"seed": 7}),
     ],
 )
-def test_parameters_from_a_file_and_from_flags(
-    pipeline: CompiledPipeline, tmp_path: Path, yaml_text: str, flags: list[str], expected: dict[str, Any]
-) -> None:
+def test_parameters_from_a_file_and_from_flags(pipeline, tmp_path, yaml_text, flags, expected):
     file = tmp_path / "parameters.yaml"
     file.write_text("data: /a.csv\nquestions: /b.csv\n" + yaml_text, encoding="utf-8")
 
@@ -88,7 +84,7 @@ def test_parameters_from_a_file_and_from_flags(
         ("judge_url: https://judge.example/v1", "judge_url and judge_model are given both or not at all"),
     ],
 )
-def test_a_wrong_value_in_the_file(pipeline: CompiledPipeline, tmp_path: Path, yaml_text: str, message: str) -> None:
+def test_a_wrong_value_in_the_file(pipeline, tmp_path, yaml_text, message):
     file = tmp_path / "parameters.yaml"
     file.write_text(f"data: /a.csv\nquestions: /b.csv\n{yaml_text}\n", encoding="utf-8")
 
@@ -121,7 +117,7 @@ def read(pipeline: CompiledPipeline, **values: str) -> dict[str, Any]:
         ("publish_as", ["", "granite-3.2"], ["a b", "-a", "a/b"]),
     ],
 )
-def test_a_pod_must_be_able_to_use_it(pipeline: CompiledPipeline, name: str, good: list[str], bad: list[str]) -> None:
+def test_a_pod_must_be_able_to_use_it(pipeline, name, good, bad):
     for value in good:
         assert read(pipeline, **{name: value})[name] == value
     for value in bad:
@@ -141,9 +137,7 @@ def test_a_pod_must_be_able_to_use_it(pipeline: CompiledPipeline, name: str, goo
         "u:hunter2@host.example/qa.csv?sig=1",
     ],
 )
-def test_an_address_with_a_secret_is_refused_and_not_repeated(
-    pipeline: CompiledPipeline, name: str, address: str
-) -> None:
+def test_an_address_with_a_secret_is_refused_and_not_repeated(pipeline, name, address):
     with pytest.raises(Problems) as error:
         read(pipeline, **{name: address})
 
@@ -151,7 +145,7 @@ def test_an_address_with_a_secret_is_refused_and_not_repeated(
     assert "hunter2" not in str(error.value)
 
 
-def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft: Osft, tmp_path: Path) -> None:
+def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft, tmp_path):
     file = tmp_path / "parameters.yaml"
     file.write_text('model: ["https://u:hunter2@host.example/"]\n', encoding="utf-8")
     wrong = ["--param", "https://u:hunter2@host.example/", "--param", "https://host.example/?X-Amz-Signature=hunter2"]
@@ -169,8 +163,6 @@ def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft: Osft, tm
         ("evaluation_options", '{"closed_min": 3}', "closed_min"),
     ],
 )
-def test_an_option_that_is_a_parameter_is_refused_among_the_further_ones(
-    pipeline: CompiledPipeline, name: str, options: str, parameter: str
-) -> None:
+def test_an_option_that_is_a_parameter_is_refused_among_the_further_ones(pipeline, name, options, parameter):
     remedy = only_problem_of(read, pipeline, **{name: options}).remedy
     assert remedy.startswith(f"take it out there, and add --{parameter.replace('_', '-')} ")
