@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from components.ingest_sdg.core import ingest_sdg
+from components.ingest_sdg.report import IngestReport
 from components.shared.problems import Problem, Problems
 
 
@@ -28,6 +30,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     return str(path)
+
+
+def ingest(folder: Path, data: str, questions: str, retention_questions: str = "", **options: Any) -> IngestReport:
+    """The step `ingest_sdg`, with what it makes in a folder's `out` and `review.html`."""
+    addresses = {"data": data, "questions": questions, "retention_questions": retention_questions}
+    return ingest_sdg(**addresses, output=folder / "out", review=folder / "review.html", options=options)
 
 
 def files_below(folder: Path) -> list[str]:

@@ -135,10 +135,6 @@ def test_all_mistakes_are_said_at_once(inputs):
         assert said in done.stderr
 
 
-def test_a_misused_command_line_is_exit_code_2(inputs):
-    assert osft_pipeline("run", "--no-such-option").returncode == 2
-
-
 def test_compile_writes_where_it_is_told_and_checks_it(tmp_path):
     target = tmp_path / "pipeline.yaml"
 

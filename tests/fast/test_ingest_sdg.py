@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from components.data.questions import read_gap_questions, read_retention_questions
 from components.data.tables import clean
 from components.grading.reference_rules import is_right, words
-from components.ingest_sdg.core import check_data, ingest_sdg
+from components.ingest_sdg.core import check_data
 from components.ingest_sdg.report import DROP_REASONS
 from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, RowIndex, same
 from components.ingest_sdg.similar import similarity
 from components.run.data_options import DataOptions
 from components.shared.problems import Problems
 from components.shared.storage import read_json, read_jsonl
+from tests.fast.conftest import ingest as ingest_files
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
 
 HEADER = ("question", "response", "faithfulness_judgment")
@@ -48,14 +49,7 @@ def ingest(tmp_path):
             elif content is not None:
                 path.write_bytes(content if isinstance(content, bytes) else content.encode())
             addresses.append(str(path))
-        return ingest_sdg(
-            data=addresses[0],
-            questions=addresses[1],
-            retention_questions=retention_questions,
-            output=tmp_path / "out",
-            review=tmp_path / "review.html",
-            options=options,
-        )
+        return ingest_files(tmp_path, *addresses, retention_questions, **options)
 
     return run
 
@@ -509,14 +503,7 @@ def test_any_rows_are_accounted_for_by_file_and_line(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("any")
     questions = write_csv(folder / "questions.csv", ("question", "reference"), [("b", "c")])
     data = write_csv(folder / "data.csv", HEADER, [*rows, SASH])
-    report = ingest_sdg(
-        data=data,
-        questions=questions,
-        retention_questions=questions,
-        output=folder / "out",
-        review=folder / "review.html",
-        options={},
-    )
+    report = ingest_files(folder, data, questions, questions)
     kept, dropped = (read_jsonl(folder / "out" / f"{file}.jsonl") for file in ("records", "dropped"))
     assert report.rows_read == len(rows) + 1 == report.kept + sum(report.dropped.values())
     assert report.dropped == {reason: [row["reason"] for row in dropped].count(reason) for reason in DROP_REASONS}

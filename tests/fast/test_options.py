@@ -39,10 +39,6 @@ BAD = {
 }
 
 
-def test_table_of_bad_values_covers_every_option():
-    assert set(BAD) == {field.name for field in dataclasses.fields(TrainingOptions)}
-
-
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in BAD.items() for value in values])
 def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name, value):
     found = only_problem_of(TrainingOptions.from_mapping, {name: value})
@@ -79,19 +75,6 @@ def test_good_values_at_the_edges_are_taken(name, values):
         assert getattr(TrainingOptions.from_mapping({name: value}), name) == value
 
 
-def test_defaults_are_those_that_the_project_promises():
-    options = TrainingOptions()
-    assert options.unfreeze_rank_ratio == 0.25
-    assert options.num_epochs == 5
-    assert options.effective_batch_size == 4
-    assert options.max_seq_len == 1024
-    assert options.max_tokens_per_gpu == 2048
-    assert options.learning_rate == 5e-6
-    assert options.train_dtype == "auto"
-    assert options.checkpoint_minutes is None
-    assert TrainingOptions.from_mapping({}) == options
-
-
 @pytest.mark.parametrize(
     ("name", "given", "taken"),
     [
@@ -109,12 +92,6 @@ def test_value_comes_as_the_type_of_the_option(name, given, taken):
     value = getattr(TrainingOptions.from_mapping({name: given}), name)
     assert value == taken
     assert type(value) is type(taken)
-
-
-def test_all_bad_values_are_named_at_once():
-    bad = {"num_epochs": 2.5, "learning_rate": 5, "seed": True, "beta1": 1, "lr_scheduler": "cosin"}
-    found = problems_of(TrainingOptions.from_mapping, bad)
-    assert {problem.what.split()[0] for problem in found} == set(bad)
 
 
 @pytest.mark.parametrize(
@@ -138,13 +115,6 @@ def test_sample_that_cannot_be_computed_in_one_piece_is_refused():
     found = only_problem_of(TrainingOptions, max_seq_len=4096)
     assert "max_tokens_per_gpu is 2048, max_seq_len is 4096" in found.what
     assert "4096" in found.remedy
-
-
-def test_equal_options_have_equal_json():
-    one = TrainingOptions.from_mapping({"num_epochs": 3.0, "unfreeze_rank_ratio": 1})
-    assert one.as_json() == TrainingOptions(num_epochs=3, unfreeze_rank_ratio=1.0).as_json()
-    assert one.as_json() != TrainingOptions().as_json()
-    assert set(one.as_json()) == set(BAD)
 
 
 def test_what_changes_no_result_is_no_part_of_what_determines_it():
@@ -216,11 +186,8 @@ def test_arguments_that_the_scheduler_takes_give_learning_rates(scheduler, argum
 
 
 def test_option_that_is_a_parameter_is_refused_among_the_further_ones():
-    found = problems_of(
-        TrainingOptions.from_mapping, {"num_epochs": 5, "seed": 1}, {"num_epochs": 3, "warmup_steps": -1}
-    )
-    assert [problem.remedy for problem in found[:1]] == [
-        "take it out there, and add --num-epochs 3 (on a cluster: num_epochs=3)"
-    ]
-    assert "warmup_steps" in found[1].what
+    further = {"num_epochs": 3, "warmup_steps": -1}
+    first, second = problems_of(TrainingOptions.from_mapping, {"num_epochs": 5, "seed": 1}, further)
+    assert first.remedy == "take it out there, and add --num-epochs 3 (on a cluster: num_epochs=3)"
+    assert "warmup_steps" in second.what
     assert TrainingOptions.from_mapping({"seed": 1}, {"warmup_steps": 2}) == TrainingOptions(seed=1, warmup_steps=2)

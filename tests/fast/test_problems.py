@@ -23,21 +23,6 @@ def test_every_problem_stands_in_the_text_with_its_four_parts():
     assert len(lines) == 9
 
 
-def test_lines_of_a_problem_are_indented_below_its_number():
-    text = str(problem("two\nlines", **PARTS))
-    assert all(line.startswith("   ") for line in text.splitlines()[2:])
-
-
-def test_one_problem_is_not_counted_in_the_plural():
-    assert str(problem("the file is empty", **PARTS)).splitlines()[0] == "1 problem"
-
-
-def test_nothing_is_raised_when_nothing_was_found():
-    checks = Checks()
-    checks.raise_if_any()
-    assert checks.problems == []
-
-
 def test_collected_problems_keep_their_order_and_parts():
     checks = Checks()
     checks.add("first", **PARTS)

@@ -68,18 +68,6 @@ def test_a_note_that_leads_elsewhere_is_refused(model, note, tmp_path, changes, 
         find_model(note, tmp_path / "workspace")
 
 
-def test_a_model_that_changed_is_not_the_one_that_was_handed_on(model, note, tmp_path):
-    (model / MARKER).write_text('{"another": 1}', encoding="utf-8")
-
-    with pytest.raises(Problems, match="another one now"):
-        find_model(note, tmp_path / "workspace")
-
-
-def test_a_note_that_was_never_written_is_one_error(tmp_path):
-    with pytest.raises(Problems, match="cannot be read"):
-        find_model(tmp_path / "nothing", tmp_path)
-
-
 def test_no_step_hands_anything_on_by_a_uri_of_its_own():
     pipeline = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
     programs = {

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import yaml
 from kfp import compiler
 
 from pipeline import graph
@@ -33,18 +32,6 @@ def test_a_release_holds_the_compiled_pipeline_and_is_named_as_upload_names_it(c
     assert named["spec"]["displayName"] == pipeline.name, "by this name kfp finds a pipeline"
     assert version["spec"]["pipelineSpec"] == spec
     assert version["spec"]["platformSpec"] == platform
-
-
-def test_the_same_content_is_the_same_object_and_other_content_another(tmp_path):
-    spec, platform = read_objects(PIPELINE)
-    same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
-    same.write_text("# moved about\n" + yaml.safe_dump_all([spec, platform], sort_keys=False), encoding="utf-8")
-    other.write_text(yaml.safe_dump_all([spec | {"sdkVersion": "kfp-2.16.2"}, platform]), encoding="utf-8")
-
-    (pipeline, version), of_same, of_other = map(release.objects_of, (PIPELINE, same, other))
-    assert of_same == [pipeline, version]
-    assert of_other[0] == pipeline
-    assert of_other[1]["metadata"]["name"] != version["metadata"]["name"]
 
 
 def test_objects_have_the_form_that_kfp_gives_them(tmp_path):

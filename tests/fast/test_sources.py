@@ -9,9 +9,8 @@ import pytest
 
 from components.data import texts
 from components.data.tables import read_table
-from components.ingest_sdg.core import ingest_sdg
 from components.shared import source_errors, sources
-from tests.fast.conftest import only_problem_of
+from tests.fast.conftest import ingest, only_problem_of
 from tests.http_server import Answer, HttpServer, Request
 from tests.s3_server import running
 
@@ -88,14 +87,7 @@ def test_long_list_of_an_object_store_is_read_to_its_end(s3, server):
 
 
 def test_step_reads_data_and_questions_from_an_object_store(s3, tmp_path):
-    report = ingest_sdg(
-        data="s3://data/rounds",
-        questions="s3://data/gap.csv",
-        retention_questions="s3:///gap.csv",
-        output=tmp_path / "out",
-        review=tmp_path / "review.html",
-        options={},
-    )
+    report = ingest(tmp_path, "s3://data/rounds", "s3://data/gap.csv", "s3:///gap.csv")
 
     assert (report.files, report.rows_read, report.kept) == (2, 4, 2)
     dropped = (tmp_path / "out" / "dropped.jsonl").read_text(encoding="utf-8")

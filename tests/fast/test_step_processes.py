@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.local import processes
 from pipeline.local.launcher import Pod
 from pipeline.local.processes import StepProcesses, step_processes
 
@@ -72,7 +71,3 @@ def test_a_program_that_cannot_be_read_is_an_error_of_the_step(steps, tmp_path):
 
     assert code == 1
     assert "SyntaxError" in shown
-
-
-def test_what_is_not_installed_is_the_steps_matter_and_not_the_servers(monkeypatch):
-    processes._import("no_such_module_anywhere")

@@ -13,7 +13,6 @@ import torch
 
 from components.data.samples import Sample, packs
 from components.format_chat.core import format_chat
-from components.ingest_sdg.core import ingest_sdg
 from components.models.shapes import default_patterns
 from components.plan_training.core import TrainingPlan, plan_training, volume_bytes
 from components.run.training_options import TrainingOptions
@@ -26,6 +25,7 @@ from components.training.loading import load
 from components.training.loss import PackLoss
 from components.training.memory import plan_memory
 from components.training.optimizer import Optimizer
+from tests.fast.conftest import ingest
 from tests.run_records import hand_on, write_summary
 from tests.tiny_model import write_tiny_model
 
@@ -38,15 +38,8 @@ def dataset(tmp_path_factory):
     rows = "question,response,faithfulness_judgment\nWho?,The heron.,YES\nWhat?,A sash.,YES\n"
     data.write_text(rows, encoding="utf-8")
     questions.write_text("question,reference\nWhich bird?,heron\n", encoding="utf-8")
-    ingest_sdg(
-        data=str(data),
-        questions=str(questions),
-        retention_questions=str(questions),
-        output=folder / "records",
-        review=folder / "review.html",
-        options={},
-    )
-    format_chat(records=folder / "records", system_prompt="Be brief.", output=folder / "dataset")
+    ingest(folder, str(data), str(questions), str(questions))
+    format_chat(records=folder / "out", system_prompt="Be brief.", output=folder / "dataset")
     return folder / "dataset"
 
 
