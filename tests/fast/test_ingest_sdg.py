@@ -1,7 +1,5 @@
 import csv
 import dataclasses
-import json
-from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 
 from components.data.questions import read_gap_questions, read_retention_questions
 from components.data.tables import clean
-from components.grading.reference_rules import is_right, words
 from components.ingest_sdg.core import check_data
 from components.ingest_sdg.report import DROP_REASONS
 from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, RowIndex, same
@@ -243,214 +240,6 @@ def test_bad_input_is_named_with_its_place_and_nothing_is_made(ingest, tmp_path,
     assert not (tmp_path / "review.html").exists()
 
 
-@pytest.mark.parametrize("read", [read_gap_questions, read_retention_questions])
-def test_every_bad_row_of_the_questions_is_named_at_once(tmp_path, read):
-    path = write_csv(tmp_path / "q.csv", ("question", "reference"), [("a", ""), ("b", "x"), ("b", "y"), ("", "z")])
-    assert [problem.where for problem in problems_of(read, path)] == [f"{path}, row {number}" for number in (2, 4, 5)]
-
-
-def write_lines(path, *rows):
-    """JSONL of rows; a text is written as it stands."""
-    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
-    return str(path)
-
-
-def test_questions_in_json_lines_are_read(tmp_path):
-    path = write_lines(
-        tmp_path / "q.jsonl",
-        {"question": "How many lamps?", "reference": 40, "rag": True, "best_of_n": "Wrong", "subject": "hall"},
-        "",
-        {"question": " How high?\u2028In all?", "reference": 3.5, "rag": False, "best_of_n": 1, "subject": None},
-        {"best_of_n": 0, "rag": "yes", "reference": "yes", "question": 'Scha\u0308rpe, "rot"?'},
-    )
-    assert read_gap_questions(path) == [
-        {
-            "question": "How many lamps?",
-            "reference": "40",
-            "others": {"rag": True, "best_of_n": False},
-            "subject": "hall",
-        },
-        {
-            "question": "How high?\u2028In all?",
-            "reference": "3.5",
-            "others": {"rag": False, "best_of_n": True},
-            "subject": "",
-        },
-        {"question": 'Schärpe, "rot"?', "reference": "yes", "others": {"rag": True, "best_of_n": False}, "subject": ""},
-    ]
-
-
-@pytest.mark.parametrize("text", ["{rows}", "\ufeff{rows}", "\n \n{rows}", "{crlf}", "{cr}"])
-def test_json_lines_are_read_as_their_writer_meant_them(tmp_path, text):
-    rows = '{"question": "a", "reference": "b"}\n{" question ": "c\x7f", "reference": "d\x85e"}\n'
-    path = tmp_path / "q.jsonl"
-    content = text.format(rows=rows, crlf=rows.replace("\n", "\r\n"), cr=rows.replace("\n", "\r"))
-    path.write_bytes(content.encode())
-    read = [(entry["question"], entry["reference"]) for entry in read_gap_questions(str(path))]
-    assert read == [("a", "b"), ("c\x7f", "d\x85e")]
-
-
-@pytest.mark.parametrize("read", [read_gap_questions, read_retention_questions])
-def test_csv_and_json_lines_of_the_same_content_are_read_the_same(tmp_path, read):
-    header = ("question", "reference", "subject")
-    rows = [('a, "so"?', "007", ""), ("two\nlines?", "NA | null", "x"), ("Schärpe?", "true", "帯")]
-    if read is read_gap_questions:
-        header, rows = (*header, "rag"), [(*row, verdict) for row, verdict in zip(rows, "101", strict=True)]
-    else:
-        header += ("distractors", "statement")
-        rows = [(*row, *more) for row, more in zip(rows, (("1 | 2", "It is {}."), ("", ""), ("", "")), strict=True)]
-    lines = write_lines(tmp_path / "q.jsonl", *(dict(zip(header, row, strict=True)) for row in rows))
-    found = read(lines)
-    assert found == read(write_csv(tmp_path / "q.csv", header, rows))
-    assert [entry["question"] for entry in found] == [row[0] for row in rows]
-
-
-@pytest.mark.parametrize(
-    ("line", "what"),
-    [
-        ('{"question": ["a"], "reference": "b"}', "is no object whose values are strings, numbers, true or false"),
-        ('{"question": "a", "reference": {"text": "b"}}', "is no object whose values are strings"),
-        ('["a", "b"]', "is no object whose values are strings"),
-        ('"a"', "is no object"),
-        ("null", "is no object"),
-        ('{"question": "a", "reference": "b"', "is no JSON: "),
-        ("{'question': 'a', 'reference': 'b'}", "is no JSON: "),
-        ('{"question": "a", "reference": "b"} {"question": "c", "reference": "d"}', "is no JSON: Extra data"),
-        ("question,reference", "is no JSON: "),
-        ('{"question": "a", "reference": NaN}', "is no object whose values are strings, numbers, true or false: 'ref"),
-        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no object whose values are strings"),
-        ('{"question": ' + "[" * 100_000, "is no JSON: "),
-    ],
-)
-def test_line_that_is_no_object_of_strings_is_named(tmp_path, line, what):
-    good = {"question": "good?", "reference": "yes"}
-    path = write_lines(tmp_path / "q.jsonl", good, "", line, good)
-    found = only_problem_of(read_gap_questions, path)
-    assert found.what.startswith(f"line 3 {what}")
-    assert found.where == f"{path}, line 3"
-    assert "one object a line" in found.rule
-    assert "json.dumps" in found.remedy
-
-
-def test_rows_of_json_lines_are_named_by_their_line(tmp_path):
-    path = write_lines(
-        tmp_path / "q.jsonl",
-        {"question": "a", "reference": None},
-        "",
-        {"reference": "b"},
-        {"question": "c", "reference": "?"},
-        {"question": "a", "reference": "d"},
-    )
-    found = problems_of(read_gap_questions, path)
-    assert [problem.where for problem in found] == [f"{path}, row {number}" for number in (1, 3, 4, 5)]
-    assert found[3].what == "row 5 repeats the question of row 1: 'a'"
-
-
-@pytest.mark.parametrize(
-    ("cell", "right"),
-    [
-        *((cell, True) for cell in ("right", "correct", "yes", "true", "pass", "1", " RIGHT ", "Yes", "TRUE")),
-        *((cell, False) for cell in ("wrong", "incorrect", "no", "false", "fail", "0", "Wrong\t", "FALSE")),
-    ],
-)
-def test_verdict_is_taken_in_other_words(tmp_path, cell, right):
-    path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag"), [("a", "b", cell)])
-    assert read_gap_questions(path)[0]["others"] == {"rag": right}
-
-
-@pytest.mark.parametrize("cell", ["maybe", "", "2", "rightt", "1.0", "none"])
-def test_cell_that_is_no_verdict_is_named_where_others_are(tmp_path, cell):
-    rows = [("a", "b", "right"), ("c", "d", cell), ("e", "f", "wrong")]
-    path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag"), rows)
-    found = only_problem_of(read_gap_questions, path)
-    assert found.what == f"{cell!r} is no verdict"
-    assert found.where == f"{path}, row 3, column rag"
-
-
-def test_unknown_columns_of_gap_questions_are_one_problem_each(tmp_path):
-    header = ("question", "reference", "rag", "source", "notes")
-    path = write_csv(tmp_path / "q.csv", header, [(f"q{n}", "r", "right", f"page {n}", "") for n in range(20)])
-    found = problems_of(read_gap_questions, path)
-    assert [problem.what for problem in found] == [
-        "unknown column 'source': none of its cells is a verdict, the first is 'page 0'",
-        "unknown column 'notes': none of its cells is a verdict, the first is ''",
-    ]
-    assert {problem.where for problem in found} == {f"{path}, header"}
-
-
-def test_unknown_columns_of_retention_questions_are_one_problem_each(tmp_path):
-    header = ("question", "reference", "distractor", "zebra")
-    path = write_csv(tmp_path / "q.csv", header, [(f"q{n}", "r", "s | t", "") for n in range(20)])
-    found = problems_of(read_retention_questions, path)
-    assert [problem.what for problem in found] == [
-        "unknown column 'distractor' (did you mean distractors?)",
-        "unknown column 'zebra'",
-    ]
-    assert all("question, reference, distractors, statement, subject" in problem.rule for problem in found)
-
-
-def test_multiple_choice_stands_next_to_questions_that_are_answered_in_full(tmp_path):
-    path = write_csv(
-        tmp_path / "q.csv",
-        ("question", "reference", "distractors", "statement"),
-        [("2 + 2?", "4 | four", "5 | |6 ", " It is {}."), ("3 + 3?", "6", "", " "), ("4?", "{}4", "5", "{}, it is.")],
-    )
-    assert [entry["choices"] for entry in read_retention_questions(path)] == [
-        ["It is 4.", "It is 5.", "It is 6."],
-        [],
-        ["{}4, it is.", "5, it is."],
-    ]
-
-
-@pytest.mark.parametrize(
-    ("distractors", "statement"),
-    [("5 | 6", ""), ("", "It is {}."), ("5", "It is 4."), ("5", "{} is {}."), ("", "It is."), ("|", "It is {}.")],
-)
-def test_half_a_multiple_choice_is_refused(tmp_path, distractors, statement):
-    rows = [("2 + 2?", "4", "5", "It is {}."), ("3 + 3?", "6", distractors, statement), ("4 + 4?", "8", "", "")]
-    path = write_csv(tmp_path / "q.csv", ("question", "reference", "distractors", "statement"), rows)
-    found = only_problem_of(read_retention_questions, path)
-    assert found.what.startswith("row 3 is half a multiple choice")
-    assert found.where == f"{path}, row 3, columns distractors and statement"
-    assert "{} where the answer goes" in found.rule
-    assert "answered in full" in found.remedy
-
-
-@pytest.mark.parametrize("distractors", ["5 | 5", "5 | 4"])
-def test_a_choice_that_stands_twice_is_refused(tmp_path, distractors):
-    rows = [("2 + 2?", "4", distractors, "It is {}.")]
-    path = write_csv(tmp_path / "q.csv", ("question", "reference", "distractors", "statement"), rows)
-    assert only_problem_of(read_retention_questions, path).what.startswith("row 2 has a choice twice")
-
-
-def test_projects_retention_questions_cover_many_subjects_in_both_forms():
-    questions = read_retention_questions("")
-    several = [entry for entry in questions if entry["choices"]]
-    in_full = [entry for entry in questions if not entry["choices"]]
-    assert len(several) >= 120
-    assert len(in_full) >= 40
-    for entries in (several, in_full):
-        subjects = Counter(entry["subject"] for entry in entries)
-        assert len(subjects - Counter([""])) >= 8
-        assert "" not in subjects
-        assert min(subjects.values()) >= 3
-    assert len({same(entry["question"]) for entry in questions}) == len(questions)
-    for entry in several:
-        assert len({same(choice) for choice in entry["choices"]}) == len(entry["choices"]) >= 4, entry
-        assert not any("{}" in choice for choice in entry["choices"]), entry
-    for entry in questions:
-        assert all(words(alternative) for alternative in entry["reference"].split("|")), entry
-
-
-def test_projects_open_questions_are_right_by_their_own_references():
-    in_full = [entry for entry in read_retention_questions("") if not entry["choices"]]
-    for entry in in_full:
-        for alternative in entry["reference"].split("|"):
-            assert is_right(entry["question"], entry["reference"], alternative.strip()), entry
-        assert not is_right(entry["question"], entry["reference"], ""), entry
-
-
 def test_problems_of_data_and_of_questions_arrive_in_one_error(ingest, tmp_path):
     found = problems_of(
         ingest,
@@ -484,11 +273,6 @@ def test_address_that_is_no_readable_file_is_named(tmp_path, address, what, read
     found = only_problem_of(read, address)
     assert what in found.what
     assert address in found.where
-
-
-def test_file_address_is_read_as_a_path_is(ingest, tmp_path):
-    path = write_csv(tmp_path / "a b.csv", ("question", "reference"), [("Who?", "The heron.")])
-    assert read_gap_questions(f"file://{path.replace(' ', '%20')}") == read_gap_questions(path)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6) | st.sampled_from(
