@@ -12,7 +12,6 @@ from components.ingest_sdg.report import DROP_REASONS
 from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, RowIndex, same
 from components.ingest_sdg.similar import similarity
 from components.run.data_options import DataOptions
-from components.shared.problems import Problems
 from components.shared.storage import read_json, read_jsonl
 from tests.fast.conftest import ingest as ingest_files
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
@@ -20,17 +19,8 @@ from tests.fast.conftest import only_problem_of, problems_of, write_csv
 HEADER = ("question", "response", "faithfulness_judgment")
 SASH = ("What colour is a master's sash?", "It is crimson.", "YES")
 LAMPS = ("How many lamps does a journeyman tend?", "Forty lamps.", "YES")
-QUESTIONS = (
-    "question,reference,rag,best_of_n\nWhat does an apprentice carry?,a heron feather | a feather,wrong,Right \n"
-)
-GAP = [
-    {
-        "question": "What does an apprentice carry?",
-        "reference": "a heron feather | a feather",
-        "others": {"rag": False, "best_of_n": True},
-        "subject": "",
-    }
-]
+QUESTIONS = "question,reference,rag,best_of_n\nWhat does an apprentice carry?,a feather | a quill,wrong,Right \n"
+GAP = {"question": "What does an apprentice carry?", "reference": "a feather | a quill", "subject": ""}
 
 
 @pytest.fixture
@@ -71,28 +61,13 @@ def test_every_row_is_kept_or_dropped_with_its_reason(ingest, tmp_path):
     )
     report = ingest(rows)
     assert report.rows_read == len(rows) == report.kept + sum(report.dropped.values())
-    assert report.dropped == {
-        "judged unfaithful": 2,
-        "empty question": 2,
-        "empty response": 1,
-        "gap question": 0,
-        "duplicate": 2,
-        "near duplicate": 0,
-        "conflict": 2,
-    }
     assert kept(tmp_path) == [SASH[:2], LAMPS[:2]]
     dropped = {row["line"]: row["reason"] for row in read_jsonl(tmp_path / "out" / "dropped.jsonl")}
     assert dropped == {
-        3: "judged unfaithful",
-        4: "empty question",
-        5: "empty question",
-        7: "empty response",
-        8: "duplicate",
-        9: "conflict",
-        10: "conflict",
-        11: "duplicate",
-        13: "judged unfaithful",
-    }
+        3: "judged unfaithful", 4: "empty question", 5: "empty question", 7: "empty response", 8: "duplicate",
+        9: "conflict", 10: "conflict", 11: "duplicate", 13: "judged unfaithful",
+    }  # fmt: skip
+    assert report.dropped == {reason: [*dropped.values()].count(reason) for reason in DROP_REASONS}
     assert report.conflicts == 1
     assert [question.casefold() for question in report.conflicting_questions] == ["where is the hall?"]
     assert read_json(tmp_path / "out" / "report.json") == dataclasses.asdict(report)
@@ -138,7 +113,8 @@ def test_own_column_names_are_read(ingest, tmp_path):
 
 def test_questions_are_handed_on_with_the_verdicts_of_other_approaches(ingest, tmp_path):
     report = ingest()
-    assert read_jsonl(tmp_path / "out" / "gap_questions.jsonl") == GAP
+    (found,) = read_jsonl(tmp_path / "out" / "gap_questions.jsonl")
+    assert found == GAP | {"others": {"rag": False, "best_of_n": True}}
     assert report.gap_questions == 1
 
 
@@ -349,10 +325,8 @@ def test_column_of_free_text_taken_for_judgments_is_one_problem(tmp_path):
     rows = "".join(f"Who {n}?,The heron.,reason {n}\n" for n in range(50))
     data.write_text("question,response,faithfulness_judgment\n" + rows, encoding="utf-8")
 
-    with pytest.raises(
-        Problems, match=r"1 problem\n1\. more than 5 unknown judgments in 50 rows, for instance 'reason 0'"
-    ):
-        check_data(str(data), DataOptions())
+    found = only_problem_of(check_data, str(data), DataOptions())
+    assert found.what.startswith("more than 5 unknown judgments in 50 rows, for instance 'reason 0'")
 
 
 def test_missing_column_that_goes_by_another_name_is_proposed_by_that_name(tmp_path):
@@ -360,9 +334,5 @@ def test_missing_column_that_goes_by_another_name_is_proposed_by_that_name(tmp_p
 
     found = problems_of(check_data, data, DataOptions())
 
-    assert [p.what.partition("missing")[2] for p in found] == [
-        " (is it prompt?)",
-        " (is it Answer?)",
-        " (is it verdict?)",
-    ]
+    assert [p.what.partition("(is it ")[2] for p in found] == ["prompt?)", "Answer?)", "verdict?)"]
     assert "--data-option columns=response=Answer " in found[1].remedy
