@@ -124,7 +124,7 @@ class HubServer(HttpServer):
         if parts["kind"] == "tree":
             return Answer.of_json(_tree(repository))
         self._move(name)
-        return Answer.of_json(_description(name, repository, "blobs" in request.query))
+        return Answer.of_json(description(name, repository, "blobs" in request.query))
 
     def _fault(self, name: str, file: str) -> Fault | None:
         """What goes wrong with the next answer."""
@@ -161,9 +161,9 @@ class HubServer(HttpServer):
         pieces = self._pieces(name, content, start, repository.bytes_per_second, fault)
         return Answer(status=206 if start else 200, headers=headers, body=pieces)
 
-    def _pieces(self, name: str, content: bytes, start: int, bytes_per_second: float, fault: Fault) -> Iterator[bytes]:
+    def _pieces(self, name: str, content: bytes, start: int, rate: float, fault: Fault) -> Iterator[bytes]:
         """What is left of a file, as far as the fault lets it come; counted as sent once it is."""
-        length = SLOW_PIECE_BYTES if bytes_per_second else PIECE_BYTES
+        length = SLOW_PIECE_BYTES if rate else PIECE_BYTES
         end = int(len(content) * min(fault.cut_at, fault.stalls_at))
         while start < end and not self.closing.is_set():
             piece = content[start : min(start + length, end)]
@@ -171,8 +171,8 @@ class HubServer(HttpServer):
             start += len(piece)
             with self.lock:
                 self.sent_bytes[name] += len(piece)
-            if bytes_per_second:
-                time.sleep(len(piece) / bytes_per_second)
+            if rate:
+                time.sleep(len(piece) / rate)
         if fault.stalls_at < 1:
             self.closing.wait(60)
 
@@ -189,7 +189,8 @@ def _parts(pattern: re.Pattern[str], path: str) -> dict[str, str]:
     return {name: unquote(part) for name, part in match.groupdict().items()} if match else {}
 
 
-def _description(name: str, repository: Repository, with_blobs: bool) -> dict[str, Any]:
+def description(name: str, repository: Repository, with_blobs: bool) -> dict[str, Any]:
+    """What the hub says of a repository."""
     siblings: list[dict[str, Any]] = []
     for file, content in repository.files.items():
         sibling: dict[str, Any] = {"rfilename": file}

@@ -9,18 +9,12 @@ from components.snapshot_model.assembly import assemble_snapshot
 from components.snapshot_model.core import take_snapshot
 from components.snapshot_model.verification import verify
 from tests.fast.conftest import files_below, only_problem_of, problems_of
-from tests.model_files import SMALL, weights
+from tests.model_files import OTHERS, SMALL, weights
 from tests.s3_server import running
 
 WEIGHTS = weights(bytes(range(256)) * 40_000)  # several pieces
 FILES = {**SMALL, "model.safetensors": WEIGHTS}
 OTHER_TOKENIZER = SMALL["tokenizer.json"] + b" "
-OTHERS = {
-    "README.md": b"---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A model",
-    "pytorch_model.bin": b"pickle",
-    "modeling_custom.py": b"import os",
-    "original/model.safetensors": b"other",
-}
 ADDRESS = "s3://models/team/my-model"
 
 
