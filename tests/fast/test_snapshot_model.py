@@ -154,16 +154,16 @@ def test_manifest_that_says_what_cannot_be_is_made_anew(hub, client, tmp_path, c
     assert hub.sent_bytes["org/repaired"] == before
 
 
-@pytest.mark.parametrize("entry", ["folder", "link"])
-def test_what_stands_in_the_manifests_place_is_removed(client, tmp_path, entry):
+@pytest.mark.parametrize("entry", ["nothing", "folder", "link"])
+def test_what_stands_in_the_manifests_place_does_not_count(client, tmp_path, entry):
     path = Path(client.snapshot("org/repaired", tmp_path)["path"])
     (path / "snapshot.json").rename(tmp_path / "elsewhere.json")
     if entry == "folder":
         (path / "snapshot.json").mkdir()
-    else:
+    elif entry == "link":
         (path / "snapshot.json").symlink_to(tmp_path / "elsewhere.json")
     before = (tmp_path / "elsewhere.json").read_bytes()
-    assert client.snapshot("org/repaired", tmp_path)["reused"]
+    assert client.snapshot("org/repaired", tmp_path, COMMIT)["reused"]
     assert (path / "snapshot.json").is_file()
     assert not (path / "snapshot.json").is_symlink()
     assert (tmp_path / "elsewhere.json").read_bytes() == before
@@ -186,13 +186,19 @@ def test_nothing_is_read_or_written_through_a_link(client, tmp_path, place, is_t
     assert outside.read_bytes() == FILES[place][:-1] + b" "
 
 
-def described(change: Callable[[dict[str, Any]], None] = lambda described: None) -> Repository:
-    """A repository whose description was changed."""
-    told = description("org/hostile", Repository(files=FILES), with_blobs=True)
-    change(told)
-    commit = told["sha"] if isinstance(told["sha"], str) else COMMIT
-    fault = Fault(content=json.dumps(told).encode(), times=ALWAYS)
-    return Repository(files=FILES, commit=commit, faults=(fault,))
+@pytest.fixture
+def describe(hub):
+    """Changes what the hub says of org/hostile."""
+
+    def describe(change: Callable[[dict[str, Any]], None], *faults: Fault) -> None:
+        told = description("org/hostile", Repository(files=FILES), with_blobs=True)
+        change(told)
+        commit = told["sha"] if isinstance(told["sha"], str) else COMMIT
+        said = Fault(content=json.dumps(told).encode(), times=ALWAYS)
+        hub.repositories["org/hostile"] = Repository(files=FILES, commit=commit, faults=(said, *faults))
+        hub.sent_bytes["org/hostile"] = 0
+
+    return describe
 
 
 @pytest.mark.parametrize(
@@ -205,34 +211,25 @@ def described(change: Callable[[dict[str, Any]], None] = lambda described: None)
         {"rfilename": ["config.json"]},
     ],
 )
-def test_answer_that_no_hub_gives_is_refused_and_writes_nothing(hub, client, tmp_path, change):
-    def set_it(description: dict[str, Any]) -> None:
-        (description if "sha" in change else description["siblings"][0]).update(change)
-
-    hub.repositories["org/hostile"] = described(set_it)
-    hub.sent_bytes["org/hostile"] = 0
+def test_answer_that_no_hub_gives_is_refused_and_writes_nothing(describe, client, tmp_path, change):
+    describe(lambda told: (told if "sha" in change else told["siblings"][0]).update(change))
     assert client.problem("org/hostile", tmp_path / "workspace").what == "the answer is not that of a hub"
     assert list(tmp_path.rglob("*")) == []
     assert not Path("/escaped").exists()
 
 
 @pytest.mark.parametrize("card", [[1, 2], "text", 7, {"license": {"a": 1}}])
-def test_card_of_another_form_is_none(hub, client, tmp_path, card):
-    hub.repositories["org/hostile"] = described(lambda description: description.update(cardData=card))
-    hub.sent_bytes["org/hostile"] = 0
+def test_card_of_another_form_is_none(describe, client, tmp_path, card):
+    describe(lambda told: told.update(cardData=card))
     assert client.snapshot("org/hostile", tmp_path)["card"] == {}
 
 
-def test_digest_in_capitals_counts(hub, client, tmp_path):
-    def capitals(description: dict[str, Any]) -> None:
-        for sibling in description["siblings"]:
-            if "lfs" in sibling:
-                sibling["lfs"]["sha256"] = sibling["lfs"]["sha256"].upper()
+def test_digest_in_capitals_counts(describe, client, tmp_path):
+    def capitals(told: dict[str, Any]) -> None:
+        (lfs,) = (sibling["lfs"] for sibling in told["siblings"] if "lfs" in sibling)
+        lfs["sha256"] = lfs["sha256"].upper()
 
-    repository = described(capitals)
-    damage = spoilt("model.safetensors", WEIGHTS[:-1] + b"x")
-    hub.repositories["org/hostile"] = dataclasses.replace(repository, faults=(*repository.faults, damage))
-    hub.sent_bytes["org/hostile"] = 0
+    describe(capitals, spoilt("model.safetensors", WEIGHTS[:-1] + b"x"))
     assert "model.safetensors arrived damaged" in client.problem("org/hostile", tmp_path).what
 
 
@@ -294,13 +291,6 @@ def test_broken_snapshot_without_a_hub_is_an_error_that_names_the_file(tmp_path)
     (path / "tokenizer.json").unlink()
     with Client(hub.url, tmp_path / "home", offline=True) as client:
         assert client.problem("org/model", tmp_path).what.startswith("tokenizer.json of the snapshot is missing; ")
-
-
-def test_folder_without_manifest_is_not_taken_for_a_snapshot(client, tmp_path):
-    folder = tmp_path / "models" / "org--whole" / COMMIT
-    folder.mkdir(parents=True)
-    assert client.snapshot("org/whole", tmp_path, COMMIT)["reused"] is False
-    assert (folder / "snapshot.json").is_file()
 
 
 @pytest.mark.parametrize(
