@@ -7,15 +7,7 @@ from typing import Any
 from components.evaluate.report import SCHEMA
 from components.evaluate.statistics import compare
 from components.models.reference import refer_to
-from components.run.evaluation import (
-    BY_REFERENCE,
-    Evaluation,
-    Gate,
-    GradedAnswer,
-    MatrixAudit,
-    QuestionResult,
-    Summary,
-)
+from components.run.evaluation import BY_REFERENCE, Evaluation, Gate, GradedAnswer, MatrixAudit, QuestionResult, Summary
 from components.run.evaluation_options import EvaluationOptions
 from components.run.plan import MemoryPlan, TrainingPlan
 from components.run.training_options import TrainingOptions

@@ -93,11 +93,7 @@ def train_tiny_model(
         "seed": 1,
     }
     return training_hub.osft(  # type: ignore[no-any-return]
-        model_path=str(model),
-        data_path=str(data),
-        ckpt_output_dir=str(output),
-        backend=NAME,
-        **(arguments | options),
+        model_path=str(model), data_path=str(data), ckpt_output_dir=str(output), backend=NAME, **(arguments | options)
     )
 
 

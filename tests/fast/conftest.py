@@ -10,6 +10,7 @@ import pytest
 from components.ingest_sdg.core import ingest_sdg
 from components.ingest_sdg.report import IngestReport
 from components.shared.problems import Problem, Problems
+from tests.workspaces import Workspace
 
 
 def problems_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Problem, ...]:
@@ -40,3 +41,8 @@ def ingest(folder: Path, data: str, questions: str, retention_questions: str = "
 
 def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "workspace")

@@ -60,8 +60,7 @@ def test_quoted_value_is_printable_and_on_one_line(value, shown):
 
 
 @pytest.mark.parametrize(
-    ("length", "shown_length"),
-    [(1, 1), (MAX_QUOTE, MAX_QUOTE), (MAX_QUOTE + 1, MAX_QUOTE), (10_000, MAX_QUOTE)],
+    ("length", "shown_length"), [(1, 1), (MAX_QUOTE, MAX_QUOTE), (MAX_QUOTE + 1, MAX_QUOTE), (10_000, MAX_QUOTE)]
 )
 def test_long_value_is_cut_and_says_so(length, shown_length):
     shown = quote("x" * length).strip("'")

@@ -38,10 +38,7 @@ def test_objects_have_the_form_that_kfp_gives_them(tmp_path):
     options = compiler.KubernetesManifestOptions(include_pipeline_manifest=True)
     file = tmp_path / "kfp.yaml"
     compiler.Compiler().compile(
-        graph.build(load_settings()),
-        str(file),
-        kubernetes_manifest_format=True,
-        kubernetes_manifest_options=options,
+        graph.build(load_settings()), str(file), kubernetes_manifest_format=True, kubernetes_manifest_options=options
     )
 
     for theirs, ours in zip(read_objects(file), release.objects_of(PIPELINE), strict=True):

@@ -197,8 +197,7 @@ def test_values_are_rounded_to_a_neighbour_and_right_in_the_mean():
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "same"),
-    [("w", {}, True), ("w", {"seed": 43}, False), ("other", {}, False)],
+    ("name", "changes", "same"), [("w", {}, True), ("w", {"seed": 43}, False), ("other", {}, False)]
 )
 def test_the_noise_is_decided_by_seed_and_name(name, changes, same):
     gradients = random_gradients((4, BLOCK), 3)

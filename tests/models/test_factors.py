@@ -8,12 +8,7 @@ from torch import Tensor, nn
 
 from components.run.training_options import TrainingOptions
 from components.shared.problems import Problems
-from components.training.factors import (
-    OSFTLinear,
-    decompose,
-    frozen_rank,
-    target_names,
-)
+from components.training.factors import OSFTLinear, decompose, frozen_rank, target_names
 from components.training.loading import load
 from components.training.weights import CompactWeight, Float32Weight
 

@@ -34,12 +34,7 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 512,
     "initializer_range": 0.1,
 }
-GRANITE = {
-    "embedding_multiplier": 3.0,
-    "attention_multiplier": 0.25,
-    "residual_multiplier": 0.6,
-    "logits_scaling": 2.5,
-}
+GRANITE = {"embedding_multiplier": 3.0, "attention_multiplier": 0.25, "residual_multiplier": 0.6, "logits_scaling": 2.5}
 GEMMA2 = {
     "head_dim": 16,
     "query_pre_attn_scalar": 24,

@@ -37,10 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "gemma2",
         {"sliding_window": WINDOW, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 1.5},
     ),
-    "some windows": (
-        "gemma3_text",
-        {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
-    ),
+    "some windows": ("gemma3_text", {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}),
 }
 
 

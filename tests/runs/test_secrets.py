@@ -125,11 +125,7 @@ def publish(folder: Path, registry: RegistryServer, certificate: Path, token: Pa
         "publish",
         folder / "publish",
         {"workspace": str(workspace), "claim": "osft-workspace", "mount_path": str(workspace)},
-        {
-            **records(folder),
-            "SSL_CERT_FILE": str(certificate),
-            "PYTHONPATH": f"{start}:{COMPILED.parents[2]}",
-        },
+        {**records(folder), "SSL_CERT_FILE": str(certificate), "PYTHONPATH": f"{start}:{COMPILED.parents[2]}"},
         adapted=hand_on(workspace / "adapted" / plan["run_key"], workspace, "training_report.json"),
         plan=folder / "plan.json",
     )
