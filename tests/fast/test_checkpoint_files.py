@@ -19,6 +19,7 @@ from components.training import checkpoints as module
 from components.training import memory
 from components.training.checkpoints import MANIFEST, Checkpoints
 from components.training.memory import checkpoint_seconds, expected_checkpoint_seconds
+from tests.tables import table
 
 STATE = "state-00001.safetensors"
 
@@ -110,19 +111,7 @@ def test_a_checkpoint_is_due_by_time(tmp_path, minutes, due):
     assert writer(tmp_path, minutes).due() == due
 
 
-@pytest.mark.parametrize(
-    ("cost", "writing", "seconds"),
-    [
-        (0.0, 0.0, 60),
-        (0.6, 30.0, 60),
-        (1.0, 0.0, 100),  # a hundredth of the time
-        (1.0, 49.0, 100),
-        (1.0, 60.0, 120),  # the volume is busy half of the time at most
-        (6.0, 0.0, 600),
-        (9.0, 0.0, 600),
-        (0.0, 400.0, 600),
-    ],
-)
+@pytest.mark.parametrize(("cost", "writing", "seconds"), table("checkpoint_files", "costs"))
 def test_checkpoints_are_as_often_as_their_cost_allows(cost, writing, seconds):
     assert checkpoint_seconds(cost, writing) == pytest.approx(seconds)
 

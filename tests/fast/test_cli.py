@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tables import table
+
 HEAVY = ("kfp", "torch", "transformers", "training_hub", "pandas", "huggingface_hub", "matplotlib", "scipy")
 
 
@@ -93,21 +95,7 @@ def test_help_loads_nothing_heavy():
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-BAD_INPUTS = {
-    "missing file": ({"--data": "nowhere.csv"}, "no such file"),
-    "missing questions": ({"--questions": "nowhere.csv"}, "no such file"),
-    "model that is nothing": ({"--model": "a/b/c"}, "neither a folder nor org/name"),
-    "model folder that is not there": ({"--model": "./nowhere"}, "no such folder"),
-    "ratio above one": ({"--unfreeze-rank-ratio": "1.5"}, "above 0 and up to 1"),
-    "unknown training option": ({"--option": "warmup_stps=3"}, "did you mean warmup_steps?"),
-    "option that is a parameter": ({"--option": "num_epochs=3"}, "take it out there, and add --num-epochs"),
-    "option without value": ({"--option": "warmup_steps"}, "name=value"),
-    "unknown data option": ({"--data-option": "conflict=keep"}, "did you mean conflicts?"),
-    "data option without value": ({"--data-option": "conflicts"}, "for instance --data-option conflicts=keep"),
-    "column that is not there": ({"--columns": "response=answer"}, "columns found: question, response"),
-    "unknown kind of column": ({"--columns": "answer=response"}, "known being question, response, judgment"),
-    "unknown judgment": ({"--accepted-judgments": "GOOD"}, "unknown judgment 'YES' in 1 of 1 rows"),
-}
+BAD_INPUTS = table("cli", "bad_inputs")
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS)

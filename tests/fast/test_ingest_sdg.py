@@ -15,6 +15,7 @@ from components.run.data_options import DataOptions
 from components.shared.storage import read_json, read_jsonl
 from tests.fast.conftest import ingest as ingest_files
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
+from tests.tables import table
 
 HEADER = ("question", "response", "faithfulness_judgment")
 SASH = ("What colour is a master's sash?", "It is crimson.", "YES")
@@ -73,29 +74,10 @@ def test_every_row_is_kept_or_dropped_with_its_reason(ingest, tmp_path):
     assert read_json(tmp_path / "out" / "report.json") == dataclasses.asdict(report)
 
 
-@pytest.mark.parametrize(
-    ("table", "pair"),
-    [
-        (b"question,response,faithfulness_judgment\nq,r,YES\n", ("q", "r")),
-        (b"question,response,faithfulness_judgment\nq,r,YES", ("q", "r")),
-        (b"\xef\xbb\xbfquestion,response,faithfulness_judgment\nq,r,YES\n", ("q", "r")),
-        (b"question,response,faithfulness_judgment\r\nq,r,YES\r\n", ("q", "r")),
-        (b"\xef\xbb\xbfquestion,response,faithfulness_judgment\r\nq,r,YES\r\n", ("q", "r")),
-        (b'question,response,faithfulness_judgment\nq,"one\ntwo",YES\n', ("q", "one\ntwo")),
-        (b'question,response,faithfulness_judgment\r\nq,"one\r\ntwo",YES\r\n', ("q", "one\ntwo")),
-        (b'question,response,faithfulness_judgment\nq,"one\rtwo",YES\n', ("q", "one\ntwo")),
-        (b'question,response,faithfulness_judgment\n"q, ""so""",r,YES\n', ('q, "so"', "r")),
-        (b"question,response,faithfulness_judgment\nq,NA,YES\n", ("q", "NA")),
-        (b"question,response,faithfulness_judgment\nnull,007,YES\n", ("null", "007")),
-        (b"question,response,faithfulness_judgment\n q , r ,yes \n", ("q", "r")),
-        (b"question , response, faithfulness_judgment\nq,r,YES\n", ("q", "r")),
-        (b"id,faithfulness_judgment,response,notes,question\n7,YES,r,,q\n", ("q", "r")),
-        ("question,response,faithfulness_judgment\nScha\u0308rpe?,帯\u2028,YES\n".encode(), ("Schärpe?", "帯")),
-    ],
-)
-def test_good_table_is_read_as_its_writer_meant_it(ingest, tmp_path, table, pair):
-    report = ingest(table)
-    assert kept(tmp_path) == [pair]
+@pytest.mark.parametrize(("text", "pair"), table("ingest_sdg", "good"))
+def test_good_table_is_read_as_its_writer_meant_it(ingest, tmp_path, text, pair):
+    report = ingest(text)
+    assert kept(tmp_path) == [tuple(pair)]
     assert report.rows_read == report.kept == 1
 
 
@@ -185,23 +167,7 @@ BAD_DATA = [
     (DATA_HEADER + "a,b,NO\nc,d,NO\n,r,YES\n", "none of the 3 rows can be trained on", "data.csv"),
 ]
 QUESTIONS_HEADER = "question,reference\n"
-BAD_QUESTIONS = [
-    (None, "no such file", "questions.csv"),
-    ("", "the file is empty", "questions.csv"),
-    ("question,answer\nq,a\n", "column 'reference' is missing", "header"),
-    ("question,referenz\nq,a\n", "(did you mean referenz?)", "questions.csv, header"),
-    (QUESTIONS_HEADER + "q,\n", "row 2 has no reference", "questions.csv, row 2"),
-    (QUESTIONS_HEADER + "a,b\n ,r\n", "row 3 has no question", "questions.csv, row 3"),
-    (QUESTIONS_HEADER + "a,b\nc,d\na,e\n", "row 4 repeats the question of row 2: 'a'", "row 4"),
-    (QUESTIONS_HEADER + "Who, then?,b\nc,d\n", "no CSV", "questions.csv"),
-    ("question,reference,rag\na,b,right\nc,d,maybe\n", "'maybe' is no verdict", "row 3, column rag"),
-    ("question,reference,rag\na,b,right\nc,d,\n", "'' is no verdict", "row 3, column rag"),
-    ("question,reference,rag\na,b,maybe\nc,d,perhaps\n", "unknown column 'rag': none of its cells", "header"),
-    (QUESTIONS_HEADER, "there is no question", "questions.csv"),
-    (QUESTIONS_HEADER + "a,?\n", "row 2 has a reference that no answer can be graded against: '?'", "row 2"),
-    (QUESTIONS_HEADER + "a,b\nc,d |\n", "row 3 has a reference that no answer can be graded against", "row 3"),
-    (QUESTIONS_HEADER + "a,The\n", "row 2 has a reference that no answer can be graded against: 'The'", "row 2"),
-]
+BAD_QUESTIONS = table("ingest_sdg", "bad_questions")
 
 
 @pytest.mark.parametrize(

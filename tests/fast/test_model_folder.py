@@ -14,6 +14,7 @@ from components.models.folder import (
 )
 from tests.fast.conftest import only_problem_of, problems_of
 from tests.model_files import CONFIG, EMBEDDING, LAYER, SMALL, TOKENIZER, shards, weights, write
+from tests.tables import table
 
 GOOD = {
     "config.json": CONFIG,
@@ -115,18 +116,7 @@ def test_model_of_another_type_is_refused_with_the_types_that_can(config):
     assert all(model_type in found.rule for model_type in TRAINABLE_TYPES)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("config.json", "{"),
-        ("config.json", ""),
-        ("config.json", "[]"),
-        ("tokenizer_config.json", "<html>"),
-        ("tokenizer_config.json", "[]"),
-        ("model.safetensors.index.json", '{"weight_map": {'),
-        ("model.safetensors.index.json", "[]"),
-    ],
-)
+@pytest.mark.parametrize(("name", "content"), table("model_folder", "broken"))
 def test_broken_json_is_named(name, content):
     files = {**(REST if name == INDEX_NAME else GOOD), OTHER: "x", name: content}
     found = problems_of(check, files)
@@ -143,16 +133,7 @@ def test_all_that_is_wrong_is_named_at_once():
     ]
 
 
-NOT_OF_THE_MODEL = [
-    "pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl", "optimizer.pickle",
-    "training_args.bin", "rng_state.pth", "modeling_custom.py", "config.json.py", "model.safetensors.bin",
-    "model.gguf", "README.md", "snapshot.json", ".gitattributes", "original/consolidated.safetensors",
-    "onnx/model.safetensors", "sub/config.json", "../model.safetensors", "consolidated.safetensors",
-    "adapter_model.safetensors",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NOT_OF_THE_MODEL)
+@pytest.mark.parametrize("name", table("model_folder", "other_files"))
 def test_what_runs_code_or_does_not_belong_to_the_model_is_left_out(name):
     names = [name, *GOOD]
     assert small_files(names) == sorted(REST)
@@ -200,34 +181,12 @@ BUILT_IN = "GPT2TokenizerFast"
 CODE = {"AutoTokenizer": ["tokenization_own.OwnTokenizer", None]}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"tokenizer_class": BUILT_IN, "auto_map": CODE},
-        {"tokenizer_class": BUILT_IN, "auto_map": CODE["AutoTokenizer"]},
-        {"tokenizer_class": "PreTrainedTokenizerFast", "auto_map": CODE},
-        {"tokenizer_class": None, "auto_map": {}},
-        {"auto_map": {"AutoProcessor": "own.Processor"}},
-        {"tokenizer_class": "OwnTokenizer"},  # transformers takes its general class
-    ],
-)
+@pytest.mark.parametrize("changes", table("model_folder", "tokenizers"))
 def test_tokenizer_that_needs_no_code_of_its_author_is_accepted(changes):
     check({**GOOD, "tokenizer_config.json": GOOD["tokenizer_config.json"] | changes})
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"tokenizer_class": "OwnTokenizer", "auto_map": CODE},
-        {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["org/name--own.Tokenizer", None]}},
-        {"tokenizer_class": "OwnTokenizer", "auto_map": CODE["AutoTokenizer"]},
-        {"auto_map": CODE},
-        {"tokenizer_class": BUILT_IN, "auto_map": "own.Tokenizer"},
-        {"tokenizer_class": BUILT_IN, "auto_map": None},
-        {"tokenizer_class": BUILT_IN, "auto_map": []},
-        {"tokenizer_class": BUILT_IN, "auto_map": {"AutoTokenizer": "own.Tokenizer"}},
-    ],
-)
+@pytest.mark.parametrize("changes", table("model_folder", "tokenizers_with_code"))
 def test_tokenizer_that_brings_code_is_refused(changes):
     found = only_problem_of(check, {**GOOD, "tokenizer_config.json": GOOD["tokenizer_config.json"] | changes})
     assert found.what.startswith("the tokenizer needs code of its author")

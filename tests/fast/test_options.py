@@ -8,6 +8,7 @@ import pytest
 from components.run.training_options import SCHEDULERS, TrainingOptions
 from components.shared.problems import Problems
 from tests.fast.conftest import only_problem_of, problems_of
+from tests.tables import table
 
 FROM_ONE = "an integer from 1"
 FROM_16 = "an integer from 16"
@@ -149,20 +150,7 @@ def test_schedulers_are_known_to_transformers():
         assert {*inspect.signature(function).parameters} - common == {*arguments}
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "arguments", "said"),
-    [
-        ("cosine", {"foo": 1}, "the scheduler cosine knows num_cycles"),
-        ("cosine", {"num_cycle": 1}, "did you mean num_cycles?"),
-        ("constant", {"foo": 1}, "the scheduler constant knows no arguments"),
-        ("linear", {"last_epoch": 3}, "the scheduler linear knows no arguments"),
-        ("cosine", {"num_cycles": "2"}, "num_cycles is '2'"),
-        ("cosine", {"num_cycles": 0}, "num_cycles is '0'"),
-        ("polynomial", {"lr_end": 0.1}, "the learning rate"),
-        ("polynomial", {"lr_end": -1e-7}, "from 0"),
-        ("inverse_sqrt", {"timescale": None}, "timescale is 'None'"),
-    ],
-)
+@pytest.mark.parametrize(("scheduler", "arguments", "said"), table("options", "scheduler_arguments"))
 def test_arguments_that_the_scheduler_does_not_take_are_refused(scheduler, arguments, said):
     with pytest.raises(Problems, match=re.escape(said)):
         TrainingOptions(lr_scheduler=scheduler, lr_scheduler_kwargs=arguments)

@@ -1,6 +1,7 @@
 import pytest
 
 from components.shared.problems import MAX_QUOTE, Checks, Problems, list_some, problem, quote, suggest
+from tests.tables import table
 
 PARTS = {"where": "qa.csv, header", "rule": "columns needed: question", "remedy": "rename it"}
 
@@ -40,20 +41,7 @@ def test_collecting_lets_through_what_is_no_problem_of_the_user():
         raise ValueError("not ours")
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("sash", "'sash'"),
-        ("", "''"),
-        (5, "'5'"),
-        (None, "'None'"),
-        ("two\nlines", r"'two\nlines'"),
-        ("\x1b[31mred\x1b[0m", r"'\x1b[31mred\x1b[0m'"),
-        ("bell\a", r"'bell\x07'"),
-        ("right to left \u202e", r"'right to left \u202e'"),
-        ("Schärpe 帯", "'Schärpe 帯'"),
-    ],
-)
+@pytest.mark.parametrize(("value", "shown"), table("problems", "quoted"))
 def test_quoted_value_is_printable_and_on_one_line(value, shown):
     assert quote(value) == shown
     assert quote(value).isprintable()

@@ -18,7 +18,8 @@ from pipeline.workspace.inventory import take_inventory
 from pipeline.workspace.pruning import Policy, decide, remove
 from pipeline.workspace.sizes import SECONDS_OF_DAY
 from tests.fast.conftest import files_below
-from tests.workspaces import BASE, MODEL, NOW, OTHER, Workspace, call, ignore_progress
+from tests.tables import table
+from tests.workspaces import BASE, NOW, OTHER, Workspace, call, ignore_progress
 
 
 def test_newest_good_models_stay_and_the_others_go(workspace):
@@ -100,24 +101,7 @@ def test_a_model_whose_files_cannot_be_read_stays(workspace, path, content):
     assert f"{file.name} cannot be read" in call("list", workspace.root)[1]
 
 
-@pytest.mark.parametrize(
-    ("path", "why"),
-    [
-        ("adapted/.tmp-0123-4567/model.safetensors", "left behind by a pod that was ended"),
-        (f"models/org--name/.partial-{BASE}/model.safetensors", "left behind by a pod that was ended"),
-        ("models/.tmp-x/file", "left behind by a pod that was ended"),
-        ("runs/.tmp-x", "left behind by a pod that was ended"),
-        (".tmp-x/file", "left behind by a pod that was ended"),
-        (f"{MODEL}/model.safetensors", "unfinished"),
-        (f"adapted/{1:016x}/model.safetensors", "unfinished"),
-        (f"runs/{1:016x}/checkpoints/step-00000001/state.safetensors", "given up"),
-        (f"runs/{1:016x}/full_state_checkpoints/file", "given up"),
-        (f"runs/{1:016x}/.tmp-summary.json-1", "left behind by a pod that was ended"),
-        ("pipeline-runs/0f1e2d3c/plan_training.json", "old"),
-        ("kfp/20261101-101010/osft/plan", "old"),
-        ("kfp/20261101-101010.log", "old"),
-    ],
-)
+@pytest.mark.parametrize(("path", "why"), table("pruning", "left"))
 def test_what_is_left_lying_goes_when_it_is_old(workspace, path, why):
     file = workspace.put(path, days=6.9)
     assert not workspace.going()
@@ -130,27 +114,7 @@ def test_what_is_left_lying_goes_when_it_is_old(workspace, path, why):
     assert not files_below(workspace.root)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "qa.csv",
-        "uploads/model/model.safetensors",
-        ".config/settings",
-        "models/my-model/model.safetensors",
-        "models/my--model/model.safetensors",
-        "models/org--name/revisions.json",
-        "models/org--name/main/model.safetensors",
-        "adapted/production/training_report.json",
-        "adapted/notes.txt",
-        "runs/notes/checkpoints/state.safetensors",
-        f"runs/{1:016x}/notes/text",
-        f"runs/{1:016x}/notes.txt",
-        "kfp/notes.txt",
-        "adapted/.nfs000000000001",
-        "models/.snapshot/hourly/file",
-        "lost+found/file",
-    ],
-)
+@pytest.mark.parametrize("path", table("pruning", "kept"))
 def test_what_no_run_has_made_never_goes(workspace, path):
     workspace.put(path)
 

@@ -14,6 +14,7 @@ from tests.certificates import write_certificate
 from tests.fast.conftest import only_problem_of
 from tests.registry_server import RegistryServer
 from tests.run_records import PLAN, REPORT, as_written, hand_on, write_summary
+from tests.tables import table
 
 KEY = "6fdfa8e78ea3eea2"
 NAME = "granite-3.2-8b-instruct-osft"
@@ -147,31 +148,12 @@ def test_registry_that_cannot_be_reached_is_one_clear_error(tmp_path, url, cause
     assert problem.may_pass == may_pass
 
 
-@pytest.mark.parametrize(
-    ("url", "address"),
-    [
-        ("", ""),
-        (" ", ""),
-        ("https://reg.example.com", "https://reg.example.com"),
-        ("https://reg.example.com/", "https://reg.example.com"),
-        (" HTTPS://Reg.Example.com:8443/ ", "https://reg.example.com:8443"),
-        ("http://model-registry.odh-model-registries.svc:8080", "http://model-registry.odh-model-registries.svc:8080"),
-        ("https://[::1]:8443/", "https://[::1]:8443"),
-    ],
-)
+@pytest.mark.parametrize(("url", "address"), table("publish", "addresses"))
 def test_address_is_scheme_host_and_port(url, address):
     assert registry_address(url) == address
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "not an address", "reg.example.com", "reg.example.com:443", "ftp://reg.example.com", "https://", "https:///",
-        "https://:443", "https://reg.example.com/api", "https://reg.example.com//", "https://reg example.com",
-        "https://reg.example.com:port", "https://reg.example.com:99999", "https://[::1", "https://{host}",
-        "https://user:s3cret@reg.example.com", "https://reg.example.com/?token=s3cret", "https://reg.example.com#s3cret",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("url", table("publish", "no_addresses"))
 def test_address_with_more_or_less_is_refused_and_not_shown(tmp_path, url):
     with pytest.raises(Problems, match="for instance https://registry") as error:
         registry_address(url)

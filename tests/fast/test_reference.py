@@ -9,6 +9,7 @@ import yaml
 from components.models.reference import find_model, refer_to
 from components.shared.problems import Problems
 from pipeline.compile import COMPILED
+from tests.tables import table
 
 MARKER = "snapshot.json"
 
@@ -41,22 +42,7 @@ def test_the_workspace_may_be_mounted_elsewhere_in_the_next_step(model, note, tm
     assert find_model(note, tmp_path / "mounted") == tmp_path / "mounted" / "models" / "org--name" / "0123"
 
 
-@pytest.mark.parametrize(
-    ("changes", "found"),
-    [
-        ({"path": "../elsewhere"}, "outside of the workspace"),
-        ({"path": "/etc"}, "outside of the workspace"),
-        ({"path": "."}, "outside of the workspace"),
-        ({"path": "models/link"}, "outside of the workspace"),
-        ({"marker": "../0123/snapshot.json"}, "outside of the workspace"),
-        ({"marker": "/etc/passwd"}, "outside of the workspace"),
-        ({"path": "models/org--name/4567"}, "not there any more"),
-        ({"digest": "another"}, "another one now"),
-        ({"path": 7}, "cannot be read"),
-        ("no JSON", "cannot be read"),
-        ("[]", "cannot be read"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "found"), table("reference", "elsewhere"))
 def test_a_note_that_leads_elsewhere_is_refused(model, note, tmp_path, changes, found):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / MARKER).write_text("{}", encoding="utf-8")

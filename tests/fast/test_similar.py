@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from components.ingest_sdg import similar
+from tests.tables import table
 
 CHOICE = random.Random(0)
 WORDS = ["".join(CHOICE.choices("abcdefghijklmnop", k=CHOICE.randint(2, 9))) for _ in range(2000)]
@@ -87,19 +88,7 @@ def test_groups_are_named_by_their_first_row(pairs, expected):
     assert similar.groups(5, np.array(pairs, np.int64).reshape(-1, 2)).tolist() == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("a note", ""),
-        ("level 7", "7"),
-        ("7 of 12, then 3.5", "7,12,3,5"),
-        ("٣", "٣"),
-        ("it may not open", "not"),
-        ("it can't, and never 3 without", "n't,never,3,without"),
-        ("it doesn’t; nor cannot", "n’t,nor,cannot"),
-        ("knot, nothings, want", ""),
-    ],
-)
+@pytest.mark.parametrize(("text", "found"), table("similar", "numbers"))
 def test_numbers_and_negations_of_a_text(text, found):
     assert similar.numbers_and_negations(text) == found
 

@@ -14,6 +14,7 @@ from components.snapshot_model.core import local_folder, take_snapshot
 from tests.fast.conftest import files_below, only_problem_of
 from tests.hub_server import sha256
 from tests.model_files import OTHERS, SMALL, weights, write
+from tests.tables import table
 
 FILES = {**SMALL, "model.safetensors": weights(bytes(range(256)) * 40)}
 
@@ -160,20 +161,7 @@ def test_abandoned_downloads_are_cleared_away_and_those_at_work_are_not(take, tm
     assert [path.exists() for path in (old, former, new)] == [False, False, True]
 
 
-@pytest.mark.parametrize(
-    ("text", "card"),
-    [
-        ("---\nlicense: mit\nbase_model: org/base\n---\n# Title", {"license": "mit", "base_model": "org/base"}),
-        ("---\r\nlicense: mit\r\n---\r\n", {"license": "mit"}),
-        ("# Title", {}),
-        ("---\n- a list\n---\n", {}),
-        ("---\n{ no: yaml\n---\n", {}),
-        ("---\nlicense: " + "[" * 5000, {}),
-        ("\xff\xfe", {}),
-        ("---\nbase_model: [org/base, {a: b}, 7]\nlicense: {a: b}\ntags: 7\n---\n", {"base_model": ["org/base"]}),
-        ("", {}),
-    ],
-)
+@pytest.mark.parametrize(("text", "card"), table("snapshot_folder", "cards"))
 def test_card_of_a_folder_is_read_from_its_readme(take, folder, text, card):
     (folder / "README.md").write_bytes(text.encode("latin-1"))
     assert take().card == card

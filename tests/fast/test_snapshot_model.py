@@ -11,6 +11,7 @@ from tests.fast.conftest import files_below
 from tests.hub_client import Client
 from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository, description, sha256
 from tests.model_files import OTHERS, SMALL, shards, weights
+from tests.tables import table
 
 WEIGHTS = weights(bytes(range(256)) * 40)
 FILES = {**SMALL, "model.safetensors": WEIGHTS}
@@ -287,20 +288,7 @@ def test_broken_snapshot_without_a_hub_is_an_error_that_names_the_file(tmp_path)
         assert client.problem("org/model", tmp_path).what.startswith("tokenizer.json of the snapshot is missing; ")
 
 
-@pytest.mark.parametrize(
-    ("model", "revision", "what", "where", "remedy"),
-    [
-        ("org/absent", "main", "no such model", "org/absent", "org/name"),
-        ("org/private", "main", "it is private", "org/private", "HF_TOKEN"),
-        ("org/whole", "v9", "no revision 'v9'", "org/whole at revision v9", "a branch, a tag or a commit"),
-        ("org/whole", "f" * 40, "no revision", "org/whole", "a branch, a tag or a commit"),
-        ("org/cut", "main", "model.safetensors is cut or no safetensors file", "org/cut at ", ""),
-        ("org/damaged-config", "main", "config.json arrived damaged", "org/damaged-config", "run again"),
-        ("org/no-template", "main", "lacks a chat template", "org/no-template", "-instruct"),
-        ("org/experts", "main", "mixture of experts", "org/experts", "mini-trainer"),
-        ("org/pickles", "main", "lacks weights (*.safetensors)", "org/pickles", "save_pretrained"),
-    ],
-)
+@pytest.mark.parametrize(("model", "revision", "what", "where", "remedy"), table("snapshot_model", "cannot_be_had"))
 def test_model_that_cannot_be_had_is_one_clear_error_and_leaves_nothing(
     client, tmp_path, model, revision, what, where, remedy
 ):

@@ -13,6 +13,7 @@ from components.shared import source_errors, sources
 from tests.fast.conftest import ingest, only_problem_of
 from tests.http_server import Answer, HttpServer, Request
 from tests.s3_server import running
+from tests.tables import table
 
 TABLE = b"question,response,faithfulness_judgment\nWho?,The heron.,YES\n"
 OBJECTS = {
@@ -46,18 +47,7 @@ def s3(server, monkeypatch):
     return monkeypatch
 
 
-@pytest.mark.parametrize(
-    ("address", "names"),
-    [
-        ("s3://data/qa.csv", ["qa.csv"]),
-        ("S3:///qa.csv", ["qa.csv"]),
-        ("s3://data/rounds", ["a/qa.csv", "b/qa.csv"]),
-        ("s3://data/rounds/", ["a/qa.csv", "b/qa.csv"]),
-        ("s3://data/rounds/*/qa.csv", ["a/qa.csv", "b/qa.csv"]),
-        ("s3://data/rounds/**/q[a-b].csv", ["a/qa.csv", "b/qa.csv"]),
-        ("s3://data/odd/_?.csv", ["_c.csv"]),
-    ],
-)
+@pytest.mark.parametrize(("address", "names"), table("sources", "object_store"))
 def test_file_folder_and_glob_in_an_object_store_are_read(s3, tmp_path, address, names):
     files = sources.find_files(address)
 
@@ -94,21 +84,7 @@ def test_step_reads_data_and_questions_from_an_object_store(s3, tmp_path):
     assert '"file": "b/qa.csv", "line": 3' in dropped
 
 
-@pytest.mark.parametrize(
-    ("address", "changed", "what"),
-    [
-        ("s3://data/absent.csv", {}, "no such file"),
-        ("s3://data/none-*.csv", {}, "the glob matches no file"),
-        ("s3://nobody/qa.csv", {}, "no such bucket"),
-        ("s3://data/qa.csv", {"AWS_ACCESS_KEY_ID": "AKIAWRONGKEY"}, "the object store does not know the access key"),
-        ("s3://data/qa.csv", {"AWS_SECRET_ACCESS_KEY": "wr0ng"}, "the secret key does not fit the access key"),
-        ("s3://data/*.csv", {"AWS_SECRET_ACCESS_KEY": "wr0ng"}, "the secret key does not fit the access key"),
-        ("s3://data/qa.csv", {"AWS_S3_ENDPOINT": "http://127.0.0.1:1"}, "cannot be read: the endpoint gives no answer"),
-        ("s3://data/qa.csv", {"AWS_S3_ENDPOINT": "http://no such host"}, "no usable bucket, endpoint or region"),
-        ("s3://UPPER_case!/qa.csv", {}, "no usable bucket, endpoint or region"),
-        ("s3:///qa.csv", {"AWS_S3_BUCKET": ""}, "the address names no bucket"),
-    ],
-)
+@pytest.mark.parametrize(("address", "changed", "what"), table("sources", "refused"))
 def test_what_an_object_store_refuses_is_one_error_without_keys(s3, server, address, changed, what):
     for name, value in changed.items():
         s3.setenv(name, value)
@@ -157,18 +133,7 @@ def test_file_of_a_web_server_is_read(host):
     assert sources.read_bytes(f"{host}/q%20a.csv?signature=s3cret") == TABLE
 
 
-@pytest.mark.parametrize(
-    ("path", "what"),
-    [
-        ("absent.csv", "no such file"),
-        ("401", "the server asks for a login"),
-        ("403", "the server refuses to give it"),
-        ("400", "the server answers 400"),
-        ("503", "cannot be read: the server answers 503"),
-        ("cut", "cannot be read: no answer (ContentLengthError)"),
-        ("br", "the server sends it packed with 'br'"),
-    ],
-)
+@pytest.mark.parametrize(("path", "what"), table("sources", "web_server"))
 def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host, path, what):
     found = only_problem_of(sources.read_bytes, f"{host}/{path}?signature=s3cret")
 

@@ -19,6 +19,7 @@ from components.run.training_options import TrainingOptions
 from components.shared.problems import Problems
 from components.shared.storage import read_jsonl
 from components.training.backend import HARMLESS, HONOURED, PATHS, TrainingResult, parse_options
+from tests.tables import table
 from tests.tiny_model import same_bits, train_tiny_model, write_tiny_model
 
 HOOKS = [name for name, _ in inspect.getmembers(TrainingHubCallback, inspect.isfunction) if name.startswith("on_")]
@@ -214,41 +215,14 @@ def test_options_that_say_what_holds_anyway_are_taken(tiny_model, tiny_result, t
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"unfreeze_rank_ratio": 0.5},
-        {"num_epochs": 1},
-        {"effective_batch_size": 2},
-        {"learning_rate": 2e-2},
-        {"seed": 2},
-        {"lr_scheduler": "linear"},
-        {"lr_scheduler": "cosine_with_restarts", "lr_scheduler_kwargs": {"num_cycles": 2}},
-        {"warmup_steps": 2},
-        {"beta1": 0.5},
-        {"beta2": 0.5},
-        {"eps": 1e-3},
-        {"weight_decay": 0.5},
-        {"target_patterns": ["q_proj"]},
-        {"train_dtype": "bfloat16"},
-        {"unmask_messages": True},
-    ],
+    table("backend", "honoured"),
     ids=lambda options: ",".join(options),
 )
 def test_an_option_that_is_honoured_changes_the_result(tiny_model, tiny_result, tmp_path, options):
     assert not same_bits(tiny_result, train_tiny_model(tiny_model, tmp_path, **options))
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"learning_rte": 1e-3}, r"learning_rte .*did you mean learning_rate"),
-        ({"is_pretraining": True, "block_size": 16}, "option is_pretraining = 'True' is not honoured"),
-        ({"nproc_per_node": 2}, "one process on one device"),
-        ({"save_final_checkpoint": False}, "save_final_checkpoint can only be True"),
-        ({"max_seq_len": 8}, "max_seq_len is '8'"),
-        ({"max_seq_len": 32}, "7 of 7 samples are longer"),
-        ({"unfreeze_rank_ratio": 0.0}, "unfreeze_rank_ratio is '0.0'"),
-    ],
-)
+@pytest.mark.parametrize(("options", "said"), table("backend", "refused"))
 def test_what_is_not_honoured_is_refused_by_name(tiny_model, tmp_path, options, said):
     with pytest.raises(Problems, match=said):
         train_tiny_model(tiny_model, tmp_path, **options)

@@ -14,6 +14,7 @@ from training_hub import TrainingHubCallback
 from components.shared.problems import Problems
 from components.shared.storage import read_json, read_jsonl
 from components.training.backend import TERMINATED
+from tests.tables import table
 from tests.tiny_model import same_bits, train_tiny_model, write_tiny_model
 
 STEPS = 6
@@ -124,18 +125,7 @@ def test_remains_of_a_killed_write_are_not_read_and_go_with_the_next_one(tiny_mo
     assert [path.name for path in folder.iterdir()] == ["step-00000005"]
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"learning_rate": 2e-2}, "learning_rate 0.01, now 0.02"),
-        ({"seed": 2}, "seed 1, now 2"),
-        ({"num_epochs": 3}, "num_epochs 2, now 3"),
-        ({"lr_scheduler": "linear", "beta1": 0.8}, "beta1 0.9, now 0.8, lr_scheduler 'cosine', now 'linear'"),
-        ({"train_dtype": "bfloat16"}, "train_dtype 'float32', now 'bfloat16'"),
-        ({"samples": 8}, "data '"),
-        ({"system_prompt": "Be exact."}, "data '"),
-    ],
-)
+@pytest.mark.parametrize(("options", "named"), table("checkpoints", "others"))
 def test_a_checkpoint_of_other_options_or_data_is_refused_with_what_differs(tiny_model, stopped, options, named):
     with pytest.raises(Problems, match="the checkpoint is another training's: ") as caught:
         train_tiny_model(tiny_model, stopped, **options)

@@ -10,6 +10,7 @@ from pipeline.cluster.compiled_file import CompiledPipeline
 from pipeline.parameters import read_parameters
 from tests.fast.cluster.conftest import PARAMETERS
 from tests.fast.conftest import only_problem_of
+from tests.tables import table
 
 
 def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server, osft, tmp_path):
@@ -41,20 +42,7 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server, osft, tmp
     assert not server.requests
 
 
-@pytest.mark.parametrize(
-    ("yaml_text", "flags", "expected"),
-    [
-        ("num_epochs: 3\n", [], {"num_epochs": 3}),
-        ("num_epochs: 3.0\n", [], {"num_epochs": 3}),
-        ("num_epochs: '3'\n", [], {"num_epochs": 3}),
-        ("num_epochs: 3\n", ["num_epochs=4"], {"num_epochs": 4}),
-        ("learning_rate: 5e-6\n", [], {"learning_rate": 5e-6}),  # a string to YAML
-        ("unfreeze_rank_ratio: 1\n", [], {"unfreeze_rank_ratio": 1.0}),
-        ("revision: '1.0'\n", [], {"revision": "1.0"}),
-        ("training_options:\n  warmup_steps: 2\n", [], {"training_options": {"warmup_steps": 2}}),
-        ("", ["seed=+7"], {"seed": 7}),
-    ],
-)
+@pytest.mark.parametrize(("yaml_text", "flags", "expected"), table("parameters", "given"))
 def test_parameters_from_a_file_and_from_flags(pipeline, tmp_path, yaml_text, flags, expected):
     file = tmp_path / "parameters.yaml"
     file.write_text("data: /a.csv\nquestions: /b.csv\n" + yaml_text, encoding="utf-8")
@@ -65,25 +53,7 @@ def test_parameters_from_a_file_and_from_flags(pipeline, tmp_path, yaml_text, fl
     assert [type(read[name]) for name in expected] == [type(value) for value in expected.values()]
 
 
-@pytest.mark.parametrize(
-    ("yaml_text", "message"),
-    [
-        ("num_epochs: true", "num_epochs is 'true'"),
-        ("num_epochs: 2.5", "num_epochs is '2.5'"),  # the API itself takes 2.5 for an integer
-        ("num_epochs: '2.5'", "num_epochs is '2.5'"),
-        ("num_epochs: .inf", "an integer"),
-        ("learning_rate: .nan", "a number"),
-        ("learning_rate: 1_0", "a number above 0 and below 1"),
-        ("model:", "model is 'null'"),
-        ("model: 2026-11-22", "model is '\"2026-11-22\"'"),
-        ("training_options: '{}'", "names with values"),
-        ("training_options: {warmup_steps: -1}", "warmup_steps is '-1'"),
-        ("data: c.csv", "given twice: data"),
-        ("1: 2", "no file of parameters"),
-        ("max_seq_len: 4096", "max_tokens_per_gpu must be at least max_seq_len"),
-        ("judge_url: https://judge.example/v1", "judge_url and judge_model are given both or not at all"),
-    ],
-)
+@pytest.mark.parametrize(("yaml_text", "message"), table("parameters", "wrong"))
 def test_a_wrong_value_in_the_file(pipeline, tmp_path, yaml_text, message):
     file = tmp_path / "parameters.yaml"
     file.write_text(f"data: /a.csv\nquestions: /b.csv\n{yaml_text}\n", encoding="utf-8")
@@ -97,26 +67,7 @@ def read(pipeline: CompiledPipeline, **values: str) -> dict[str, Any]:
     return read_parameters(pipeline, [f"{name}={value}" for name, value in given.items()], None)
 
 
-@pytest.mark.parametrize(
-    ("name", "good", "bad"),
-    [
-        (
-            "data",
-            ["/mnt/osft/*.csv", "s3://bucket/qa", "s3:///qa.csv", "file:///a b.csv", "HTTPS://a.b/c"],
-            ["a.csv", "./a.csv", "~/a.csv", "ftp://host/a", "file://a.csv", "s3://", " https://host/a"],
-        ),
-        ("questions", ["/mnt/osft/what?.csv", "s3://bucket/which?.csv"], ["b.csv"]),
-        ("retention_questions", ["", "https://host.example/general.csv"], ["c.csv"]),
-        (
-            "model",
-            ["org/name", "/mnt/osft/uploads/m", "s3://bucket/m"],
-            ["", "name", "./name", "../name", "~/name", "a/b/c", "https://hub.example/org/name"],
-        ),
-        ("revision", ["main", "refs/pr/1", "0" * 40], ["", " ", "a b"]),
-        ("workspace", ["/mnt/osft/team-a"], ["", "relative", "./relative", "s3://bucket"]),
-        ("publish_as", ["", "granite-3.2"], ["a b", "-a", "a/b"]),
-    ],
-)
+@pytest.mark.parametrize(("name", "good", "bad"), table("parameters", "usable"))
 def test_a_pod_must_be_able_to_use_it(pipeline, name, good, bad):
     for value in good:
         assert read(pipeline, **{name: value})[name] == value
