@@ -17,6 +17,7 @@ from pipeline.local.driver import (
     will_trigger,
 )
 from pipeline.local.launcher import ObjectStore, Pod, StepExited, as_metadata, launch
+from tests.tables import table
 
 ROOT = "minio://mlpipeline/v2/artifacts/osft/run/task/0000"
 DEFINED = {
@@ -120,13 +121,7 @@ def test_of_a_step_that_failed_only_the_log_is_kept(pod, store):
     assert not store.path_of(f"{ROOT}/model").exists()
 
 
-@pytest.mark.parametrize(
-    ("value", "found"),
-    [
-        (3, 3), (0.5, 0.5), (2.0, 2), (True, 1), (False, 0), ("a", "a"),
-        ([1, 2.0], {"list": [1, 2]}), ({"a": 1}, {"struct": {"a": 1}}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("value", "found"), table("backend_rules", "metadata"))
 def test_metadata_comes_back_through_ml_metadata(value, found):
     assert as_metadata({"value": value}, "model") == {"value": found}
     assert type(as_metadata({"value": value}, "model")["value"]) is type(found)

@@ -37,28 +37,10 @@ def flat(options: dict[str, str]) -> list[str]:
     return [part for option in options.items() for part in option]
 
 
-GRANITE_8B = {
-    "model_type": "granite",
-    "vocab_size": 49155,
-    "hidden_size": 4096,
-    "intermediate_size": 12800,
-    "num_hidden_layers": 40,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "tie_word_embeddings": True,
-}
+GRANITE_8B = table("cli", "granite_8b")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        ([], 0, "It fits."),
-        (["--gpu-memory-gib", "30"], 1, "It does not fit."),
-        (["--gpu-memory-gib", "34", "--unfreeze-rank-ratio", "0.3"], 1, "largest unfreeze_rank_ratio 0.2"),
-        (["--max-tokens-per-gpu", "8192"], 0, "at max_tokens_per_gpu 8192"),
-        (["--unfreeze-rank-ratio", "0"], 1, "a number above 0 and up to 1"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "code", "said"), table("cli", "plans"))
 def test_plan_says_from_config_json_what_fits(tmp_path, arguments, code, said):
     (tmp_path / "config.json").write_text(json.dumps(GRANITE_8B), encoding="utf-8")
 

@@ -197,17 +197,7 @@ def test_problems_of_data_and_of_questions_arrive_in_one_error(ingest, tmp_path)
     ]
 
 
-@pytest.mark.parametrize(
-    ("address", "what"),
-    [
-        ("{folder}/none", "no such file"),
-        ("{folder}/absent.csv", "no such file"),
-        ("file://{folder}/absent.csv", "no such file"),
-        ("{folder}/data.csv/below.csv", "cannot be read"),
-        ("nosuch://bucket/data.csv", "unknown kind of address 'nosuch'"),
-        ("", "the address is empty"),
-    ],
-)
+@pytest.mark.parametrize(("address", "what"), table("ingest_sdg", "addresses"))
 @pytest.mark.parametrize("read", [read_gap_questions, lambda address: check_data(address, DataOptions())])
 def test_address_that_is_no_readable_file_is_named(tmp_path, address, what, read):
     (tmp_path / "data.csv").write_text("x")

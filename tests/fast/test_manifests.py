@@ -22,6 +22,7 @@ from pipeline.settings import load_settings
 from tests.cluster_file import compiled_for_a_cluster
 from tests.kfp_server import KfpServer
 from tests.kustomize import Object, build, read_kustomization, read_objects
+from tests.tables import table
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -297,19 +298,7 @@ def may_connect(rules: list[Object], address: str, port: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    ("address", "port", "allowed"),
-    [
-        ("192.0.2.7", 443, True),
-        ("2001:db8::7", 443, True),
-        ("10.0.0.1", 6443, True),
-        ("172.30.0.1", 8443, True),
-        ("192.0.2.7", 80, False),
-        ("192.0.2.7", 22, False),
-        ("169.254.169.254", 443, False),
-        ("fd00:ec2::254", 443, False),
-    ],
-)
+@pytest.mark.parametrize(("address", "port", "allowed"), table("manifests", "egress"))
 def test_in_production_steps_connect_to_https_and_never_to_the_cloud_s_metadata(address, port, allowed):
     policy = one(build(OVERLAYS[1]), "NetworkPolicy", "osft-egress")["spec"]
 

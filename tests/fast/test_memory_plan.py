@@ -14,17 +14,9 @@ from components.plan_training.core import volume_bytes, what_fits
 from components.run.training_options import TrainingOptions
 from components.shared.workspace import GIB
 from components.training.memory import plan_memory
+from tests.tables import table
 
-LLAMA_8B = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128256,
-    "tie_word_embeddings": False,
-}
+LLAMA_8B = table("memory_plan", "llama_8b")
 
 
 def test_the_plan_is_near_what_was_measured_on_a_gpu():

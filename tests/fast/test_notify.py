@@ -14,6 +14,7 @@ from components.shared.records import StepRecord
 from components.shared.step import run_step
 from components.shared.storage import write_json
 from tests.compiled_step import run_compiled
+from tests.tables import table
 from tests.webhook_server import SECRET, WebhookServer
 
 RUN = "2f3c0d4e-0000-4000-8000-000000000001"
@@ -175,16 +176,7 @@ def test_a_notification_has_its_services_format(kept, monkeypatch, style, key):
     assert all(part in text for part in ("ingest_sdg left no record", f"{PAGE}/{RUN}", "osft-x7k2p"))
 
 
-@pytest.mark.parametrize(
-    ("answers", "tries", "line"),
-    [
-        ([200], 1, "notification sent"),
-        ([503, 429, 200], 3, "notification sent"),
-        ([503], 3, "could not be sent: status 503"),
-        ([404], 1, "could not be sent: status 404"),
-        ([302], 1, "could not be sent: status 302"),
-    ],
-)
+@pytest.mark.parametrize(("answers", "tries", "line"), table("notify", "webhooks"))
 def test_webhook_that_fails_fails_nothing(
     kept, monkeypatch, capsys,
     answers, tries, line):  # fmt: skip

@@ -49,28 +49,7 @@ def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name, value
     assert f"{name}=" in found.remedy
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        ("unfreeze_rank_ratio", [1e-6, 0.5, 1.0]),
-        ("num_epochs", [1, 1000]),
-        ("effective_batch_size", [1, 512]),
-        ("learning_rate", [1e-9, 0.99]),
-        ("max_seq_len", [16, 2048]),
-        ("max_tokens_per_gpu", [1024, 100_000]),
-        ("seed", [0, 2**31]),
-        ("lr_scheduler", list(SCHEDULERS)),
-        ("lr_scheduler_kwargs", [{}, {"num_cycles": 2}]),
-        ("warmup_steps", [0, 10]),
-        ("beta1", [0.0, 0.999]),
-        ("beta2", [0.0, 0.999]),
-        ("eps", [1e-12, 1.0]),
-        ("weight_decay", [0.0, 0.1, 2.0]),
-        ("train_dtype", ["auto", "bfloat16", "float32"]),
-        ("checkpoint_minutes", [0.0, 0.5, 1e6, None]),
-        ("target_patterns", [None, ("q_proj",), ("q_proj", "k_proj")]),
-    ],
-)
+@pytest.mark.parametrize(("name", "values"), table("options", "good"))
 def test_good_values_at_the_edges_are_taken(name, values):
     for value in values:
         assert getattr(TrainingOptions.from_mapping({name: value}), name) == value
@@ -127,15 +106,7 @@ def test_what_changes_no_result_is_no_part_of_what_determines_it():
     assert one.as_json() != other.as_json()
 
 
-@pytest.mark.parametrize(
-    ("asked", "device", "decided"),
-    [
-        ("auto", "cuda", "bfloat16"),
-        ("auto", "cpu", "float32"),
-        ("float32", "cuda", "float32"),
-        ("bfloat16", "cpu", "bfloat16"),
-    ],
-)
+@pytest.mark.parametrize(("asked", "device", "decided"), table("options", "formats"))
 def test_number_format_is_decided_by_the_device_unless_it_is_asked_for(asked, device, decided):
     options = TrainingOptions(train_dtype=asked, seed=7)
     assert options.on(device) == TrainingOptions(train_dtype=decided, seed=7)
@@ -156,15 +127,7 @@ def test_arguments_that_the_scheduler_does_not_take_are_refused(scheduler, argum
         TrainingOptions(lr_scheduler=scheduler, lr_scheduler_kwargs=arguments)
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "arguments"),
-    [
-        ("cosine", {"num_cycles": 1.5}),
-        ("cosine_with_restarts", {"num_cycles": 2.0}),  # KFP makes a float of it
-        ("polynomial", {"lr_end": 0, "power": 2.0}),
-        ("inverse_sqrt", {"timescale": 100.0}),
-    ],
-)
+@pytest.mark.parametrize(("scheduler", "arguments"), table("options", "scheduler_arguments_taken"))
 def test_arguments_that_the_scheduler_takes_give_learning_rates(scheduler, arguments):
     from components.training.loop import learning_rates
 

@@ -71,16 +71,7 @@ def test_list_names_the_first_and_counts_the_rest(values, most, text):
     assert list_some(values, most) == text
 
 
-@pytest.mark.parametrize(
-    ("name", "known", "nearest"),
-    [
-        ("respons", ["question", "response"], "response"),
-        ("Response", ["question", "response"], "response"),
-        ("NUM_EPOCHS", ["num_epochs", "seed"], "num_epochs"),
-        ("question", ["QUESTION", "RESPONSE"], "QUESTION"),
-        ("faithfulness_judgment", ["Faithfulness_Judgement", "Question"], "Faithfulness_Judgement"),
-    ],
-)
+@pytest.mark.parametrize(("name", "known", "nearest"), table("problems", "near"))
 def test_near_name_is_suggested_whatever_its_case(name, known, nearest):
     assert suggest(name, known) == f" (did you mean {nearest}?)"
 

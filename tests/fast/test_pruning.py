@@ -83,16 +83,7 @@ def test_base_model_of_a_model_that_goes_does_too(workspace):
     assert len(workspace.going()) == 2
 
 
-@pytest.mark.parametrize(
-    ("path", "content"),
-    [
-        ("adapted/{key}/training_report.json", {}),
-        ("runs/{key}/summary.json", {"evaluation": {"gate": {"good_enough": "yes"}}}),
-        ("runs/{key}/summary.json", []),
-        ("runs/{key}/published.json", {"name": "guild"}),
-        ("runs/{key}/published.json", {"registry": "", "name": "", "version": "", "published_at": "lately"}),
-    ],
-)
+@pytest.mark.parametrize(("path", "content"), table("pruning", "unreadable"))
 def test_a_model_whose_files_cannot_be_read_stays(workspace, path, content):
     key = workspace.model(1, False)
     file = workspace.put(path.format(key=key), content)

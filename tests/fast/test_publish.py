@@ -193,15 +193,7 @@ def test_registry_with_tls_gets_the_token_and_is_trusted_by_the_authorities_of_t
     assert "planted-token" not in run.note.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("publish_as", "source", "name"),
-    [
-        ("", "ibm-granite/granite-3.2-8b-instruct", NAME),
-        ("", "/models/smollm2", "smollm2-osft"),
-        ("", "s3://bucket/models/my model/", "my-model-osft"),
-        (" handbook ", "org/name", "handbook"),
-    ],
-)
+@pytest.mark.parametrize(("publish_as", "source", "name"), table("publish", "names"))
 def test_name_is_the_users_or_comes_from_the_base_model(publish_as, source, name):
     assert registered_name(publish_as, source) == name
 
@@ -212,14 +204,6 @@ def test_name_that_cannot_be_one_is_refused_with_an_example(publish_as):
         registered_name(publish_as, "org/name")
 
 
-@pytest.mark.parametrize(
-    ("adapted", "claim", "uri"),
-    [
-        ("/mnt/osft/adapted/k", "osft-workspace", "pvc://osft-workspace/adapted/k"),
-        ("/mnt/osft/team/adapted/k", "osft-workspace", "pvc://osft-workspace/team/adapted/k"),
-        ("/elsewhere/adapted/k", "osft-workspace", "file:///elsewhere/adapted/k"),
-        ("/mnt/osft/adapted/k", "", "file:///mnt/osft/adapted/k"),
-    ],
-)
+@pytest.mark.parametrize(("adapted", "claim", "uri"), table("publish", "uris"))
 def test_uri_is_the_claims_where_the_model_lies_on_it(adapted, claim, uri):
     assert servable_uri(Path(adapted), claim, "/mnt/osft") == uri

@@ -9,6 +9,7 @@ from components.data.questions import read_gap_questions, read_retention_questio
 from components.grading.reference_rules import is_right, words
 from components.ingest_sdg.selection import same
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
+from tests.tables import table
 
 
 @pytest.mark.parametrize("read", [read_gap_questions, read_retention_questions])
@@ -66,23 +67,7 @@ def test_csv_and_json_lines_of_the_same_content_are_read_the_same(tmp_path, read
     assert [entry["question"] for entry in found] == [row[0] for row in rows]
 
 
-@pytest.mark.parametrize(
-    ("line", "what"),
-    [
-        ('{"question": ["a"], "reference": "b"}', "is no object whose values are strings, numbers, true or false"),
-        ('{"question": "a", "reference": {"text": "b"}}', "is no object whose values are strings"),
-        ('["a", "b"]', "is no object whose values are strings"),
-        ('"a"', "is no object"),
-        ("null", "is no object"),
-        ('{"question": "a", "reference": "b"', "is no JSON: "),
-        ("{'question': 'a', 'reference': 'b'}", "is no JSON: "),
-        ('{"question": "a", "reference": "b"} {"question": "c", "reference": "d"}', "is no JSON: Extra data"),
-        ("question,reference", "is no JSON: "),
-        ('{"question": "a", "reference": NaN}', "is no object whose values are strings, numbers, true or false: 'ref"),
-        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no object whose values are strings"),
-        ('{"question": ' + "[" * 100_000, "is no JSON: "),
-    ],
-)
+@pytest.mark.parametrize(("line", "what"), table("questions", "lines"))
 def test_line_that_is_no_object_of_strings_is_named(tmp_path, line, what):
     good = {"question": "good?", "reference": "yes"}
     path = write_lines(tmp_path / "q.jsonl", good, "", line, good)

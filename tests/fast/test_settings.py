@@ -40,18 +40,7 @@ def test_file_without_keys_changes_nothing(cluster, text):
     assert load_settings(cluster(text)) == load_settings()
 
 
-@pytest.mark.parametrize(
-    ("text", "path", "value"),
-    [
-        ('[images]\ngpu = "a.example/me/gpu@sha256:1"', ("images", "gpu"), "a.example/me/gpu@sha256:1"),
-        ('[workspace]\nclaim = "team-a"', ("workspace", "claim"), "team-a"),
-        ("[gpu]\nmemory_gib = 79", ("gpu", "memory_gib"), 79.0),
-        ('[resources.gpu]\nmemory = "96Gi"', ("resources", "gpu", "memory"), "96Gi"),
-        ("[timeout_seconds]\ntrain = 3600", ("timeout_seconds", "train"), 3600),
-        ("retries.train = 0", ("retries", "train"), 0),
-        ('secrets = { hub = "my-hub" }', ("secrets", "hub"), "my-hub"),
-    ],
-)
+@pytest.mark.parametrize(("text", "path", "value"), table("settings", "own"))
 def test_own_file_changes_its_key_and_no_other(cluster, text, path, value):
     expected = dataclasses.asdict(load_settings())
     place = expected
@@ -155,18 +144,7 @@ def test_a_value_that_the_cluster_could_not_use_is_refused(cluster, text, what):
     assert found.remedy.startswith("correct ")
 
 
-@pytest.mark.parametrize(
-    ("text", "what", "known"),
-    [
-        ('[image]\ncpu = "x"', "unknown key image (did you mean images?)", ["images", "workspace", "gpu", "retries"]),
-        (
-            '[gpu]\nnode_selektor = { a = "b" }',
-            "gpu.node_selektor (did you mean node_selector?)",
-            ["count", "memory_gib"],
-        ),
-        ('[resources.large]\ncpu = "1"', "unknown key resources.large", ["small", "download", "gpu"]),
-    ],
-)
+@pytest.mark.parametrize(("text", "what", "known"), table("settings", "unknown"))
 def test_unknown_key_is_refused_with_the_known_ones(cluster, text, what, known):
     path = cluster(text)
     found = only_problem_of(load_settings, path)

@@ -11,6 +11,7 @@ from components.snapshot_model.verification import verify
 from tests.fast.conftest import files_below, only_problem_of, problems_of
 from tests.model_files import OTHERS, SMALL, weights
 from tests.s3_server import running
+from tests.tables import table
 
 WEIGHTS = weights(bytes(range(256)) * 40_000)  # several pieces
 FILES = {**SMALL, "model.safetensors": WEIGHTS}
@@ -88,14 +89,7 @@ def test_object_that_changes_while_it_is_read_is_an_error(bucket, tmp_path):
     assert (found.what, found.may_pass) == ("model.safetensors changed while it was read", True)
 
 
-@pytest.mark.parametrize(
-    ("address", "what"),
-    [
-        ("s3://models/absent", "no such file"),
-        ("s3://absent/model", "no such bucket"),
-        ("s3://models/team/my-model/original", "the model lacks"),
-    ],
-)
+@pytest.mark.parametrize(("address", "what"), table("snapshot_s3", "absent"))
 def test_model_that_is_not_there_is_one_clear_error(bucket, tmp_path, address, what):
     found = only_problem_of(take_snapshot, model=address, revision="", workspace=tmp_path)
     assert what in found.what

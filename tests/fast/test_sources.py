@@ -174,15 +174,7 @@ def test_files_of_a_folder_are_sorted_and_markers_are_passed_over(tmp_path):
         assert [file.name for file in sources.find_files(f"file://{tmp_path}/{pattern}")] == names, pattern
 
 
-@pytest.mark.parametrize(
-    ("target", "address", "what"),
-    [
-        ("absent.csv", "", "'link.csv' is a link to nothing"),
-        ("absent.csv", "/*.csv", "'link.csv' is a link to nothing"),
-        ("other", "", "'link.csv' is a link to a folder"),
-        ("other", "/**", "'link.csv' is a link to a folder"),
-    ],
-)
+@pytest.mark.parametrize(("target", "address", "what"), table("sources", "links"))
 def test_link_of_a_folder_that_is_no_file_is_named(tmp_path, target, address, what):
     (tmp_path / "other").mkdir()
     (tmp_path / "rounds").mkdir()
@@ -251,15 +243,6 @@ def test_folder_of_too_many_files_is_refused(tmp_path, monkeypatch):
     assert "more than 3 files" in only_problem_of(sources.find_files, str(tmp_path)).what
 
 
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("/data/qa.csv", "/data/qa.csv"),
-        ("s3://bucket/a?b", "s3://bucket/a?b"),
-        ("https://user:key@host/qa.csv?X-Signature=key", "https://host/qa.csv?…"),
-        ("HTTPS://host/a?b=key", "HTTPS://host/a?…"),
-        ("https://host", "https://host"),
-    ],
-)
+@pytest.mark.parametrize(("address", "shown"), table("sources", "shown"))
 def test_address_is_shown_without_credentials(address, shown):
     assert sources.without_credentials(address) == shown

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.local.launcher import Pod
 from pipeline.local.processes import StepProcesses, step_processes
+from tests.tables import table
 
 HEAD = "from kfp import dsl\nfrom kfp.dsl import *\n\n"
 
@@ -27,18 +28,7 @@ def run(steps: StepProcesses, folder: Path, body: str, **environment: str) -> tu
     return code, "".join(shown), pod
 
 
-@pytest.mark.parametrize(
-    ("body", "code", "said"),
-    [
-        ("print('done')", 0, "done"),
-        ("raise SystemExit(1)", 1, ""),
-        ("raise SystemExit('a word')", 1, ""),
-        ("raise ValueError('broken')", 1, "ValueError: broken"),
-        ("import os, signal; print('a', flush=True); os.kill(os.getpid(), signal.SIGKILL)", -9, "a"),
-        ("import os; os.write(2, b'to stderr')", 0, "to stderr"),
-        ("import subprocess; subprocess.run(['echo', 'of a child'])", 0, "of a child"),
-    ],
-)
+@pytest.mark.parametrize(("body", "code", "said"), table("step_processes", "ends"))
 def test_a_step_ends_alone_with_its_own_code_and_all_that_it_printed(steps, tmp_path, body, code, said):
     ended, shown, _ = run(steps, tmp_path, body)
 

@@ -13,6 +13,7 @@ import pytest
 from pipeline.workspace.inventory import take_inventory
 from pipeline.workspace.sizes import age_words, size_words
 from tests.fast.conftest import files_below, only_problem_of
+from tests.tables import table
 from tests.workspaces import BASE, MODEL, NOW, Workspace, call, ignore_progress
 
 
@@ -88,14 +89,7 @@ def test_table_shows_names_and_states_and_nothing_acts_on_the_terminal(workspace
     assert "prune     would remove nothing" in said
 
 
-@pytest.mark.parametrize(
-    ("names", "what"),
-    [
-        ([], "this folder holds nothing"),
-        (["src", "README.md"], "this folder holds README.md, src"),
-        (None, "no such folder"),
-    ],
-)
+@pytest.mark.parametrize(("names", "what"), table("workspace_cli", "no_workspaces"))
 def test_a_folder_that_is_no_workspace_is_refused(tmp_path, names, what):
     folder = tmp_path / "folder"
     for name in names or ():

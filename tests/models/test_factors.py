@@ -11,6 +11,7 @@ from components.shared.problems import Problems
 from components.training.factors import OSFTLinear, decompose, frozen_rank, target_names
 from components.training.loading import load
 from components.training.weights import CompactWeight, Float32Weight
+from tests.tables import table
 
 CPU = torch.device("cpu")
 SHAPES = [(12, 12), (20, 8), (8, 20), (33, 7), (7, 33)]
@@ -144,18 +145,7 @@ def test_frozen_rank_is_that_of_the_stock_backend(ratio):
     assert stock == {name: frozen_rank(tuple(p.shape), ratio) for name, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize(
-    ("patterns", "ratio", "targets"),
-    [
-        (("q_proj",), 0.5, ["q_proj"]),
-        (("proj",), 0.5, ["q_proj", "v_proj"]),
-        (("v_proj", "gate"), 0.5, ["v_proj", "gate"]),
-        (("head",), 0.5, []),  # not in a layer
-        (("proj",), 0.95, ["v_proj"]),  # nothing of the smaller one would stay frozen
-        (("proj",), 1.0, []),
-        (("norm",), 0.5, []),  # no linear layer
-    ],
-)
+@pytest.mark.parametrize(("patterns", "ratio", "targets"), table("factors", "targets"))
 def test_targets_are_the_linear_layers_of_the_patterns_of_which_something_stays_frozen(patterns, ratio, targets):
     layer = {"q_proj": nn.Linear(8, 8), "norm": nn.LayerNorm(8), "v_proj": nn.Linear(40, 40), "gate": nn.Linear(8, 9)}
     layers = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict(layer)])})

@@ -13,6 +13,7 @@ from components.shared.problems import Problems
 from components.training import loss as loss_module
 from components.training.attention import attention_for
 from components.training.loss import PackLoss
+from tests.tables import table
 
 VOCABULARY = 101
 LENGTHS = (5, 23, 2, 14, 9)
@@ -159,13 +160,7 @@ def test_a_pack_without_anything_to_learn_has_no_loss():
     assert all(not gradient.any() for gradient in gradients(model).values())
 
 
-@pytest.mark.parametrize(
-    ("family", "changes"),
-    [
-        ("cohere", {"logit_scale": 0.5}),  # multiplies its logits
-        ("phi", {}),  # its last layer has a bias
-    ],
-)
+@pytest.mark.parametrize(("family", "changes"), table("loss", "refused"))
 def test_a_model_whose_logits_are_something_else_is_refused(family, changes):
     with pytest.raises(Problems, match=r"logits of .*ForCausalLM are not those of a linear layer"):
         PackLoss(built(family, **changes))

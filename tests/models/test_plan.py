@@ -27,6 +27,7 @@ from components.training.memory import plan_memory
 from components.training.optimizer import Optimizer
 from tests.fast.conftest import ingest
 from tests.run_records import hand_on, write_summary
+from tests.tables import table
 from tests.tiny_model import write_tiny_model
 
 
@@ -172,16 +173,7 @@ def test_models_that_a_run_uses_again_count_as_just_changed(plan, tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "same"),
-    [
-        ({}, True),
-        ({"max_seq_len": 512}, True),  # only says which samples are an error
-        ({"checkpoint_minutes": 1.0}, True),
-        ({"seed": 1}, False),
-        ({"unfreeze_rank_ratio": 0.5}, False),
-        ({"target_patterns": ["q_proj"]}, False),
-        ({"gpu_memory_gib": 44.0}, False),  # in bfloat16
-        ({"gpu_memory_gib": 44.0, "gpus": 2}, False),  # another trainer
-    ],
+    table("plan", "changes"),
     ids=str,
 )
 def test_the_run_key_changes_with_everything_that_changes_the_result(plan, changes, same):
@@ -203,17 +195,7 @@ def test_what_does_not_fit_the_gpu_is_refused_with_the_change_that_helps(plan, t
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        (
-            {"gpu_memory_gib": 1e-6, "max_seq_len": 16, "max_tokens_per_gpu": 16},
-            ["2 problems", "2 of 2 samples are longer", "GiB of GPU memory"],
-        ),
-        (
-            {"num_epochs": 5, "further": ({"num_epochs": 3, "warmup_steps": 1}, {"closed_min": 2})},
-            ["take it out there, and add --num-epochs 3", "take it out there, and add --closed-min 2"],
-        ),
-        ({"target_patterns": ["q_proj", "qq_proj"]}, ["'qq_proj' is not part of any matrix' name"]),
-    ],
+    table("plan", "refused"),
     ids=str,
 )
 def test_what_cannot_be_trained_as_asked_is_refused(plan, arguments, said):

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from components.data import chat
 from components.data.samples import IGNORED, Sample, packing, packs, render, tokenize, tokenize_rows
 from components.shared.problems import Problems
+from tests.tables import table
 from tests.tiny_model import TEMPLATES, write_tiny_model, write_tokenizer
 
 
@@ -257,17 +258,7 @@ def sample_of(length: int) -> Sample:
     return Sample(tokens=list(range(length)), labels=[IGNORED, *range(1, length)])
 
 
-@pytest.mark.parametrize(
-    ("lengths", "max_tokens", "expected"),
-    [
-        ([3, 4, 5], 12, [[3, 4, 5]]),
-        ([3, 4, 5], 11, [[3, 4], [5]]),
-        ([5, 3, 5, 3], 8, [[5, 3], [5, 3]]),
-        ([5, 5, 3, 3], 8, [[5], [5, 3], [3]]),  # in their order, though another would need fewer
-        ([8, 8], 8, [[8], [8]]),
-        ([], 8, []),
-    ],
-)
+@pytest.mark.parametrize(("lengths", "max_tokens", "expected"), table("samples", "packs"))
 def test_packs_hold_whole_samples_in_their_order_without_padding(lengths, max_tokens, expected):
     samples = [sample_of(length) for length in lengths]
 

@@ -9,6 +9,7 @@ import pytest
 from pipeline.cluster.failures import MAX_LINES, MAX_WIDTH, error_in
 from tests.fast.cluster.conftest import PARAMETERS, TOKEN
 from tests.kfp_server import Fault
+from tests.tables import table
 
 
 def node(name: str, phase: str, message: str, template: str = "system-container-impl", started: str = "1") -> Any:
@@ -97,19 +98,9 @@ def test_a_failed_pod_without_a_steps_error_says_what_there_is(server, osft, fou
     assert message in out
 
 
-@pytest.mark.parametrize(
-    ("log", "expected"),
-    [
-        ("", ()),
-        ("evaluate | error: first\nevaluate | error: second\n", ("error: second",)),
-        ("Traceback\n  File x\nImportError: no y\nF1127 06:18:04.5 32 main.go:58] exit status 1\n",
-         ("Traceback", "ImportError: no y", "exit status 1")),
-        ("train_osft | step 3\nF1127 06:18:04.5 32 main.go:58] exit status -1\n",
-         ("train_osft | step 3", "exit status -1")),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("log", "expected"), table("failures", "lines"))
 def test_the_lines_that_say_why(log, expected):
-    assert error_in(log) == expected
+    assert error_in(log) == tuple(expected)
 
 
 def test_of_a_long_error_and_of_a_long_line_beginning_and_end_are_shown():

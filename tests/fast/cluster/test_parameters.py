@@ -76,18 +76,7 @@ def test_a_pod_must_be_able_to_use_it(pipeline, name, good, bad):
 
 
 @pytest.mark.parametrize("name", ["data", "questions", "retention_questions", "model"])
-@pytest.mark.parametrize(
-    "address",
-    [
-        "https://u:hunter2@host.example/qa.csv",
-        "https://hunter2@host.example/qa.csv",
-        "https://host.example/qa.csv?X-Amz-Signature=hunter2",
-        "https://host.example/qa.csv#hunter2",
-        " https://host.example/qa.csv?X-Amz-Signature=hunter2",
-        "S3://key:hunter2@bucket/qa.csv",
-        "u:hunter2@host.example/qa.csv?sig=1",
-    ],
-)
+@pytest.mark.parametrize("address", table("parameters", "secrets"))
 def test_an_address_with_a_secret_is_refused_and_not_repeated(pipeline, name, address):
     with pytest.raises(Problems) as error:
         read(pipeline, **{name: address})
@@ -107,13 +96,7 @@ def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft, tmp_path
     assert "hunter2" not in out + err
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "parameter"),
-    [
-        ("training_options", '{"num_epochs": 3, "warmup_steps": 1}', "num_epochs"),
-        ("evaluation_options", '{"closed_min": 3}', "closed_min"),
-    ],
-)
+@pytest.mark.parametrize(("name", "options", "parameter"), table("parameters", "further"))
 def test_an_option_that_is_a_parameter_is_refused_among_the_further_ones(pipeline, name, options, parameter):
     remedy = only_problem_of(read, pipeline, **{name: options}).remedy
     assert remedy.startswith(f"take it out there, and add --{parameter.replace('_', '-')} ")

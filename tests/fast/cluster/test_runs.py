@@ -12,6 +12,7 @@ from pipeline.cluster.connection import ApiError
 from tests.cluster_file import compiled_for_a_cluster
 from tests.fast.cluster.conftest import PARAMETERS, SUNDAYS, TOKEN, changed
 from tests.kfp_server import Fault
+from tests.tables import table
 
 SENDING = [["upload"], ["submit", *PARAMETERS], ["schedule", "nightly", *SUNDAYS, *PARAMETERS]]
 
@@ -41,14 +42,7 @@ def test_a_dry_run_changes_nothing(server, osft, command):
     assert not server.changes
 
 
-@pytest.mark.parametrize(
-    ("document", "path", "key"),
-    [
-        (0, [], "newField"),
-        (1, ["platforms", "kubernetes", "deploymentSpec", "executors", "exec-notify"], "noSuchField"),
-        (1, ["platforms", "kubernetes"], "pipelineConfig"),
-    ],
-)
+@pytest.mark.parametrize(("document", "path", "key"), table("runs", "unknown"))
 def test_a_pipeline_that_the_api_does_not_know_is_refused(server, osft, compiled, tmp_path, document, path, key):
     file = changed(compiled, tmp_path / "pipeline.yaml", document, path, key, {"resourceTtlOnCompletion": 60})
 
@@ -79,17 +73,7 @@ def test_placeholders_for_images_are_refused_before_anything_is_sent(server, osf
     assert not server.requests
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file"),
-        ("a: [", "no YAML"),
-        ("a: 1", "no compiled pipeline"),
-        ("", "no compiled pipeline"),
-        ("- 1", "no compiled pipeline"),
-        ("without its Kubernetes settings", "no compiled pipeline"),
-    ],
-)
+@pytest.mark.parametrize(("content", "message"), table("runs", "no_pipelines"))
 def test_a_file_that_is_no_pipeline(osft, compiled, tmp_path, content, message):
     path = tmp_path / "pipeline.yaml"
     if content is not None:
