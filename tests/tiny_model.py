@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 
 TEMPLATES = yaml.safe_load((Path(__file__).parent / "templates.yaml").read_text(encoding="utf-8"))
+TINY_OPTIONS: dict[str, Any] = {
+    "unfreeze_rank_ratio": 0.25, "effective_batch_size": 3, "max_tokens_per_gpu": 256, "max_seq_len": 128,
+    "learning_rate": 1e-2, "num_epochs": 2, "seed": 1,
+}  # fmt: skip
 WORDS = "What is the colour of a master's sash? The system assistant user answers: crimson, heron, twelve."
 
 
@@ -83,17 +87,12 @@ def train_tiny_model(
     output.mkdir(parents=True, exist_ok=True)
     data = output / "train.jsonl"
     write_jsonl(data, [chat.training_row(system_prompt, f"What is {n}?", f"It is {n * n}.") for n in range(samples)])
-    arguments: dict[str, Any] = {
-        "unfreeze_rank_ratio": 0.25,
-        "effective_batch_size": 3,
-        "max_tokens_per_gpu": 256,
-        "max_seq_len": 128,
-        "learning_rate": 1e-2,
-        "num_epochs": 2,
-        "seed": 1,
-    }
     return training_hub.osft(  # type: ignore[no-any-return]
-        model_path=str(model), data_path=str(data), ckpt_output_dir=str(output), backend=NAME, **(arguments | options)
+        model_path=str(model),
+        data_path=str(data),
+        ckpt_output_dir=str(output),
+        backend=NAME,
+        **(TINY_OPTIONS | options),
     )
 
 

@@ -12,26 +12,11 @@ from components.models.folder import TRAINABLE_TYPES
 from components.models.shapes import Shapes, default_patterns
 from components.shared.problems import Checks
 from components.training.factors import target_names
+from tests.tables import table
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 301,
-    "hidden_size": 96,
-    "intermediate_size": 136,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "pad_token_id": 0,
-}
+SIZES: dict[str, Any] = table("shapes", "sizes")
 # Each is tried with every family; those that do not know an entry must ignore it, as transformers does.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "another head size": {"head_dim": 24},
-    "one key head": {"num_key_value_heads": 1},
-    "attention biases": {"attention_bias": True},
-    "other biases": {"mlp_bias": True},
-    "tied": {"tie_word_embeddings": True},
-    "untied": {"tie_word_embeddings": False},
-}
+VARIANTS: dict[str, dict[str, Any]] = table("shapes", "variants")
 # Entries that a config.json may lack. Heads are 64 here, which all families' numbers of key heads divide.
 ABSENT = ["head_dim", "num_key_value_heads", "attention_bias", "mlp_bias", "tie_word_embeddings"]
 

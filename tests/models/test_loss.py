@@ -17,29 +17,9 @@ from tests.tables import table
 
 VOCABULARY = 101
 LENGTHS = (5, 23, 2, 14, 9)
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "num_hidden_layers": 2,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-}
+SIZES: dict[str, Any] = table("loss", "sizes")
 WINDOW = 4  # shorter than most samples
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("llama", {}),
-    "llama, tied": ("llama", {"tie_word_embeddings": True}),
-    "scaled": ("granite", {"logits_scaling": 3.0, "attention_multiplier": 0.4, "residual_multiplier": 0.7}),
-    "sliding window": ("mistral", {"sliding_window": WINDOW}),
-    "some windows, capped": (
-        "gemma2",
-        {"sliding_window": WINDOW, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 1.5},
-    ),
-    "some windows": ("gemma3_text", {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}),
-}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = table("loss", "models")
 
 
 def built(family: str, **changes: Any) -> PreTrainedModel:
