@@ -15,53 +15,24 @@ from components.run.training_report import TrainingReport
 from components.shared.storage import write_json
 
 PLAN = TrainingPlan(
-    run_key="6fdfa8e78ea3eea2",
-    evaluation_key="e0",
-    trained=False,
-    evaluated=False,
-    published=False,
-    options=TrainingOptions().as_json(),
-    evaluation=dataclasses.asdict(EvaluationOptions()),
-    samples=64,
-    tokens_per_epoch=4000,
-    longest_sample=90,
-    steps=80,
+    run_key="6fdfa8e78ea3eea2", evaluation_key="e0", trained=False, evaluated=False, published=False,
+    options=TrainingOptions().as_json(), evaluation=dataclasses.asdict(EvaluationOptions()),
+    samples=64, tokens_per_epoch=4000, longest_sample=90, steps=80,
     memory=MemoryPlan(frozen_gib=0.0, trained_gib=0.0, gradients_gib=0.0, activations_gib=0.0),
-    gpus=1,
-    gpu_memory_gib=0.0,
-    gpu_product="",
-    publish={"name": "granite-osft", "registry": ""},
+    gpus=1, gpu_memory_gib=0.0, gpu_product="", publish={"name": "granite-osft", "registry": ""},
     data={
         "ingest": {"data": "s3://bucket/qa.csv", "gap_questions_in_data": [], "seconds": 1.0},
-        "data_digest": "d1",
-        "system_prompt": "Be brief.",
-        "seconds": 1.0,
+        "data_digest": "d1", "system_prompt": "Be brief.", "seconds": 1.0,
     },
     model={"source": "ibm-granite/granite-3.2-8b-instruct", "commit": "0" * 40, "bytes": 1000},
-    snapshot_seconds=1.0,
-    seconds=1.0,
-)
+    snapshot_seconds=1.0, seconds=1.0,
+)  # fmt: skip
 REPORT = TrainingReport(
-    run_key=PLAN.run_key,
-    path="adapted",
-    device="CPU",
-    samples=64,
-    steps=80,
-    loss_first=2.3,
-    loss_last=0.04,
-    factored_matrices=7,
-    trainable_parameters=1000,
-    loading_seconds=1.0,
-    training_seconds=1.0,
-    seconds=2.0,
-    tokens_per_second=100.0,
-    peak_memory_gib=0.0,
-    resumed_at=0,
-    train_dtype="float32",
-    trainer="single-device-3",
-    versions={"torch": "2.13.0"},
-    plan=PLAN,
-)
+    run_key=PLAN.run_key, path="adapted", device="CPU", samples=64, steps=80, loss_first=2.3, loss_last=0.04,
+    factored_matrices=7, trainable_parameters=1000, loading_seconds=1.0, training_seconds=1.0, seconds=2.0,
+    tokens_per_second=100.0, peak_memory_gib=0.0, resumed_at=0, train_dtype="float32", trainer="single-device-3",
+    versions={"torch": "2.13.0"}, plan=PLAN,
+)  # fmt: skip
 
 
 def result(

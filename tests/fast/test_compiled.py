@@ -13,6 +13,7 @@ from pipeline import compile as compiling
 from pipeline.placement import PLACES
 from pipeline.settings import load_settings
 from tests.kfp_fields import unknown_fields
+from tests.tables import table
 
 GPU_STEPS = {"train_osft", "evaluate"}
 
@@ -51,21 +52,8 @@ def test_only_fields_of_kfp_2_14_are_used(documents):
     assert unknown_fields(documents) == []
 
 
-EVERYTHING = """
-labels = { cost-center = "4711" }
-annotations = { owner = "platform" }
-kueue.queue = "osft"
-images.pull_secret = "puller"
-model_registry.url = "https://registry.example.com"
-notify.runs_page = "https://ai.example.com/runs"
-[gpu]
-count = "2"
-tolerations = [{ key = "nvidia.com/gpu", operator = "Exists" }, { key = "pool", value = "ai", effect = "NoExecute" }]
-"""
-
-
 def test_only_these_fields_are_used_with_everything_switched_on(tmp_path):
-    documents = compiled(tmp_path, EVERYTHING)
+    documents = compiled(tmp_path, table("compiled", "everything"))
 
     assert unknown_fields(documents) == []
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]

@@ -1,6 +1,7 @@
 """One notification at the end of a run: what it says, to whom, and that its address stays a secret."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,8 @@ TRAINED = record("train_osft", steps=48, loss_first=1.486349, loss_last=0.0411)
 GOOD = record("evaluate", verdict="closed 7 of the 10", good_enough=True, closed=7.0, regressed=0.0)
 BAD = record("evaluate", verdict="closed 0 of the 10; not good enough", good_enough=False)
 PUBLISHED = record("publish", model="granite-osft 6fdf", uri="pvc://osft-workspace/adapted/6fdf")
+NAMED = {"DATA": DATA, "PLANNED": [PLANNED], "IDLE": [IDLE], "TRAINED": [TRAINED], "GOOD": [GOOD], "BAD": [BAD]}
+NAMED |= {"PUBLISHED": [PUBLISHED]}
 
 
 @pytest.fixture
@@ -59,39 +62,10 @@ def kept(tmp_path, monkeypatch):
     return tmp_path / "pipeline-runs" / RUN
 
 
-@pytest.mark.parametrize(
-    ("found", "state", "failed", "title"),
-    [
-        ([*DATA, PLANNED, TRAINED, GOOD, PUBLISHED], "COMPLETE", False, "closed 7 of the 10"),
-        # KFP's state is the exit handler's own, which lags behind and knows no conditions.
-        ([*DATA, PLANNED, TRAINED, GOOD, PUBLISHED], "RUNNING", False, "closed 7 of the 10"),
-        ([*DATA, PLANNED, TRAINED, BAD], "COMPLETE", False, "closed 0 of the 10; not good enough"),
-        ([*DATA, IDLE], "COMPLETE", False, "nothing to do: run 6fdf is trained"),
-        ([record("ingest_sdg", "failed", error="1 problem")], "FAILED", True, "ingest_sdg failed"),
-        ([*DATA, PLANNED, record("train_osft", "failed", 4)], "FAILED", True, "train_osft failed after 4 attempts"),
-        ([*DATA, PLANNED, record("train_osft", "started")], "FAILED", True, "train_osft was ended from outside"),
-        # An attempt after a mistake repeats it: it was not tried twice.
-        ([record("ingest_sdg", "failed", 2, mistake=True)], "FAILED", True, "ingest_sdg failed$"),
-        (
-            [record("ingest_sdg", "failed", minute=2), record("snapshot_model", "failed", 4, minute=1)],
-            "FAILED", True, "snapshot_model failed after 4 attempts; so did ingest_sdg$",
-        ),
-        ([], "FAILED", True, "ingest_sdg left no record of a start: the run's page shows which task failed"),
-        ([*DATA, PLANNED], "RUNNING", True, "train_osft left no record"),
-        ([*DATA, PLANNED, TRAINED, GOOD], "FAILED", True, "publish left no record"),
-        ([*DATA, PLANNED, TRAINED, BAD], "FAILED", True, "every step finished, and KFP calls the run failed"),
-        # A retry's success does not take back what KFP wrote after the attempt before.
-        ([record("ingest_sdg", attempt=2), *DATA[1:], IDLE], "FAILED", False, "nothing to do: run 6fdf is trained"),
-        ([record("ingest_sdg", attempt=2), *DATA[1:]], "FAILED", True, "plan_training left no record"),
-        # KFP calls a run complete only when it saw every task end well: then a record is missing, and not a step.
-        ([], "COMPLETE", False, "KFP calls the run succeeded; ingest_sdg left no record"),
-        ([], "SUCCEEDED", False, "KFP calls the run succeeded; ingest_sdg left no record"),
-        ([*DATA, PLANNED], "COMPLETE", False, "KFP calls the run succeeded; train_osft left no record"),
-        ([*DATA, PLANNED, record("train_osft", "failed")], "COMPLETE", True, "train_osft failed"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("found", "state", "failed", "title"), table("notify", "outcomes"))
 def test_outcome_is_what_the_records_say(found, state, failed, title):
-    ended = outcome(by_step(*found), state)
+    records = [NAMED[one] if isinstance(one, str) else [record(**one)] for one in found]
+    ended = outcome(by_step(*itertools.chain(*records)), state)
 
     assert ended.failed == failed
     assert re.match(title, ended.title), ended.title

@@ -78,47 +78,8 @@ def test_names_of_ones_own_are_added_to_the_defaults(cluster, table):
     assert settings.labels["app.kubernetes.io/part-of"] == "osft-pipeline"
 
 
-SEVERAL = """
-[images]
-cpu = "registry.example.com:5000/ai/cpu@sha256:0f"
-gpu = "localhost/gpu"
-pull_secret = "puller"
-[workspace]
-claim = "team-a.workspace"
-mount_path = "/data/osft"
-[gpu]
-count = "2"
-resource = "nvidia.com/mig-3g.40gb"
-memory_gib = 0.5
-shared_memory = "500M"
-[secrets]
-webhook = "team-hook"
-[notify]
-runs_page = "https://ai.example.com/develop-train/pipelines/runs/team/runs"
-[kueue]
-queue = "osft"
-[model_registry]
-url = "http://registry.team.svc:8080"
-[labels]
-cost-center = ""
-[annotations]
-"example.com/note" = "any text, really: 100 %"
-[resources]
-small = { cpu = ".5", memory = "4000000000" }
-gpu = { cpu = "7500m", memory = "1Ti" }
-[timeout_seconds]
-train = 1
-evaluate = 2592000
-[retries]
-small = 0
-download = 0
-train = 100
-evaluate = 0
-"""
-
-
 def test_values_at_their_bounds_compile_to_what_they_say(cluster):
-    executors = executors_of(load_settings(cluster(SEVERAL)))
+    executors = executors_of(load_settings(cluster(table("settings", "bounds"))))
     assert executors["exec-train-osft"]["activeDeadlineSeconds"] == "1"
     assert all("puller" in str(executor["imagePullSecret"]) for executor in executors.values())
 
