@@ -144,29 +144,12 @@ def test_texts_are_escaped_in_the_review_page(ingest, tmp_path):
     assert page.count("&lt;script&gt;") == 3  # a question, its response, a question with conflicting answers
 
 
-DATA_HEADER = "question,response,faithfulness_judgment\n"
-
-
+GOOD_ROW = "question,response,faithfulness_judgment\nq,r,YES\n"
 BAD_DATA = [
-    (None, "no such file", "data.csv"),
-    (b"", "the file is empty", "data.csv"),
-    (b"\xef\xbb\xbf \n\n", "the file is empty", "data.csv"),
-    (DATA_HEADER.encode() + b"q,r,YES\nSch\xe4rpe?,r,YES\n", "not UTF-8: byte 0xe4", "data.csv, line 3"),
-    ((DATA_HEADER + "q,r,YES\n").encode("utf-16-le"), "NUL character", "line 1"),
-    (DATA_HEADER + 'q,"r,YES\n', "no CSV", "row that begins in line 2"),
-    (DATA_HEADER + "q,r,YES\nq,r,s,YES\n", "1 rows have more or fewer cells", "lines 3"),
-    (DATA_HEADER + "q, and more,r,YES\nq,r,YES\n", "1 rows have more or fewer cells", "lines 2"),
-    (DATA_HEADER + "q,r,YES\nq,YES\n", "1 rows have more or fewer cells", "lines 3"),
-    ("question,response,response,faithfulness_judgment\nq,a,b,YES\n", "more than once: 'response'", "header"),
-    ("question,response, response,faithfulness_judgment\nq,a,b,YES\n", "more than once: 'response'", "header"),
-    ("question,respons,faithfulness_judgment\nq,r,YES\n", "'response' is missing (did you mean respons?)", "header"),
-    ("question:response:faithfulness_judgment\nq:r:YES\n", "column 'question' is missing", "header"),
-    (DATA_HEADER + "q,r,YES\na,b,maybe\nc,d,maybe\n", "unknown judgment 'maybe' in 2 of 3 rows", "lines 3, 4"),
-    (DATA_HEADER + "q,r,\na,b,YES\n", "unknown judgment '' in 1 of 2 rows", "lines 2"),
-    (DATA_HEADER, "none of the 0 rows", "data.csv"),
-    (DATA_HEADER + "a,b,NO\nc,d,NO\n,r,YES\n", "none of the 3 rows can be trained on", "data.csv"),
+    *table("ingest_sdg", "bad_data"),
+    (GOOD_ROW.encode() + b"Sch\xe4rpe?,r,YES\n", "not UTF-8: byte 0xe4", "data.csv, line 3"),
+    (GOOD_ROW.encode("utf-16-le"), "NUL character", "line 1"),
 ]
-QUESTIONS_HEADER = "question,reference\n"
 BAD_QUESTIONS = table("ingest_sdg", "bad_questions")
 
 
