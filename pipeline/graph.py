@@ -52,9 +52,8 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         training_options: dict = {},  # noqa: B006
         judge_url: str = EVALUATION.judge_url,
         judge_model: str = EVALUATION.judge_model,
-        closed_min: int = EVALUATION.closed_min,
-        regressed_max: int = EVALUATION.regressed_max,
-        retention_drop_max: float = EVALUATION.retention_drop_max,
+        regressed_share_max: float = EVALUATION.regressed_share_max,
+        retention_margin: float = EVALUATION.retention_margin,
         evaluation_options: dict = {},  # noqa: B006
         publish_as: str = INPUTS.publish_as,
         workspace: str = settings.workspace.mount_path,
@@ -69,7 +68,9 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
                 data_options=data_options,
             )
             formatted = format_chat(records=ingested.outputs["records"], system_prompt=system_prompt)
-            fetched = snapshot_model(model=model, revision=revision, workspace=workspace)
+            fetched = snapshot_model(
+                model=model, revision=revision, workspace=workspace, judge_url=judge_url, judge_model=judge_model
+            )
             planned = plan_training(
                 dataset=formatted.outputs["dataset"],
                 snapshot=fetched.outputs["snapshot"],
@@ -84,9 +85,8 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
                 training_options=training_options,
                 judge_url=judge_url,
                 judge_model=judge_model,
-                closed_min=closed_min,
-                regressed_max=regressed_max,
-                retention_drop_max=retention_drop_max,
+                regressed_share_max=regressed_share_max,
+                retention_margin=retention_margin,
                 evaluation_options=evaluation_options,
                 gpus=int(settings.gpu.count),
                 gpu_memory_gib=settings.gpu.memory_gib,
@@ -108,7 +108,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
                     plan=planned.outputs["plan"],
                     workspace=workspace,
                 )
-                with dsl.If(evaluated.outputs["Output"] == True, name="good-enough"):  # noqa: E712
+                with dsl.If(evaluated.outputs["Output"] == True, name="good"):  # noqa: E712
                     published = publish(
                         adapted=trained.outputs["adapted"],
                         plan=planned.outputs["plan"],

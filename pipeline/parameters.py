@@ -85,7 +85,7 @@ def read_values(
                 f"unknown parameter {quote_address(name)}{suggest(name, known)}",
                 where=where,
                 rule=f"the pipeline has {', '.join(known)}",
-                remedy="correct the name, or leave the parameter out",
+                remedy=EvaluationOptions.REPLACED.get(name, "correct the name, or leave the parameter out"),
             )
         else:
             _read_value(value, name, known[name], where, read, checks)

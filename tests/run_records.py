@@ -7,8 +7,9 @@ from typing import Any
 from components.evaluate.report import SCHEMA
 from components.evaluate.statistics import compare
 from components.models.reference import refer_to
-from components.run.evaluation import BY_REFERENCE, Evaluation, Gate, GradedAnswer, MatrixAudit, QuestionResult, Summary
+from components.run.evaluation import BY_REFERENCE, Evaluation, Summary
 from components.run.evaluation_options import EvaluationOptions
+from components.run.findings import Gate, GradedAnswer, MatrixAudit, QuestionResult
 from components.run.plan import MemoryPlan, TrainingPlan
 from components.run.training_options import TrainingOptions
 from components.run.training_report import TrainingReport

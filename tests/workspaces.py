@@ -50,7 +50,7 @@ class Workspace:
                 self.put(f"adapted/{key}/training_report.json", {"plan": {"model": {"commit": base}}}, days)
         self.put(f"runs/{key}/metrics.jsonl", days=days)
         if good is not None:
-            self.put(f"runs/{key}/summary.json", {"evaluation": {"gate": {"good_enough": good}}}, days)
+            self.put(f"runs/{key}/summary.json", {"good": good}, days)
             self.put(f"runs/{key}/report.html", days=days)
             self.put(f"runs/{key}/report.md", days=days)
         return key

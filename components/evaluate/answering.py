@@ -9,6 +9,7 @@ import torch
 
 from components.data import chat
 from components.data.samples import render
+from components.evaluate.kept import Kept
 from components.shared import progress
 
 if TYPE_CHECKING:
@@ -54,26 +55,44 @@ def answer(
     questions: list[str],
     max_new_tokens: int,
     who: str,
+    kept: Kept,
+    key: str,
 ) -> list[Answer]:
-    """A model's answers in the order of the questions; `who` names the model in the log."""
+    """A model's answers in the order of the questions.
+
+    Args:
+        who: names the model in the log.
+        kept: answers of an earlier attempt, and what takes these as they come.
+        key: names all that the answers depend on beside prompt and questions: the model's files.
+    """
     prompts = [
         render(chat.prompt(system_prompt, question), tokenizer, add_generation_prompt=True) for question in questions
     ]
-    # Prompts of similar length go together: a batch is padded to its longest one.
+    # Prompts of similar length go together: a batch is padded to its longest one. What is kept is kept by batches, so
+    # that a later attempt has the same ones: the rounding of an answer depends on its neighbours.
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
     answers: dict[int, Answer] = {}
     ends = _end_tokens(model)
     for batch in progress.track(batches, math.ceil(len(prompts) / BATCH_SIZE), f"{who}: batches of answers"):
-        inputs = tokenizer(
-            [prompts[index] for index in batch], add_special_tokens=False, padding=True, return_tensors="pt"
-        ).to(model.device)
-        output = model.generate(**inputs, max_new_tokens=max_new_tokens)  # type: ignore[operator]
-        generated = output[:, inputs["input_ids"].shape[1] :]
-        texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
-        for index, tokens, text in zip(batch, generated.tolist(), texts, strict=True):
-            answers[index] = Answer(text.strip(), cut=ends.isdisjoint(tokens))
+        texts = [prompts[index] for index in batch]
+        found = kept.get(key, max_new_tokens, texts)
+        if found is None:
+            found = _generate(model, tokenizer, texts, max_new_tokens, ends)
+            kept.put(found, key, max_new_tokens, texts)
+        answers |= {index: Answer(*one) for index, one in zip(batch, found, strict=True)}
     return [answers[index] for index in range(len(prompts))]
+
+
+def _generate(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompts: list[str], most: int, ends: set[int]
+) -> list[tuple[str, bool]]:
+    """What follows each prompt, and whether it was cut."""
+    inputs = tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt").to(model.device)
+    output = model.generate(**inputs, max_new_tokens=most)  # type: ignore[operator]
+    generated = output[:, inputs["input_ids"].shape[1] :]
+    texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
+    return [(text.strip(), ends.isdisjoint(tokens)) for tokens, text in zip(generated.tolist(), texts, strict=True)]
 
 
 def _end_tokens(model: "PreTrainedModel") -> set[int]:

@@ -15,13 +15,18 @@ from safetensors import safe_open
 from torch import Tensor
 
 from components.models import shapes
-from components.models.folder import check_model_folder
-from components.run.evaluation import MatrixAudit
+from components.run.findings import BROKEN, IN_DOUBT, KEPT, Audit, MatrixAudit
 from components.shared import progress
-from components.shared.problems import Checks, list_some
+from components.shared.problems import Checks
 from components.shared.storage import read_json
 from components.training.factors import decompose
 from components.training.loading import weight_files
+
+# Shares of the change's norm in protected directions, beyond rounding: training leaves hundredths of a percent, plain
+# fine-tuning most of it (docs/evaluation.md).
+MAX_KEPT, MIN_BROKEN = 0.01, 0.05
+MAX_KEPT_IN_ONE = 0.1  # of one matrix
+ROUNDING_TOLERANCE = 1.3  # the estimate is within a quarter
 
 
 class Weights:
@@ -31,6 +36,7 @@ class Weights:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         tied = read_json(folder / "config.json").get("tie_word_embeddings", False)
         self.files: dict[str, Path] = {}
         for path in weight_files(folder):
@@ -56,60 +62,61 @@ class Weights:
             return tensor.cuda() if torch.cuda.is_available() else tensor
 
 
-def check_pair(base: Path, adapted: Path) -> None:
-    """Make sure that two folders hold complete models with the same tensors.
-
-    Raises:
-        Problems: everything that is wrong with either, or differs.
-    """
-    checks = Checks()
-    for folder in (base, adapted):
-        with checks.collecting():
-            check_model_folder(folder)
-    checks.raise_if_any()
-    before, after = Weights(base).shapes(), Weights(adapted).shapes()
-    differ = [name for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
-    for names, what in (
-        (sorted(before.keys() - after.keys()), "only the base model has"),
-        (sorted(after.keys() - before.keys()), "only the adapted model has"),
-        ([f"{name} {before[name]} and {after[name]}" for name in differ], "both have in different shapes"),
-    ):
-        if names:
-            checks.add(
-                f"the models do not match: {what} {list_some(names, 3)}",
-                where=f"{base} and {adapted}",
-                rule="an adapted model has the tensors of its base model",
-                remedy="compare a model with the one that it was trained from (--base, --adapted)",
-            )
-    checks.raise_if_any()
-
-
-def audit(base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple[str, ...]) -> list[MatrixAudit]:
+def audit(base: Path, adapted: Path, unfreeze_rank_ratio: float, patterns: tuple[str, ...]) -> Audit:
     """Audit every tensor.
 
     Args:
         base, adapted: model folders of the same architecture.
         unfreeze_rank_ratio: the training's.
         patterns: name parts of the matrices that were decomposed.
+
+    Raises:
+        Problems: for tensors with NaN or infinite numbers.
     """
     before, after = Weights(base), Weights(adapted)
     names = before.names()
-    return list(progress.track(_audit(before, after, unfreeze_rank_ratio, patterns), len(names), "auditing tensors"))
+    checks = Checks()
+    found = list(
+        progress.track(_audit(before, after, unfreeze_rank_ratio, patterns, checks), len(names), "auditing tensors")
+    )
+    checks.raise_if_any()
+    return sum_up(found, unfreeze_rank_ratio)
 
 
-def overall(audits: list[MatrixAudit]) -> float:
-    """Share of the change of all protected matrices that lies in protected directions."""
-    return _combine(audits, [a.protected_change_ratio for a in audits])
+def sum_up(matrices: list[MatrixAudit], unfreeze_rank_ratio: float) -> Audit:
+    """What the matrices' audits say together."""
+    protected = [one for one in matrices if one.protected]
+    share = _combine(protected, [one.protected_change_ratio for one in protected])
+    rounding = _combine(protected, [one.rounding_ratio for one in protected])
+    excess = {one.name: beyond_rounding(one.protected_change_ratio, one.rounding_ratio) for one in protected}
+    worst = max(excess, key=excess.__getitem__, default="")
+    whole = sum(one.change_norm**2 for one in matrices)
+    free = sum(one.change_norm**2 for one in matrices if not one.protected)
+    word = ""
+    if protected:
+        overall = beyond_rounding(share, rounding)
+        is_kept = overall <= MAX_KEPT and excess[worst] <= MAX_KEPT_IN_ONE
+        word = KEPT if is_kept else BROKEN if overall > MIN_BROKEN else IN_DOUBT
+    return Audit(
+        word=word,
+        unfreeze_rank_ratio=unfreeze_rank_ratio,
+        protected_change_ratio=share,
+        rounding_ratio=rounding,
+        unprotected_share=free / whole if whole else 0.0,
+        worst=worst if excess.get(worst) else "",
+        identical=whole == 0,
+        matrices=matrices,
+    )
 
 
-def overall_rounding(audits: list[MatrixAudit]) -> float:
-    """The share that rounding alone would cause."""
-    return _combine(audits, [a.rounding_ratio for a in audits])
+def beyond_rounding(share: float, rounding: float) -> float:
+    """What of a share of the change's norm rounding does not account for; the estimate of rounding may be off."""
+    return math.sqrt(max(0.0, share**2 - (ROUNDING_TOLERANCE * rounding) ** 2))
 
 
 def _combine(audits: list[MatrixAudit], ratios: list[float]) -> float:
-    inside = sum((ratio * a.change_norm) ** 2 for a, ratio in zip(audits, ratios, strict=True) if a.protected)
-    whole = sum(a.change_norm**2 for a in audits if a.protected)
+    inside = sum((ratio * a.change_norm) ** 2 for a, ratio in zip(audits, ratios, strict=True))
+    whole = sum(a.change_norm**2 for a in audits)
     return float((inside / whole) ** 0.5) if whole else 0.0
 
 
@@ -140,9 +147,21 @@ def default_patterns(folder: Path) -> tuple[str, ...]:
     return shapes.default_patterns(read_json(folder / "config.json")["model_type"])
 
 
-def _audit(before: Weights, after: Weights, ratio: float, patterns: tuple[str, ...]) -> Iterator[MatrixAudit]:
+def _audit(
+    before: Weights, after: Weights, ratio: float, patterns: tuple[str, ...], checks: Checks
+) -> Iterator[MatrixAudit]:
     for name in before.names():
         base, saved = before.read(name).float(), after.read(name)
+        for who, folder, tensor in (("base", before.folder, base), ("adapted", after.folder, saved)):
+            if not tensor.isfinite().all():
+                checks.add(
+                    f"the {who} model has NaN or infinite weights in {name}",
+                    where=str(folder),
+                    rule="weights are finite",
+                    remedy="download the base model again (osft-pipeline verify)"
+                    if who == "base"
+                    else "look at the loss in the training's metrics.jsonl; train again with a lower learning_rate",
+                )
         change = saved.float() - base
         norm = float(change.norm())
         is_target = base.ndim == 2 and shapes.is_target(name, patterns)

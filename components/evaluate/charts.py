@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from components.run.evaluation import MatrixAudit
+from components.run.findings import MatrixAudit
 from components.shared.pages import png
 
 IN_LAYER = re.compile(r".*\blayers\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")

@@ -16,7 +16,7 @@ def evaluate(
     summary: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
 ) -> bool:
-    """Ask base and adapted model the same questions and write the report. True when the model is good enough."""
+    """Ask base and adapted model the same questions and write the report. True when the model is good."""
     from pathlib import Path
 
     from components.shared.step import run_step
@@ -33,4 +33,4 @@ def evaluate(
     )
     for name, value in found.metrics.items():
         metrics.log_metric(name, value)
-    return found.good_enough
+    return found.good

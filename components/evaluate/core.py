@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 from components.data import chat
 from components.data.questions import read_gap_questions, read_retention_questions
 from components.data.tables import clean, read_table
-from components.evaluate import audit, report
-from components.evaluate.pairwise import evaluate_models
-from components.models.reference import find_model
+from components.evaluate import report
+from components.evaluate.pair import check_pair
+from components.evaluate.pairwise import Inputs, evaluate_models
+from components.models.folder import check_model_folder
+from components.models.reference import find_judge, find_model
 from components.run.data_options import COLUMNS
 from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
@@ -22,10 +24,10 @@ from components.run.training_options import TrainingOptions
 from components.run.training_report import TrainingReport
 from components.shared import progress, records
 from components.shared.gpu import check_gpu
-from components.shared.problems import Checks, list_some, problem
+from components.shared.problems import Checks, list_some, problem, quote
 from components.shared.sources import read_bytes, without_credentials
 from components.shared.storage import read_jsonl
-from components.shared.workspace import GIB, TRAINING_REPORT, run_folder
+from components.shared.workspace import ANSWERS, GIB, TRAINING_REPORT, run_folder
 
 Row = TypeVar("Row")
 
@@ -35,7 +37,7 @@ class EvaluationReport:
     """What later steps and the dashboard need from an evaluation."""
 
     verdict: str
-    good_enough: bool
+    good: bool
     metrics: dict[str, float]
 
 
@@ -67,7 +69,7 @@ def evaluate(
         return _report(Summary.read(output))
     check_gpu(planned.gpus, planned.gpu_memory_gib, planned.gpu_product, planned.model_bytes / GIB)
     rows = read_jsonl(dataset / "train.jsonl")
-    evaluation = evaluate_models(
+    inputs = Inputs(
         base=base,
         adapted=trained,
         system_prompt=(dataset / "system_prompt.txt").read_text(encoding="utf-8"),
@@ -77,8 +79,10 @@ def evaluate(
         held_out=report.questions_and_answers(read_jsonl(dataset / "held_out.jsonl")),
         unfreeze_rank_ratio=planned.training_options.unfreeze_rank_ratio,
         target_patterns=planned.training_options.target_patterns,
-        options=planned.evaluation_options,
+        judge=find_judge(snapshot, workspace),
+        kept=output / ANSWERS,
     )
+    evaluation = evaluate_models(inputs, planned.evaluation_options)
     written = report.write(
         evaluation,
         base=base,
@@ -93,10 +97,10 @@ def evaluate(
 
 def _report(summary: Summary) -> EvaluationReport:
     """Log and record the result."""
-    found = EvaluationReport(verdict=summary.verdict, good_enough=summary.good_enough, metrics=summary.metrics)
+    found = EvaluationReport(verdict=summary.verdict, good=summary.good, metrics=summary.metrics)
     progress.log(found.verdict)
     counts = {name: found.metrics[name] for name in ("closed", "regressed", "gap_questions")}
-    records.note(verdict=found.verdict, good_enough=found.good_enough, **counts)
+    records.note(verdict=found.verdict, good=found.good, **counts)
     return found
 
 
@@ -140,12 +144,13 @@ def evaluate_alone(
     trained = collect(read_training_data, training_data)
     set_aside = collect(read_training_data, held_out)
     with checks.collecting():
-        audit.check_pair(base, adapted)
+        check_pair(base, adapted)
+        _judge_folder(options)
     checks.raise_if_any()
     plan = TrainingReport.read(adapted).plan if (adapted / TRAINING_REPORT).exists() else None
     training = plan.training_options if plan else TrainingOptions()
     prompt = plan.system_prompt if plan else default_system_prompt
-    evaluation = evaluate_models(
+    inputs = Inputs(
         base=base,
         adapted=adapted,
         system_prompt=prompt if system_prompt is None else system_prompt,
@@ -155,8 +160,10 @@ def evaluate_alone(
         held_out=set_aside,
         unfreeze_rank_ratio=training.unfreeze_rank_ratio if unfreeze_rank_ratio is None else unfreeze_rank_ratio,
         target_patterns=training.target_patterns,
-        options=options,
+        judge=_judge_folder(options),
+        kept=output / ANSWERS,
     )
+    evaluation = evaluate_models(inputs, options)
     return report.write(
         evaluation,
         base=base,
@@ -165,6 +172,26 @@ def evaluate_alone(
         seconds=time.monotonic() - started,
         output=output,
     )
+
+
+def _judge_folder(options: EvaluationOptions) -> Path | None:
+    """The local judge's folder outside of a run; None for the base model.
+
+    Raises:
+        Problems: when it is no folder with a model.
+    """
+    if not options.local_judge:
+        return None
+    folder = Path(options.local_judge).expanduser()
+    if not folder.is_dir():
+        raise problem(
+            f"the judge's model {quote(options.local_judge)} is no folder here",
+            where="option judge_model",
+            rule="outside of a run nothing is downloaded: a judge on this machine is a folder",
+            remedy="name a folder, for instance a snapshot below models/ of a workspace, or add --judge-url",
+        )
+    check_model_folder(folder)
+    return folder
 
 
 def read_training_data(uri: str) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ model's own chat template, so that the result does not depend on how the model w
 
 import itertools
 import math
+import random
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_TOKENS = 2048  # per forward pass; only the logits of the answers' tokens are computed
+TIED = 1e-6  # relative difference of losses below which choices are equally likely
 WINDOW = 512  # tokens of ordinary text, including what the tokenizer puts in front
 
 
@@ -31,8 +33,12 @@ def choose(
     system_prompt: str,
     questions: list[tuple[str, list[str]]],
     who: str,
-) -> list[int]:
-    """For each question with its choices, the index of the choice that the model finds most likely."""
+) -> list[int | None]:
+    """For each question with its choices, the index of the choice that the model finds most likely.
+
+    Of choices that are equally likely one is drawn, the same one each time: a model that finds everything equally
+    likely is right as often as by chance. None when the likelihood of a choice is NaN or infinite.
+    """
     samples = [
         tokenize(chat.training_row(system_prompt, question, choice)["messages"], tokenizer)
         for question, choices in questions
@@ -40,11 +46,16 @@ def choose(
     ]
     per_token = iter(_losses(model, samples, f"{who}: batches of choices"))
     scores = (sum(next(per_token) for _ in range(s.loss_tokens)) / s.loss_tokens for s in samples)
-    chosen = []
-    for _, choices in questions:
-        losses = [next(scores) for _ in choices]
-        chosen.append(losses.index(min(losses)))
-    return chosen
+    return [likeliest(question, [next(scores) for _ in choices]) for question, choices in questions]
+
+
+def likeliest(question: str, losses: list[float]) -> int | None:
+    """The index of the least loss; of several within a millionth one is drawn, by the question's words."""
+    if not all(map(math.isfinite, losses)):
+        return None
+    least = min(losses)
+    tied = [place for place, loss in enumerate(losses) if math.isclose(loss, least, rel_tol=TIED)]
+    return random.Random(question).choice(tied)  # noqa: S311 - a draw, not a secret
 
 
 def perplexity(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", text: str, who: str) -> float:

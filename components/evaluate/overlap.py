@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-from components.run.evaluation import Match
+from components.run.findings import Match
 
 NGRAM = 4  # characters
 NEAR = 0.6

@@ -8,7 +8,8 @@ from typing import Any
 from components.data import chat
 from components.evaluate import charts
 from components.evaluate.statistics import p_value_words
-from components.run.evaluation import Comparison, Evaluation, HeldOut, QuestionResult, Summary
+from components.run.evaluation import Evaluation, Summary
+from components.run.findings import Comparison, HeldOut, QuestionResult
 from components.run.training_report import TrainingReport
 from components.shared import pages, progress
 from components.shared.storage import read_jsonl, write_json, write_text

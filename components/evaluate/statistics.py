@@ -1,9 +1,11 @@
 """Paired statistics of right and wrong answers: the same questions, asked before and after."""
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.stats import beta, binomtest
 
-from components.run.evaluation import SIGNIFICANT, Comparison
+from components.run.findings import SIGNIFICANT, Comparison
 
 POWER = 0.8  # probability to find an effect of the size named in `detectable`
 MIN_SHOWN = 0.001  # a p-value with three decimals says 0.000 of less, which none is
@@ -47,12 +49,13 @@ def p_value_words(p_value: float) -> str:
     return f"= {p_value:.3f}" if p_value >= MIN_SHOWN else f"< {MIN_SHOWN}"
 
 
-def interval(closed: int, regressed: int, questions: int) -> tuple[float, float]:
-    """95 % interval of the difference of two paired proportions, from -1 to 1.
+@lru_cache(maxsize=4096)
+def interval(closed: int, regressed: int, questions: int, tail: float = 0.025) -> tuple[float, float]:
+    """Interval of the difference of two paired proportions, from -1 to 1; `tail` is the chance to miss it on one side.
 
     Melds the exact (Clopper-Pearson) limits of two proportions: of the questions that changed, those that closed; of
-    all questions, those that changed. It holds 0 exactly when the exact McNemar test finds nothing (Fay & Lumbard 2021,
-    Statistics in Medicine 40:1147), and unlike a bootstrap it has a width when nothing changed.
+    all questions, those that changed. At 95 % it holds 0 exactly when the exact McNemar test finds nothing (Fay &
+    Lumbard 2021, Statistics in Medicine 40:1147), and unlike a bootstrap it has a width when nothing changed.
     """
     changed, same = closed + regressed, questions - closed - regressed
     grid = (np.arange(GRID) + 0.5) / GRID
@@ -70,8 +73,8 @@ def interval(closed: int, regressed: int, questions: int) -> tuple[float, float]
         direction = 2 * share_closed[:, None] - 1
         return np.where(direction > 0, direction * few, direction * many)
 
-    low = np.quantile(melded(limit(closed, regressed, upper=False)), 0.025)
-    high = -np.quantile(melded(1 - limit(closed, regressed, upper=True)), 0.025)
+    low = np.quantile(melded(limit(closed, regressed, upper=False)), tail)
+    high = -np.quantile(melded(1 - limit(closed, regressed, upper=True)), tail)
     return float(np.round(low, 6)) + 0.0, float(np.round(high, 6)) + 0.0
 
 

@@ -1,4 +1,4 @@
-"""What every grader is given, and what it gives back: a case, a question with its reference and one answer, and a verdict.
+"""What every grader is given, and what it gives back: a case, a question with its reference and one answer; a verdict.
 
     Case("What colour is a master's sash?", "crimson", "It is red.")  ->  Verdict(right=False, "Red is not crimson.")
 
@@ -31,6 +31,10 @@ class Verdict:
 OnVerdict = Callable[[Case, Verdict], None]
 
 
+def ignore(case: Case, verdict: Verdict) -> None:
+    """Does nothing with a verdict as it comes."""
+
+
 class Grader(Protocol):
     """Something that grades answers."""
 
@@ -38,9 +42,13 @@ class Grader(Protocol):
     def name(self) -> str:
         """What a reader of the report calls it, as in "graded by the model NAME at an endpoint"."""
 
-    def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict) -> dict[Case, Verdict]:
+    @property
+    def key(self) -> str:
+        """Names all that its verdicts depend on beside the case."""
+
+    def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:
         """A verdict on each case; `on_verdict` is called with each one as it comes.
 
         Raises:
-            Problems: when there are cases without a verdict after all attempts; those that came are told before.
+            Problems: when there are cases without a verdict after all attempts.
         """

@@ -29,6 +29,8 @@ class ModelReference:
     """Of the base model."""
     run_key: str = ""
     """Of the training; empty for a base model."""
+    judge: "ModelReference | None" = None
+    """Of a base model's note: the model that judges on the GPU, where it is another one."""
 
     def write(self, output: Path) -> None:
         """Write the note where KFP expects the artifact."""
@@ -65,10 +67,27 @@ def find_model(note: Path, workspace: Path) -> Path:
     Raises:
         Problems: when the note cannot be read, or the model is not there, not in the workspace, or another one now.
     """
+    return _find(_read(note), workspace)
+
+
+def find_judge(note: Path, workspace: Path) -> Path | None:
+    """The folder of the model that judges on the GPU; None when it is the base model itself.
+
+    Raises:
+        Problems: as `find_model`.
+    """
+    judge = _read(note).judge
+    return _find(judge, workspace) if judge else None
+
+
+def _read(note: Path) -> ModelReference:
     try:
-        reference = from_dict(ModelReference, json.loads(note.read_text(encoding="utf-8")))
+        return from_dict(ModelReference, json.loads(note.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise _refused("the note about the model cannot be read", str(note), f"({type(error).__name__})") from None
+
+
+def _find(reference: ModelReference, workspace: Path) -> Path:
     root = workspace.resolve()
     folder = (root / reference.path).resolve()
     marker = folder / reference.marker

@@ -113,7 +113,7 @@ def expected_steps(records: dict[str, StepRecord]) -> list[str]:
     planned, evaluated = records.get("plan_training"), records.get("evaluate")
     if planned and planned.facts.get("anything_to_do"):
         steps += ["train_osft", "evaluate"]
-    if evaluated and evaluated.facts.get("good_enough"):
+    if evaluated and evaluated.facts.get("good"):
         steps += ["publish"]
     return steps
 

@@ -177,7 +177,7 @@ def make_plan(
         evaluated=evaluated,
         published=found is not None
         and evaluated
-        and (not found.good_enough or is_published(workspace, key, name, request.registry)),
+        and (not found.good or is_published(workspace, key, name, request.registry)),
         options=parsed.as_json(),
         evaluation=dataclasses.asdict(evaluated_by),
         samples=len(lengths),

@@ -3,179 +3,53 @@
 import dataclasses
 from pathlib import Path
 
+from components.run.findings import (
+    Audit,
+    ChoiceResult,
+    Comparison,
+    Gate,
+    Grading,
+    HeldOut,
+    Match,
+    QuestionResult,
+    Score,
+    Style,
+)
 from components.run.training_report import TrainingReport
 from components.shared.storage import from_dict, read_json
 from components.shared.workspace import SUMMARY
 
-FEW_QUESTIONS = 30  # below this a report says how little can be shown
-SIGNIFICANT = 0.05
-BY_REFERENCE = "the references"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What changed between base and adapted model; differences are adapted minus base, in percentage points."""
-
-    questions: int
-    base_right: int
-    adapted_right: int
-    closed: int
-    """Answered wrong by the base model and right by the adapted one."""
-    regressed: int
-    """The reverse."""
-    unchanged: int
-    p_value: float
-    """Of the exact two-sided McNemar test: whether closed and regressed questions differ by chance only."""
-    difference: float
-    low: float
-    """Lower end of the 95 % interval of the difference."""
-    high: float
-    detectable: float | None
-    """The smallest true difference that a test on this many questions detects with 80 % power, if nothing regressed."""
-
-    @property
-    def base_percent(self) -> float:
-        return 100 * self.base_right / self.questions
-
-    @property
-    def adapted_percent(self) -> float:
-        return 100 * self.adapted_right / self.questions
-
-    @property
-    def few(self) -> bool:
-        """Too few questions to detect anything but a large effect."""
-        return self.questions < FEW_QUESTIONS
-
-    @property
-    def significant(self) -> bool:
-        return self.p_value < SIGNIFICANT
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Match:
-    """A gap question that appears in the training data."""
-
-    question: str
-    row: int
-    """Of the training data, from 1; the most similar one."""
-    trained_question: str
-    similarity: float
-    """1 for the same words."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MatrixAudit:
-    """One tensor of the model."""
-
-    name: str
-    protected: bool
-    """Whether OSFT protects directions of it; embeddings and norms are trained freely."""
-    relative_change: float
-    """||D|| / ||W_base||; 1 for a tensor of zeros that changed"""
-    protected_change_ratio: float
-    """Share of the change's norm in the protected directions; 0 for a tensor that has none or did not change."""
-    rounding_ratio: float
-    """The share that rounding the saved weights alone would cause; an estimate, see `rounding_norm`."""
-    change_norm: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GradedAnswer:
-    """A model's answer to a question with its grade."""
-
-    answer: str
-    right: bool
-    reason: str
-    """The judge model's; empty when graded against the reference."""
-    cut: bool
-    """Cut off at `max_answer_tokens`."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class QuestionResult:
-    """An open-ended question and both models' answers."""
-
-    question: str
-    reference: str
-    subject: str
-    others: dict[str, bool]
-    """Whether other approaches answered it right, by their name; only gap questions have them."""
-    base: GradedAnswer
-    adapted: GradedAnswer
-    base_phrases: float = 0.0
-    """Share of the answer's three-word phrases that appear in the training data's answers."""
-    adapted_phrases: float = 0.0
-
-    @property
-    def answered_by(self) -> list[str]:
-        """Who answers it right, in the order in which they were tried."""
-        others = [name for name, right in self.others.items() if right]
-        return [*(["base"] if self.base.right else []), *others, *(["adapted"] if self.adapted.right else [])]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ChoiceResult:
-    """A multiple-choice question and the statement that each model finds most likely."""
-
-    question: str
-    subject: str
-    right: str
-    base: str
-    adapted: str
-    base_unprompted: str
-    """Asked without the training's system prompt."""
-    adapted_unprompted: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Score:
-    """A number of lm-evaluation-harness for both models."""
-
-    task: str
-    metric: str
-    base: float
-    adapted: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """How likely each model finds the answers of held-out rows."""
-
-    answers: int
-    """How many were scored."""
-    base_perplexity: float
-    adapted_perplexity: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Gate:
-    """Whether the adapted model meets the run's acceptance thresholds."""
-
-    good_enough: bool
-    reasons: list[str]
-    """One for each threshold that is not met."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All results of comparing a base model with an adapted one."""
+    """All results of comparing a base model with an adapted one.
 
-    judged_by: str
-    """`the model NAME`, or BY_REFERENCE."""
-    gap: Comparison
+    In the comparisons count the questions that are not in the training data and whose answers were graded.
+    """
+
+    grading: Grading
+    gap: Comparison | None
+    """Base, the better of as asked and in brief for each question, against adapted; None when no question counts."""
+    style: Style
     gap_answers: list[QuestionResult]
+    approaches: dict[str, Comparison]
+    """Each other approach (in place of base) against adapted, on the gap questions that count."""
     contamination: list[Match]
-    """Gap questions found in the training data."""
-    clean_gap: Comparison | None
-    """The gap questions without those; None when none was found, or none is left."""
+    """Questions, gap and general, found in the training data."""
+    contaminated_gap: Comparison | None
+    """The gap questions found there; None without any."""
     choices: Comparison | None
     """General multiple-choice questions with the training's system prompt; None when there are none."""
     choices_unprompted: Comparison | None
     """The same without it."""
     choice_answers: list[ChoiceResult]
     open: Comparison | None
-    """General open-ended questions; None when there are none."""
+    """General open-ended questions; base in the style that it answers better in; None when there are none."""
+    open_in_brief: bool
+    """Whether that style is "in brief"."""
     open_answers: list[QuestionResult]
+    differences: list[str]
+    """How the models differ as a pair, beside their weights: tokenizer, chat template, end tokens."""
     base_phrases: float | None
     """Mean share of the training's phrases in the open-ended answers; None without training data or such questions."""
     adapted_phrases: float | None
@@ -184,23 +58,14 @@ class Evaluation:
     held_out: HeldOut | None
     """None when no rows were held out."""
     scores: list[Score]
-    protected_change_ratio: float
-    """Share of the change's norm in the directions that OSFT protects, over all protected matrices."""
-    rounding_ratio: float
-    """The share that rounding the saved weights alone would cause; an estimate."""
-    audit: list[MatrixAudit]
+    audit: Audit
     gate: Gate
 
-    @property
-    def graded(self) -> str:
-        """As in "Answers graded against the references"."""
-        return f"graded {'against' if self.judged_by == BY_REFERENCE else 'by'} {self.judged_by}"
-
     def comparisons(self) -> list[tuple[str, Comparison]]:
-        """All comparisons that were made, by what a reader calls them."""
+        """All comparisons of base and adapted that were made, by what a reader calls them."""
         named = (
             ("Gap questions", self.gap),
-            ("Gap questions not in the training data", self.clean_gap),
+            ("Gap questions in the training data", self.contaminated_gap),
             ("General questions, multiple choice", self.choices),
             ("The same without the system prompt", self.choices_unprompted),
             ("General questions, open-ended", self.open),
@@ -210,17 +75,21 @@ class Evaluation:
     def metrics(self) -> dict[str, float]:
         """The numbers for KFP's metrics."""
         numbers: dict[str, float] = {
-            "gap_questions": self.gap.questions,
-            "base_correct": self.gap.base_right,
-            "adapted_correct": self.gap.adapted_right,
-            "closed": self.gap.closed,
-            "regressed": self.gap.regressed,
-            "mcnemar_p": self.gap.p_value,
+            "good": float(self.gate.good),
+            "gap_questions": self.gap.questions if self.gap else 0,
+            "closed": self.gap.closed if self.gap else 0,
+            "regressed": self.gap.regressed if self.gap else 0,
+            "grader_kappa": self.grading.agreement.kappa,
             "base_perplexity": self.base_perplexity,
             "adapted_perplexity": self.adapted_perplexity,
-            "protected_change_ratio": self.protected_change_ratio,
-            "good_enough": float(self.gate.good_enough),
+            "protected_change_ratio": self.audit.protected_change_ratio,
         }
+        if self.gap:
+            numbers |= {
+                "base_correct": self.gap.base_right,
+                "adapted_correct": self.gap.adapted_right,
+                "mcnemar_p": self.gap.p_value,
+            }
         for name, found in (("choices", self.choices), ("unprompted", self.choices_unprompted), ("open", self.open)):
             if found:
                 numbers |= {
@@ -240,6 +109,8 @@ class Summary:
     """`summary.json`."""
 
     schema: int
+    date: str
+    """ISO 8601, UTC."""
     verdict: str
     """The result in one sentence."""
     base: str
@@ -251,7 +122,8 @@ class Summary:
     training: TrainingReport | None
     """The adapted model's training_report.json; None when it has none."""
     seconds: float
-    good_enough: bool
+    good: bool
+    """All conditions of the gate are met."""
     metrics: dict[str, float]
     """The numbers that the dashboard shows."""
     evaluation: Evaluation

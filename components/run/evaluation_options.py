@@ -5,9 +5,20 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from components.shared.options import check_rules, from_mapping, integer, number, option, string
+from components.shared.options import (
+    Rule,
+    check_rules,
+    from_mapping,
+    integer,
+    number,
+    one_of,
+    option,
+    set_option,
+    string,
+)
 from components.shared.problems import Checks, quote
 
+AUTO, ENDPOINT, LOCAL, RULES = "auto", "endpoint", "local", "rules"  # who grades
 ADDRESS = (
     "http:// or https:// with a host, and without a user, a password or a query: its key is the secret's JUDGE_API_KEY"
 )
@@ -33,25 +44,45 @@ class EvaluationOptions:
     """
 
     HOLDER: ClassVar = ("", "evaluation_options")
+    REPLACED: ClassVar = {
+        "closed_min": "leave it out: a good model's gain must be shown, by an interval above 0",
+        "regressed_max": "use regressed_share_max, a share: for instance 0.1",
+        "retention_drop_max": "use retention_margin, percentage points: for instance 10",
+    }
+    """What to do about options of earlier releases."""
 
     judge_url: str = option(
         "",
-        "OpenAI-compatible endpoint of a judge model, empty to grade against the references",
+        "OpenAI-compatible endpoint of a judge model; empty for a judge on the GPU",
         string(ADDRESS, lambda url: not url or is_plain_address(url)),
         parameter=True,
     )
-    judge_model: str = option("", "name of the judge model there", string(), parameter=True)
-    closed_min: int = option(
-        1, "acceptance threshold: gap questions that must be closed at least", integer(0), parameter=True
-    )
-    regressed_max: int = option(
-        1, "acceptance threshold: gap questions that may regress at most", integer(0), parameter=True
-    )
-    retention_drop_max: float = option(
-        5.0,
-        "acceptance threshold: percentage points that general knowledge may drop",
-        number(least=0, most=100),
+    judge_model: str = option(
+        "",
+        "name of the judge model there, or of the model that judges on the GPU: org/name on the hub, a folder or "
+        "s3://bucket/folder; empty for the base model itself",
+        string(),
         parameter=True,
+    )
+    regressed_share_max: float = option(
+        0.1, "share of the gap questions that may regress in a good model", number(least=0, most=1), parameter=True
+    )
+    retention_margin: float = option(
+        10.0,
+        "percentage points: a good model is shown to lose less than that on general questions",
+        number(above=0, most=100),
+        parameter=True,
+    )
+    grader: str = option(
+        AUTO,
+        "who grades the answers; auto for the endpoint where judge_url names one, else a judge on the GPU, else the "
+        "reference rules",
+        one_of(AUTO, ENDPOINT, LOCAL, RULES),
+    )
+    accept_differences: bool = option(
+        False,
+        "evaluate models whose tokenizer, chat template or end tokens differ, and say so",
+        Rule(text="true or false", holds=lambda v: isinstance(v, bool)),
     )
     judge_concurrency: int = option(8, "requests to the judge's endpoint at a time, at most", integer(1, 256))
     judge_timeout_seconds: int = option(60, "seconds to wait for the endpoint's reply", integer(1, 3600))
@@ -64,13 +95,19 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         checks = Checks()
         check_rules(self, "parameter", checks, _without_secrets)
-        strings = isinstance(self.judge_url, str) and isinstance(self.judge_model, str)
-        if strings and bool(self.judge_url) != bool(self.judge_model):
+        if self.judge_url and not self.judge_model:
             checks.add(
-                f"judge_model is {_without_secrets(self.judge_model)}",
+                "judge_url is given without judge_model",
                 where="parameter judge_model",
-                rule="judge_url and judge_model are given both or not at all",
-                remedy="give both, or none",
+                rule="an endpoint is asked for a model by its name",
+                remedy=f"add {set_option(EvaluationOptions, 'judge_model', 'NAME')}",
+            )
+        if self.grader in (LOCAL, ENDPOINT) and bool(self.judge_url) != (self.grader == ENDPOINT):
+            checks.add(
+                f"grader is {self.grader}, and judge_url is {'given' if self.judge_url else 'empty'}",
+                where="evaluation option grader",
+                rule="an endpoint has an address, a judge on the GPU has none",
+                remedy="leave grader out, or judge_url",
             )
         checks.raise_if_any()
 
@@ -78,6 +115,11 @@ class EvaluationOptions:
     def from_mapping(cls, values: Mapping[str, Any], further: Mapping[str, Any] | None = None) -> "EvaluationOptions":
         """Options by name; see components.shared.options."""
         return from_mapping(cls, "evaluation", values, further)
+
+    @property
+    def local_judge(self) -> str:
+        """The model that judges on the GPU, where it is not the base model; empty otherwise."""
+        return "" if self.judge_url or self.grader == RULES else self.judge_model
 
     @property
     def tasks(self) -> list[str]:

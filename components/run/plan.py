@@ -49,7 +49,7 @@ class TrainingPlan:
     evaluated: bool
     """And so is its evaluation."""
     published: bool
-    """And the model is published, or not good enough for it."""
+    """And the model is published, or not good."""
     options: dict[str, Any]
     """Of the training."""
     evaluation: dict[str, Any]

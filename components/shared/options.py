@@ -126,7 +126,7 @@ def set_option(kind: type, name: str, value: Any) -> str:
     """
     flag, holder = kind.HOLDER  # type: ignore[attr-defined]
     written = value if isinstance(value, str) else json.dumps(value)
-    own = f"--{name.replace('_', '-')} {shlex.quote(written)}"
+    own = f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(written)}")
     if declared(kind)[name].parameter:
         return f"{own} (on a cluster: {name}={written})"
     typed = f"{flag} {shlex.quote(f'{name}={written}')}" if flag else own
@@ -187,7 +187,7 @@ def from_mapping(
                 f"unknown {what} option {quote(name)}{suggest(name, defaults)}",
                 where=f"{what} options",
                 rule=f"known are {', '.join(defaults)}",
-                remedy="correct the name, or leave the option out",
+                remedy=getattr(kind, "REPLACED", {}).get(name, "correct the name, or leave the option out"),
             )
         elif type(defaults[name]) is int and isinstance(value, float) and value.is_integer():
             known[name] = int(value)

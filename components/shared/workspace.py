@@ -19,6 +19,7 @@ SNAPSHOT_MANIFEST = "snapshot.json"
 TRAINING_REPORT = "training_report.json"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
+ANSWERS = "answers.jsonl"  # and verdicts on them, as they come
 PUBLISHED = "published.json"
 STEP_RECORDS = "pipeline-runs"
 GIB = 2**30

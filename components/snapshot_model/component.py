@@ -6,15 +6,23 @@ from components.shared.kfp_step import step
 
 
 @step
-def snapshot_model(model: str, revision: str, workspace: str, snapshot: dsl.Output[dsl.Model]) -> None:
-    """Bring the base model into the workspace, verified; once."""
+def snapshot_model(
+    model: str, revision: str, workspace: str, judge_url: str, judge_model: str, snapshot: dsl.Output[dsl.Model]
+) -> None:
+    """Bring the base model into the workspace, verified; once; and a model that judges on the GPU."""
     import json
     from pathlib import Path
 
     from components.shared.step import run_step
 
     report = run_step(
-        "snapshot_model", model=model, revision=revision, workspace=Path(workspace), note=Path(snapshot.path)
+        "snapshot_model",
+        model=model,
+        revision=revision,
+        workspace=Path(workspace),
+        note=Path(snapshot.path),
+        judge_url=judge_url,
+        judge_model=judge_model,
     )
     snapshot.metadata.update(json.loads(Path(snapshot.path).read_text(encoding="utf-8")))
     snapshot.metadata["source"] = report.source

@@ -33,6 +33,7 @@ from components.snapshot_model.model_source import Source, Unreachable
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 S3_SCHEME = "s3://"
 LOCAL_ORG, S3_ORG = "local", "s3"  # a folder's snapshot is kept as local/<folder name>
+JUDGE_REVISION = "main"
 MAX_NAME = 60  # characters of that name, of up to four bytes each: a name of a file has 255
 
 
@@ -80,17 +81,26 @@ def local_folder(model: str) -> Path | None:
     return None
 
 
-def snapshot_model(*, model: str, revision: str, workspace: Path, note: Path) -> SnapshotReport:
+def snapshot_model(
+    *, model: str, revision: str, workspace: Path, note: Path, judge_url: str = "", judge_model: str = ""
+) -> SnapshotReport:
     """The step: `take_snapshot`, and a note for the next steps.
 
     Args:
         note: file to make: which model, and where (components/models/reference.py).
+        judge_url, judge_model: the evaluation's: a judge that works on the GPU is fetched, too.
 
     Raises:
         Problems: as `take_snapshot`, and when the snapshot lies outside of the workspace.
     """
     report = take_snapshot(model=model, revision=revision, workspace=workspace)
-    refer_to(report.path, SNAPSHOT_MANIFEST, workspace, commit=report.commit).write(note)
+    reference = refer_to(report.path, SNAPSHOT_MANIFEST, workspace, commit=report.commit)
+    if judge_model and not judge_url and judge_model != model:
+        progress.log(f"the judge's model: {judge_model}")
+        judge = take_snapshot(model=judge_model, revision=JUDGE_REVISION, workspace=workspace)
+        found = refer_to(judge.path, SNAPSHOT_MANIFEST, workspace, commit=judge.commit)
+        reference = dataclasses.replace(reference, judge=found)
+    reference.write(note)
     return report
 
 

@@ -6,7 +6,7 @@ def run(**given: Any) -> None: ...    # what was given on the command line, by n
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -17,9 +17,19 @@ from components.shared.problems import problem
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def with_flags(panels: Mapping[str, Mapping[str, Declared]]) -> Callable[[Command], Command]:
-    """Let a command take a flag for each option, under its panel's heading; they reach its **keywords."""
+def with_flags(
+    panels: Mapping[str, Mapping[str, Declared]], replaced: Iterable[str] = ()
+) -> Callable[[Command], Command]:
+    """Let a command take a flag for each option, under its panel's heading; they reach its **keywords.
+
+    Args:
+        replaced: names of earlier releases, which the help does not show: what checks the options refuses them.
+    """
+    hidden = Annotated[str | None, typer.Option(hidden=True)]
     flags = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hidden) for name in replaced
+    ]
+    flags += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option, panel))
         for panel, options in panels.items()
         for name, option in options.items()

@@ -47,7 +47,8 @@ def further(flag: str, names: list[str], panel: str) -> Any:
         "Data": DATA_FLAGS,
         "Training": parameters_of(TrainingOptions),
         "Evaluation": EVALUATION_FLAGS,
-    }
+    },
+    EvaluationOptions.REPLACED,
 )
 def run(
     params: Annotated[Path | None, typer.Option(help="YAML file of parameters, as submit takes it.")] = None,
@@ -101,7 +102,7 @@ def run(
 
 
 @app.command()
-@with_flags({"Evaluation": EVALUATION_FLAGS})
+@with_flags({"Evaluation": EVALUATION_FLAGS}, EvaluationOptions.REPLACED)
 def evaluate(
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
     adapted: Annotated[Path, typer.Option(help="Folder of the adapted model.")],

@@ -278,7 +278,7 @@ def _read_state(run: Path, model: Path) -> dict[str, Any]:
         reading = run / SUMMARY
         if reading.exists():
             found["evaluated"] = reading.stat().st_mtime
-            good = read_json(reading)["evaluation"]["gate"]["good_enough"]
+            good = read_json(reading)["good"]
             if not isinstance(good, bool):
                 raise TypeError(good)
             found["state"] = GOOD if good else NOT_GOOD

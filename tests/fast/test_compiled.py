@@ -203,10 +203,10 @@ def test_training_waits_for_the_plan_and_publishing_for_the_evaluation(documents
 
     assert {name: inside for name, (_, inside) in gates.items()} == {
         "anything-to-do": {"train-osft", "evaluate"},
-        "good-enough": {"publish"},
+        "good": {"publish"},
     }
     assert gates["anything-to-do"][0].endswith("['pipelinechannel--plan-training-Output'] == true")
-    assert gates["good-enough"][0].endswith("['pipelinechannel--evaluate-Output'] == true")
+    assert gates["good"][0].endswith("['pipelinechannel--evaluate-Output'] == true")
 
 
 def test_notify_is_told_how_everything_else_ended_whatever_happened(documents):

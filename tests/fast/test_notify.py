@@ -45,8 +45,8 @@ DATA = [record("ingest_sdg", kept=64), record("format_chat"), record("snapshot_m
 PLANNED = record("plan_training", run_key="6fdf", anything_to_do=True, to_do="to do: train and evaluate")
 IDLE = record("plan_training", run_key="6fdf", anything_to_do=False, to_do="nothing to do: run 6fdf is trained")
 TRAINED = record("train_osft", steps=48, loss_first=1.486349, loss_last=0.0411)
-GOOD = record("evaluate", verdict="closed 7 of the 10", good_enough=True, closed=7.0, regressed=0.0)
-BAD = record("evaluate", verdict="closed 0 of the 10; not good enough", good_enough=False)
+GOOD = record("evaluate", verdict="closed 7 of the 10", good=True, closed=7.0, regressed=0.0)
+BAD = record("evaluate", verdict="closed 0 of the 10; not good", good=False)
 PUBLISHED = record("publish", model="granite-osft 6fdf", uri="pvc://osft-workspace/adapted/6fdf")
 NAMED = {"DATA": DATA, "PLANNED": [PLANNED], "IDLE": [IDLE], "TRAINED": [TRAINED], "GOOD": [GOOD], "BAD": [BAD]}
 NAMED |= {"PUBLISHED": [PUBLISHED]}

@@ -19,16 +19,8 @@ from rich.console import Console
 from components.evaluate import report
 from components.evaluate.report import few_words, verdict
 from components.evaluate.statistics import compare
-from components.run.evaluation import (
-    ChoiceResult,
-    Evaluation,
-    Gate,
-    HeldOut,
-    Match,
-    MatrixAudit,
-    Score,
-    Summary,
-)
+from components.run.evaluation import Evaluation, Summary
+from components.run.findings import ChoiceResult, Gate, HeldOut, Match, MatrixAudit, Score
 from pipeline.cli import terminal
 from tests import run_records
 from tests.run_records import as_written, evaluation, result

@@ -15,7 +15,7 @@ from components.evaluate.statistics import (
     mcnemar_p,
     p_value_words,
 )
-from components.run.evaluation import SIGNIFICANT
+from components.run.findings import SIGNIFICANT
 
 interval = functools.cache(statistics.interval)  # ten milliseconds each
 ANSWERS = {"kept": (True, True), "lost": (True, False), "closed": (False, True), "failed": (False, False)}

@@ -1,0 +1,94 @@
+"""Every grader is tried before its verdicts count, on labelled answers that ship with the project.
+
+`trial_answers.csv`, in several languages: chatty, brief, negated, partial answers, lists, units, the right word in a
+wrong sentence.
+
+    language,kind,question,reference,answer,right
+    en,negated,What colour is the club's flag?,green,"It isn't green, as many think, but blue.",no
+"""
+
+import csv
+from collections.abc import Sequence
+from importlib import resources
+
+import numpy as np
+
+from components.grading.cases import Case, Grader, OnVerdict, ignore
+from components.run.findings import Agreement
+
+MIN_KAPPA = 0.6  # below it a judge is refused
+DRAWS = 1000  # of the bootstrap
+
+
+def labelled_answers() -> list[dict[str, str]]:
+    """The labelled answers, as their table has them."""
+    with resources.files("components.grading").joinpath("trial_answers.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def try_grader(grader: Grader, on_verdict: OnVerdict = ignore) -> Agreement:
+    """How a grader's verdicts agree with the labels.
+
+    Raises:
+        Problems: as the grader.
+    """
+    rows = labelled_answers()
+    verdicts = grader.verdicts({_case(row) for row in rows}, on_verdict)
+    return agreement(rows, [verdicts[_case(row)].right for row in rows])
+
+
+def agreement(rows: Sequence[dict[str, str]], verdicts: Sequence[bool | None]) -> Agreement:
+    """How verdicts on labelled answers agree with their labels; those that are None count as ungraded."""
+    graded = [(row, verdict, row["right"] == "yes") for row, verdict in zip(rows, verdicts, strict=True)
+              if verdict is not None]  # fmt: skip
+    pairs = np.array([(verdict, label) for _, verdict, label in graded], dtype=bool).reshape(-1, 2)
+    questions = [row["question"] for row, _, _ in graded]
+    low, high = _interval(pairs, questions)
+    languages = list(dict.fromkeys(row.get("language", "en") for row, _, _ in graded))
+    return Agreement(
+        answers=len(pairs),
+        ungraded=len(rows) - len(pairs),
+        accuracy=float((pairs[:, 0] == pairs[:, 1]).mean()) if len(pairs) else 0.0,
+        kappa=kappa(pairs),
+        kappa_low=low,
+        kappa_high=high,
+        falsely_right=int((pairs[:, 0] & ~pairs[:, 1]).sum()),
+        falsely_wrong=int((~pairs[:, 0] & pairs[:, 1]).sum()),
+        languages={
+            language: float(
+                np.mean([verdict == label for row, verdict, label in graded if row.get("language", "en") == language])
+            )
+            for language in languages
+        },
+    )
+
+
+def kappa(pairs: np.ndarray) -> float:
+    """Cohen's kappa (Cohen 1960) of verdicts and labels, [n, 2] of bool; 0 when chance alone would agree always."""
+    if not len(pairs):
+        return 0.0
+    agreed = float((pairs[:, 0] == pairs[:, 1]).mean())
+    said, labelled = pairs.mean(axis=0)
+    by_chance = said * labelled + (1 - said) * (1 - labelled)
+    return float((agreed - by_chance) / (1 - by_chance)) if by_chance < 1 else 0.0
+
+
+def _interval(pairs: np.ndarray, questions: list[str]) -> tuple[float, float]:
+    """95 % percentile interval of kappa; whole questions are drawn, because the answers to one are alike."""
+    places: dict[str, list[int]] = {}
+    for place, question in enumerate(questions):
+        places.setdefault(question, []).append(place)
+    groups = [np.array(group) for group in places.values()]
+    if not groups:
+        return 0.0, 0.0
+    draw = np.random.default_rng(0)
+    drawn = [
+        kappa(pairs[np.concatenate([groups[index] for index in draw.integers(len(groups), size=len(groups))])])
+        for _ in range(DRAWS)
+    ]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _case(row: dict[str, str]) -> Case:
+    return Case(row["question"], row["reference"], row["answer"])

@@ -1,0 +1,65 @@
+"""A model as a judge: its verdict is the likelier word, by itself and whatever else is graded."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.data.samples import render
+from components.evaluate.answering import load
+from components.grading.cases import Case, Verdict
+from components.grading.local_judge import LocalJudge
+from components.grading.rubric import ONE_WORD
+from components.grading.trial import labelled_answers
+
+CASES = [Case(row["question"], row["reference"], row["answer"]) for row in labelled_answers()[:40]]
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_model: Path) -> LocalJudge:
+    return LocalJudge(*load(tiny_model), "tiny", "its files")
+
+
+def test_the_verdict_is_the_likelier_first_word_over_both_orders_of_the_rubric(judge: LocalJudge) -> None:
+    right, wrong = (judge.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in ("right", "wrong"))
+    expected = {}
+    for case in CASES:
+        leaning = 0.0
+        for rubric in ONE_WORD:
+            content = json.dumps(asdict(case), ensure_ascii=False)
+            messages = [{"role": "system", "content": rubric}, {"role": "user", "content": content}]
+            text = render(messages, judge.tokenizer, add_generation_prompt=True)
+            inputs = judge.tokenizer(text, add_special_tokens=False, return_tensors="pt")
+            with torch.no_grad():
+                logits = judge.model(**inputs).logits[0, -1].log_softmax(-1)
+            leaning += float(logits[right] - logits[wrong])
+        expected[case] = leaning
+
+    # A verdict on the edge may fall either way by rounding.
+    clear = [case for case in CASES if abs(expected[case]) > 1e-4]
+    found = judge.verdicts(CASES)
+    assert len(clear) > len(CASES) / 2
+    assert [found[case].right for case in clear] == [expected[case] > 0 for case in clear]
+
+
+def test_a_verdict_does_not_depend_on_what_else_is_graded_and_comes_as_it_is_made(judge: LocalJudge) -> None:
+    told: list[tuple[Case, Verdict]] = []
+    together = judge.verdicts([*CASES, *CASES], lambda case, verdict: told.append((case, verdict)))
+
+    assert dict(told) == together
+    assert len(told) == len(CASES)
+    assert all(judge.verdicts([case]) == {case: together[case]} for case in CASES[:5])
+
+
+def test_a_judge_whose_weights_are_no_numbers_grades_nothing(tiny_model: Path) -> None:
+    model, tokenizer = load(tiny_model)
+    model.get_input_embeddings().weight.data.fill_(float("nan"))
+    found = LocalJudge(model, tokenizer, "broken", "its files").verdicts(CASES[:3])
+
+    assert {verdict.right for verdict in found.values()} == {None}
+
+
+def test_a_rubric_or_a_model_that_changed_is_another_judge(judge: LocalJudge) -> None:
+    assert LocalJudge(judge.model, judge.tokenizer, "tiny", "other files").key != judge.key
