@@ -29,11 +29,8 @@ OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOp
 
 
 def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | None) -> dict[str, Any]:
-    """The parameters of a run on a cluster: those of a YAML file, and over them those of `--param name=value`.
-
-    Raises:
-        Problems: naming at once all that are unknown, missing, of a wrong type or out of range.
-    """
+    """The parameters of a run on a cluster: those of a YAML file, and over them those of `--param name=value`. Raises
+    Problems naming at once all that are unknown, missing, of a wrong type or out of range."""
     checks = Checks()
     given = given_in_file(file, checks) | _given_as_text(texts, checks)
     remedy = "add --param {name}=VALUE, or {name} to the file of --params"

@@ -47,15 +47,12 @@ class FormatReport:
 
 
 def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatReport:
-    """Write the chat rows.
+    """Write the chat rows. Raises Problems when the system prompt is no valid Unicode.
 
     Args:
         records: what ingest_sdg made.
         system_prompt: the first message of every conversation; empty for none.
         output: folder to make.
-
-    Raises:
-        Problems: when the system prompt is no valid Unicode.
     """
     started = time.monotonic()
     check_system_prompt(system_prompt)
@@ -81,9 +78,7 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
 
 
 def check_system_prompt(system_prompt: str) -> None:
-    """Raises:
-    Problems: when it holds what rows may not hold either: NUL, or half a surrogate pair.
-    """
+    """Raises Problems when it holds what rows may not hold either: NUL, or half a surrogate pair."""
     if NO_TEXT.search(system_prompt):
         raise problem(
             f"system_prompt is {quote(progress.printable(system_prompt))}",

@@ -36,7 +36,8 @@ FIRST_ROWS = 10_000  # that a check before a run looks at
 def ingest_sdg(
     *, data: str, questions: str, retention_questions: str, output: Path, review: Path, options: Mapping[str, Any]
 ) -> IngestReport:
-    """Read everything that the run trains on and is asked.
+    """Read everything that the run trains on and is asked. Raises Problems for anything unreadable or unusable, all of
+    it at once.
 
     Args:
         data: address of the SDG output: a file, a folder or a glob.
@@ -45,9 +46,6 @@ def ingest_sdg(
         output: folder to make.
         review: HTML page to make: what was dropped, and rows to look at.
         options: DataOptions by name: how the data is read and which rows are kept.
-
-    Raises:
-        Problems: for anything unreadable or unusable, all of it at once.
     """
     started = time.monotonic()
     checks = Checks()
@@ -112,11 +110,8 @@ def ingest_sdg(
 
 
 def check_data(data: str, options: DataOptions) -> None:
-    """Look at the files behind an address, and at the first rows of those on this machine.
-
-    Raises:
-        Problems: for what is unreadable or unusable there.
-    """
+    """Look at the files behind an address, and at the first rows of those on this machine. Raises Problems for what is
+    unreadable or unusable there."""
     checks = Checks()
     judgments = Judgments(sources.without_credentials(data), options)
     for file in sources.find_files(data):

@@ -59,15 +59,13 @@ def likely_weights(names: Collection[str]) -> list[str]:
 
 
 def check_model_files(names: Collection[str], read: Callable[[str], bytes], where: str) -> None:
-    """Make sure that a model can be trained and asked with these files.
+    """Make sure that a model can be trained and asked with these files. Raises Problems naming everything that is
+    missing, and a model that this project cannot train.
 
     Args:
         names: the files that are there, others among them.
         read: gives the content of one of the small ones.
         where: the folder or repository, for the error.
-
-    Raises:
-        Problems: naming everything that is missing, and a model that this project cannot train.
     """
     checks = Checks()
     rule = "a model is config.json, a tokenizer, its chat template and its weights as *.safetensors"
@@ -143,11 +141,8 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A model's config.json, or the one in a folder.
-
-    Raises:
-        Problems: when it cannot be read, or says that the model cannot be trained.
-    """
+    """A model's config.json, or the one in a folder. Raises Problems when it cannot be read, or says that the model
+    cannot be trained."""
     file = path / "config.json" if path.is_dir() else path
     try:
         config = json.loads(file.read_text(encoding="utf-8"))

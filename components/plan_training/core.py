@@ -67,7 +67,8 @@ class Request:
 def plan_training(
     *, dataset: Path, snapshot: Path, workspace: Path, output: Path, page: Path, **request: Any
 ) -> TrainingPlan:
-    """Plan a run; write the plan and its page.
+    """Plan a run; write the plan and its page. Raises Problems when the run is impossible, with the change that would
+    make it possible.
 
     Args:
         dataset: what format_chat made.
@@ -76,9 +77,6 @@ def plan_training(
         output: JSON file to make: the plan.
         page: HTML page to make: the plan to look at.
         request: the fields of Request.
-
-    Raises:
-        Problems: when the run is impossible, with the change that would make it possible.
     """
     base = find_model(snapshot, workspace)
     manifest = read_json(base / SNAPSHOT_MANIFEST)
@@ -110,14 +108,11 @@ def plan_training(
 def make_plan(
     base: Path, manifest: dict[str, Any], dataset: Path, workspace: Path, request: Request
 ) -> tuple[TrainingPlan, list[int]]:
-    """Plan a run and change nothing; gives the plan, and the tokens of each sample.
+    """Plan a run and change nothing; gives the plan, and the tokens of each sample. Raises Problems as `plan_training`.
 
     Args:
         base: folder of the base model; its weights are not read.
         manifest: its snapshot.json.
-
-    Raises:
-        Problems: as `plan_training`.
     """
     from transformers import AutoTokenizer
 

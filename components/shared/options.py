@@ -157,16 +157,13 @@ def from_mapping(
     """A dataclass of options that checks itself when made.
 
     An integer may come as a float, because KFP makes one of every number in a dictionary, and the reverse; a tuple
-    comes as a list.
+    comes as a list. Raises Problems naming unknown options with the nearest known one, those that are given as a
+    further option and are a parameter, and values that cannot be.
 
     Args:
         what: which options, for the errors: training, evaluation.
         values: those that are parameters of the pipeline of their own, or all.
         further: those of the parameter for all others.
-
-    Raises:
-        Problems: naming unknown options with the nearest known one, those that are given as a further option and are a
-            parameter, and values that cannot be.
     """
     checks = Checks()
     for name in sorted(set(values) & set(further or {})):

@@ -35,7 +35,8 @@ MAX_FILES = 10_000  # whose state is looked at
 
 
 def run_step(name: str, **inputs: Any) -> Any:
-    """Run a step's core, the function of its name in components/<name>/core.py.
+    """Run a step's core, the function of its name in components/<name>/core.py. Raises SystemExit with code 1 when it
+    fails; a user's mistake is printed without a traceback.
 
     Args:
         name: the step.
@@ -43,9 +44,6 @@ def run_step(name: str, **inputs: Any) -> Any:
 
     Returns:
         what the function returns.
-
-    Raises:
-        SystemExit: with code 1 when it fails; a user's mistake is printed without a traceback.
     """
     return run_as_step(name, lambda: getattr(importlib.import_module(f"components.{name}.core"), name), inputs)
 

@@ -30,7 +30,7 @@ VERSIONS_OF = ("torch", "transformers", "training-hub")
 
 
 def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path, note: Path) -> TrainingReport:
-    """Train what `plan_training` planned.
+    """Train what `plan_training` planned. Raises Problems when data or options do not fit the backend.
 
     Args:
         dataset: what format_chat made.
@@ -38,9 +38,6 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path, no
         plan: what plan_training made.
         workspace: the run's workspace.
         note: file to make: which model, and where (components/models/reference.py).
-
-    Raises:
-        Problems: when data or options do not fit the backend.
     """
     planned = TrainingPlan.read(plan)
     base, run_key = find_model(snapshot, workspace), planned.run_key

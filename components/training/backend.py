@@ -100,13 +100,10 @@ class SingleDeviceBackend(Backend):
     """The project's OSFT backend; see the module's text."""
 
     def execute_training(self, algorithm_params: dict[str, Any]) -> TrainingResult:
-        """Train as `training_hub.osft` was asked to; resume where the same training was killed.
-
-        Raises:
-            Problems: for unknown or unsupported options, data that does not fit them, a model that cannot be trained,
-                a folder that holds another training, and a loss that is NaN or infinite, or diverges.
-            SystemExit: with code 143 after SIGTERM, when a checkpoint is written.
-        """
+        """Train as `training_hub.osft` was asked to; resume where the same training was killed. Raises Problems for
+        unknown or unsupported options, data that does not fit them, a model that cannot be trained, a folder that holds
+        another training, and a loss that is NaN or infinite, or diverges, and SystemExit with code 143 after SIGTERM,
+        when a checkpoint is written."""
         options = parse_options(algorithm_params)
         model_path, data_path, output = (Path(algorithm_params[name]) for name in PATHS)
         from transformers import AutoTokenizer
@@ -121,11 +118,8 @@ class SingleDeviceBackend(Backend):
 
 
 def parse_options(params: dict[str, Any]) -> TrainingOptions:
-    """The training options among the arguments of `training_hub.osft`.
-
-    Raises:
-        Problems: naming every option that is unknown here, or known and not honoured; none is dropped silently.
-    """
+    """The training options among the arguments of `training_hub.osft`. Raises Problems naming every option that is
+    unknown here, or known and not honoured; none is dropped silently."""
     checks = Checks()
     option_names = [field.name for field in dataclasses.fields(TrainingOptions)]
     known = {*option_names, *PATHS, *HONOURED, *HARMLESS}

@@ -33,15 +33,13 @@ WORKERS = 2  # of the GPU: one matrix' decomposition leaves gaps that another's 
 def load(
     model_path: Path, options: TrainingOptions, device: torch.device, dtype: torch.dtype, attention: str
 ) -> "PreTrainedModel":
-    """A causal language model with its target matrices factored.
+    """A causal language model with its target matrices factored. Raises Problems when the files lack a weight of the
+    model, or one holds NaN or infinity.
 
     Args:
         model_path: a plain Hugging Face folder with safetensors.
         dtype: to compute in.
         attention: a name of transformers' attention implementations.
-
-    Raises:
-        Problems: when the files lack a weight of the model, or one holds NaN or infinity.
     """
     model = skeleton(model_path, dtype, attention)
     patterns = options.target_patterns or default_patterns(model.config.model_type)

@@ -86,7 +86,8 @@ def train(
     on_step_begin: Callable[[int], None],
     on_step: Callable[[StepMetrics], bool],
 ) -> None:
-    """Train a factorized model in place.
+    """Train a factorized model in place. Raises Problems when the loss is NaN or infinite (that step changed nothing),
+    or diverges.
 
     Args:
         pack_loss: of the model.
@@ -95,9 +96,6 @@ def train(
         history: the steps already done, when a training is resumed; new ones are added.
         on_step_begin: called before each optimizer step, with its epoch.
         on_step: called after each optimizer step; the training ends after it when it returns False.
-
-    Raises:
-        Problems: when the loss is NaN or infinite (that step changed nothing), or diverges.
     """
     model = pack_loss.model
     device = pack_loss.head.weight.device
@@ -139,10 +137,8 @@ def train(
 
 
 def check_health(history: list[StepMetrics], batch: list[Sample], vocabulary: int) -> None:
-    """Raises:
-    Problems: when the last step's loss or gradient is NaN or infinite, or several losses in a row are worse than
-        guessing and worse than twice the first.
-    """
+    """Raises Problems when the last step's loss or gradient is NaN or infinite, or several losses in a row are worse
+    than guessing and worse than twice the first."""
     last, recent = history[-1], history[-DIVERGED_STEPS:]
     limit = max(2 * history[0].loss, math.log(vocabulary))
     if not (math.isfinite(last.loss) and math.isfinite(last.gradient_norm)):

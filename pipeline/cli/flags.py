@@ -51,14 +51,12 @@ def given_only(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_options(texts: list[str], flag: str, example: str) -> dict[str, Any]:
-    """name=value pairs; a value is JSON where it can be read as such, and a string otherwise.
+    """name=value pairs; a value is JSON where it can be read as such, and a string otherwise. Raises Problems when
+    there is no equals sign.
 
     Args:
         flag: the flag that they were given by.
         example: one that could be given.
-
-    Raises:
-        Problems: when there is no equals sign.
     """
     import json
 

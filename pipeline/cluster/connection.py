@@ -81,19 +81,13 @@ class Connection:
             )
 
     def ask(self, call: Callable[[], Answer]) -> Answer:
-        """Make a call that may be repeated; what kfp prints about it is dropped.
-
-        Raises:
-            ApiError: when the API refuses, or still fails after several attempts.
-        """
+        """Make a call that may be repeated; what kfp prints about it is dropped. Raises ApiError when the API refuses,
+        or still fails after several attempts."""
         return _attempt(call, self.access, self.policy)
 
     def create(self, call: Callable[[], Answer], find: Callable[[], Answer | None]) -> Answer:
         """Make a call that must succeed once only: after a fault, which may have come after the deed, look first.
-
-        Raises:
-            ApiError: as `ask`.
-        """
+        Raises ApiError as `ask`."""
         tried = False
 
         def call_or_find() -> Answer:
@@ -105,11 +99,8 @@ class Connection:
         return self.ask(call_or_find)
 
     def read(self, path: str, last_bytes: int) -> bytes:
-        """The end of what the API has at a path that kfp.Client does not know; asked once.
-
-        Raises:
-            ApiError: when the API refuses or fails.
-        """
+        """The end of what the API has at a path that kfp.Client does not know; asked once. Raises ApiError when the API
+        refuses or fails."""
         once = dataclasses.replace(self.policy, pauses_seconds=())
         return _attempt(lambda: self.client.read(path, last_bytes), self.access, once)
 
@@ -119,11 +110,7 @@ class Connection:
 
 
 def connect(access: Access, policy: RetryPolicy | None = None) -> Connection:
-    """Connect, and make sure that a KFP API answers.
-
-    Raises:
-        ApiError: when it does not.
-    """
+    """Connect, and make sure that a KFP API answers. Raises ApiError when it does not."""
     return _attempt(lambda: Connection(access, policy or RetryPolicy()), access, policy or RetryPolicy(), first=True)
 
 

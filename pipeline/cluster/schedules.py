@@ -60,7 +60,8 @@ def schedule(
     dry_run: bool,
     settle_seconds: float,
 ) -> Scheduling:
-    """Let there be one enabled schedule of this name, with this content; others of the name are retired.
+    """Let there be one enabled schedule of this name, with this content; others of the name are retired. Raises
+    Problems when the name belongs to another pipeline's schedule, or the API refuses.
 
     Args:
         connection: to the API.
@@ -70,9 +71,6 @@ def schedule(
         parameters: of each run.
         dry_run: look, and change nothing.
         settle_seconds: how long after a schedule was disabled its last run may still appear.
-
-    Raises:
-        Problems: when the name belongs to another pipeline's schedule, or the API refuses.
     """
     check_name(name)
     found = _own_schedules(connection, name, find_pipeline(connection, pipeline.name))
@@ -113,20 +111,15 @@ def schedule(
 
 
 def unschedule(connection: Connection, pipeline_name: str, name: str, dry_run: bool, settle_seconds: float) -> Removal:
-    """Remove the schedules of a name; nothing when there is none.
-
-    Raises:
-        Problems: when the name belongs to another pipeline's schedule, or the API refuses.
-    """
+    """Remove the schedules of a name; nothing when there is none. Raises Problems when the name belongs to another
+    pipeline's schedule, or the API refuses."""
     check_name(name)
     found = _own_schedules(connection, name, find_pipeline(connection, pipeline_name))
     return _retire(connection, found, dry_run, settle_seconds)
 
 
 def check_name(name: str) -> None:
-    """Raises:
-    Problems: for a name that nobody could tell from another.
-    """
+    """Raises Problems for a name that nobody could tell from another."""
     if not name or name != name.strip() or not name.isprintable() or len(name) > 100:
         raise problem(
             f"the schedule's name is {quote(name)}",

@@ -46,7 +46,7 @@ def run(
     processes: StepProcesses,
     console: Console,
 ) -> Result:
-    """Run the pipeline.
+    """Run the pipeline. Raises StepFailed when a step ended with an error.
 
     Args:
         settings: a cluster's settings; of them only what a laptop has as well matters.
@@ -57,9 +57,6 @@ def run(
 
     Returns:
         what the run planned and found.
-
-    Raises:
-        StepFailed: when a step ended with an error.
     """
     from pipeline.compile import compile_documents
 
@@ -85,11 +82,8 @@ def run(
 
 
 def _new_folder(runs: Path) -> Path:
-    """A folder for a run, named after the second in which it starts, the first that no other run has.
-
-    Raises:
-        Problems: when there can be none.
-    """
+    """A folder for a run, named after the second in which it starts, the first that no other run has. Raises Problems
+    when there can be none."""
     while True:
         folder = runs / time.strftime("%Y%m%d-%H%M%S")
         try:

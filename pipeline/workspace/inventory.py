@@ -94,14 +94,11 @@ class Inventory:
 
 
 def take_inventory(workspace: Path, progress: Progress) -> Inventory:
-    """Everything in a workspace, foreign things too.
+    """Everything in a workspace, foreign things too. Raises Problems when the folder is no workspace.
 
     Args:
         workspace: a resolved path.
         progress: is called while the workspace is read.
-
-    Raises:
-        Problems: when the folder is no workspace.
     """
     check_is_workspace(workspace)
     reader = _Reader(workspace, progress)
@@ -116,9 +113,7 @@ def take_inventory(workspace: Path, progress: Progress) -> Inventory:
 
 
 def check_is_workspace(workspace: Path) -> None:
-    """Raises:
-    Problems: when there is nothing in it that the steps make.
-    """
+    """Raises Problems when there is nothing in it that the steps make."""
     expected = ("models", "runs", "adapted")
     if any((workspace / name).is_dir() for name in expected):
         return

@@ -112,9 +112,7 @@ def remove(workspace: Path, going: Iterable[Item], progress: Progress) -> Iterat
 
 
 def check_outcomes(outcomes: Sequence[Outcome], unreadable: Sequence[str]) -> None:
-    """Raises:
-    Problems: naming all that could not be looked into and all that could not be removed.
-    """
+    """Raises Problems naming all that could not be looked into and all that could not be removed."""
     checks = Checks()
     rule = "whoever looks after a workspace may read and change all of it, as a user of its group"
     remedy = "run this as any user of group 0 (fsGroup, in a pod), or let the owner run chmod -R g+rwX there"
@@ -211,11 +209,8 @@ def _newer_words(kept: int) -> str:
 
 
 def _changed_since(workspace: Path, item: Item, progress: Progress) -> bool:
-    """Whether anything was written to it since it was judged; to a model's run, too.
-
-    Raises:
-        FileNotFoundError: when it is gone.
-    """
+    """Whether anything was written to it since it was judged; to a model's run, too. Raises FileNotFoundError when it
+    is gone."""
     newest = measure(workspace / item.path, progress).changed
     if item.kind in (ADAPTED, WORKING):
         for folder in ("runs", "adapted"):
@@ -225,12 +220,9 @@ def _changed_since(workspace: Path, item: Item, progress: Progress) -> bool:
 
 
 def _check_removable(path: Path) -> None:
-    """Before anything is touched: half a removal would cost the model and free nothing.
-
-    Raises:
-        PermissionError: naming the first folder whose content cannot be removed.
-        FileNotFoundError: when it is gone, or a folder above it has become a link.
-    """
+    """Before anything is touched: half a removal would cost the model and free nothing. Raises PermissionError naming
+    the first folder whose content cannot be removed, and FileNotFoundError when it is gone, or a folder above it has
+    become a link."""
     if os.path.realpath(path.parent) != str(path.parent):
         raise FileNotFoundError(path)
     inside = (folder for folder, _, _ in os.walk(path)) if path.is_dir() and not path.is_symlink() else ()
