@@ -21,12 +21,7 @@ def trainer(gpus: int) -> str:
 def run_key(data_digest: str, model_commit: str, options: TrainingOptions, gpus: int) -> str:
     """16 hex digits."""
     return sha256_of_json(
-        {
-            "data": data_digest,
-            "model": model_commit,
-            "options": options.determining(gpus),
-            "trainer": trainer(gpus),
-        }
+        {"data": data_digest, "model": model_commit, "options": options.determining(gpus), "trainer": trainer(gpus)}
     )[:16]
 
 

@@ -107,10 +107,6 @@ def _train(base: Path, data: Path, output: Path, planned: TrainingPlan) -> "Trai
     if planned.gpus > 1:
         return several_gpus.train(base, data, output, planned.training_options, planned.gpus)
     result: TrainingResult = training_hub.osft(
-        model_path=str(base),
-        data_path=str(data),
-        ckpt_output_dir=str(output),
-        backend=backend.NAME,
-        **planned.options,
+        model_path=str(base), data_path=str(data), ckpt_output_dir=str(output), backend=backend.NAME, **planned.options
     )
     return result

@@ -38,8 +38,7 @@ Token = Annotated[
     ),
 ]
 Ca = Annotated[
-    str,
-    typer.Option(envvar="OSFT_KFP_CA", help="PEM file of certificate authorities to trust.", rich_help_panel=PANEL),
+    str, typer.Option(envvar="OSFT_KFP_CA", help="PEM file of certificate authorities to trust.", rich_help_panel=PANEL)
 ]
 Dashboard = Annotated[
     str,

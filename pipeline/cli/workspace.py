@@ -43,8 +43,7 @@ Workspace = Annotated[
 ]
 Keep = Annotated[int, typer.Option(min=1, help="How many of the newest good models stay.")]
 OlderThan = Annotated[
-    int,
-    typer.Option(min=0, metavar="DAYS", help="Keep anything modified in the last DAYS days; 0: nothing may run."),
+    int, typer.Option(min=0, metavar="DAYS", help="Keep anything modified in the last DAYS days; 0: nothing may run.")
 ]
 
 

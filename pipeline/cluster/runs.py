@@ -123,11 +123,7 @@ def submit(connection: Connection, pipeline: CompiledPipeline, parameters: dict[
 
 
 def follow(
-    connection: Connection,
-    run_id: str,
-    steps: tuple[str, ...],
-    poll_seconds: float,
-    lost_seconds: float,
+    connection: Connection, run_id: str, steps: tuple[str, ...], poll_seconds: float, lost_seconds: float
 ) -> Iterator[Change]:
     """Yield what happens in a run until it has ended; the last change is the run's own.
 

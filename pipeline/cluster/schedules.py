@@ -13,16 +13,7 @@ from typing import Any
 
 from components.shared.problems import Problem, Problems, problem, quote
 from components.shared.storage import sha256_of_json
-from pipeline.cluster.api_objects import (
-    PAGE,
-    Run,
-    Schedule,
-    equals,
-    pages_of,
-    recurring_runs,
-    run_of,
-    schedule_of,
-)
+from pipeline.cluster.api_objects import PAGE, Run, Schedule, equals, pages_of, recurring_runs, run_of, schedule_of
 from pipeline.cluster.compiled_file import CompiledPipeline
 from pipeline.cluster.connection import ApiError, Connection
 from pipeline.cluster.cron import Cron

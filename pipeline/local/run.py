@@ -40,11 +40,7 @@ class Result:
 
 
 def run(
-    settings: ClusterSettings,
-    parameters: dict[str, Any],
-    workspace: Path,
-    processes: StepProcesses,
-    console: Console,
+    settings: ClusterSettings, parameters: dict[str, Any], workspace: Path, processes: StepProcesses, console: Console
 ) -> Result:
     """Run the pipeline. Raises StepFailed when a step ended with an error.
 
