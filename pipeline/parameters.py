@@ -68,13 +68,8 @@ def given_in_file(file: Path | None, checks: Checks) -> dict[str, tuple[Any, str
 def read_values(
     known: Mapping[str, Parameter], given: Mapping[str, tuple[Any, str]], if_missing: str, checks: Checks
 ) -> dict[str, Any]:
-    """The values of parameters in their types; a problem is added for each that is unknown, missing or of another type.
-
-    Args:
-        known: the parameters that there are.
-        given: values with where they were given.
-        if_missing: what to do about a required one that is missing; {name} and {flag} stand for it.
-    """
+    """The values of parameters in their types; a problem is added for each that is unknown, missing or of another
+    type. Values come with where they were given; in `if_missing` {name} and {flag} stand for a required one."""
     read: dict[str, Any] = {}
     for name, (value, where) in given.items():
         if name not in known:

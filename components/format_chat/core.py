@@ -47,13 +47,8 @@ class FormatReport:
 
 
 def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatReport:
-    """Write the chat rows. Raises Problems when the system prompt is no valid Unicode.
-
-    Args:
-        records: what ingest_sdg made.
-        system_prompt: the first message of every conversation; empty for none.
-        output: folder to make.
-    """
+    """Make the folder of chat rows out of what ingest_sdg made. Without a system prompt conversations begin with the
+    question. Raises Problems when it is no valid Unicode."""
     started = time.monotonic()
     check_system_prompt(system_prompt)
     system_prompt = system_prompt.strip()

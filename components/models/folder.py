@@ -59,14 +59,8 @@ def likely_weights(names: Collection[str]) -> list[str]:
 
 
 def check_model_files(names: Collection[str], read: Callable[[str], bytes], where: str) -> None:
-    """Make sure that a model can be trained and asked with these files. Raises Problems naming everything that is
-    missing, and a model that this project cannot train.
-
-    Args:
-        names: the files that are there, others among them.
-        read: gives the content of one of the small ones.
-        where: the folder or repository, for the error.
-    """
+    """Make sure that a model can be trained and asked with these files, others among them; `read` gives the content
+    of the small ones. Raises Problems naming everything that is missing, and a model that this project cannot train."""
     checks = Checks()
     rule = "a model is config.json, a tokenizer, its chat template and its weights as *.safetensors"
     remedy = (
@@ -210,12 +204,7 @@ def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
 
 
 def _check_tokenizer(config: dict[str, Any], fast: bytes | None, where: str, checks: Checks) -> None:
-    """Add what keeps a tokenizer from being loaded.
-
-    Args:
-        config: tokenizer_config.json.
-        fast: tokenizer.json, if there is one.
-    """
+    """Add what keeps a tokenizer from being loaded: tokenizer_config.json and, if there is one, tokenizer.json."""
     kind, auto_map = config.get("tokenizer_class"), config.get("auto_map", {})
     code = auto_map.get("AutoTokenizer") if isinstance(auto_map, dict) else auto_map  # a list in older models
     has_none = isinstance(auto_map, dict) and code is None

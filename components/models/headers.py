@@ -20,15 +20,9 @@ FETCH = "fetch the model again; if it stays, its author's files are broken: tell
 
 
 def check_weights(folder: Path, files: list[str], where: str) -> None:
-    """Make sure that weights are whole and those of the model beside them. Raises Problems naming each file that is cut
-    or something else, and what does not fit, and FileNotFoundError when a file is taken away meanwhile.
-
-    Args:
-        folder: with the files, config.json, and the index where there is more than one file; `check_model_files`
-            accepts them.
-        files: names of the files that hold the weights.
-        where: the folder or repository, for the error.
-    """
+    """Make sure that weights are whole and those of the model beside them, whose other files `check_model_files`
+    accepts. Raises Problems naming each file that is cut or something else, and what does not fit, and
+    FileNotFoundError when a file is taken away meanwhile."""
     from safetensors import SafetensorError, safe_open
 
     checks = Checks()

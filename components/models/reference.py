@@ -54,13 +54,8 @@ def refer_to(folder: Path, marker: str, workspace: Path, *, commit: str, run_key
 
 
 def find_model(note: Path, workspace: Path) -> Path:
-    """The folder of the model that a step was handed. Raises Problems when the note cannot be read, or the model is not
-    there, not in the workspace, or another one now.
-
-    Args:
-        note: the artifact: what `ModelReference.write` wrote.
-        workspace: the run's workspace; a model outside of it is refused.
-    """
+    """The folder of the model that a step was handed. Raises Problems when the note cannot be read, or the model is
+    not there, not in the workspace, or another one now."""
     return _find(_read(note), workspace)
 
 

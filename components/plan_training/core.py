@@ -67,17 +67,8 @@ class Request:
 def plan_training(
     *, dataset: Path, snapshot: Path, workspace: Path, output: Path, page: Path, **request: Any
 ) -> TrainingPlan:
-    """Plan a run; write the plan and its page. Raises Problems when the run is impossible, with the change that would
-    make it possible.
-
-    Args:
-        dataset: what format_chat made.
-        snapshot: what snapshot_model wrote about the base model.
-        workspace: the run's workspace.
-        output: JSON file to make: the plan.
-        page: HTML page to make: the plan to look at.
-        request: the fields of Request.
-    """
+    """Plan a run on what format_chat and snapshot_model made; write the plan, and a page to look at. Raises Problems
+    when the run is impossible, with the change that would make it possible."""
     base = find_model(snapshot, workspace)
     manifest = read_json(base / SNAPSHOT_MANIFEST)
     plan, lengths = make_plan(base, manifest, dataset, workspace, Request(**request))
@@ -108,12 +99,8 @@ def plan_training(
 def make_plan(
     base: Path, manifest: dict[str, Any], dataset: Path, workspace: Path, request: Request
 ) -> tuple[TrainingPlan, list[int]]:
-    """Plan a run and change nothing; gives the plan, and the tokens of each sample. Raises Problems as `plan_training`.
-
-    Args:
-        base: folder of the base model; its weights are not read.
-        manifest: its snapshot.json.
-    """
+    """Plan a run and change nothing; gives the plan, and the tokens of each sample. The base model's weights are not
+    read; `manifest` is its snapshot.json. Raises Problems as `plan_training`."""
     from transformers import AutoTokenizer
 
     started = time.monotonic()
@@ -264,11 +251,7 @@ def _check_context(checks: Checks, lengths: list[int], config: dict[str, Any]) -
 
 
 def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOptions) -> None:
-    """Add what mini-trainer would silently drop or ignore.
-
-    Args:
-        lengths: tokens of each sample.
-    """
+    """Add what mini-trainer would silently drop or ignore."""
     dropped = [n for n, length in enumerate(lengths, 1) if length < MIN_STOCK_SAMPLE or length >= options.max_seq_len]
     if dropped:
         checks.add(

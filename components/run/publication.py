@@ -37,12 +37,8 @@ class Published:
 
 
 def registered_name(publish_as: str, source: str) -> str:
-    """The name to register a model under: the user's, or the base model's with a suffix. Raises Problems when it is not
-    a valid name.
-
-    Args:
-        source: `org/name` or a folder, as the snapshot has it.
-    """
+    """The name to register a model under: the user's, or the base model's, as the snapshot has it, with a suffix.
+    Raises Problems when it is not a valid name."""
     name = publish_as.strip() or re.sub(r"[^A-Za-z0-9._-]+", "-", source.rstrip("/").rsplit("/", 1)[-1]) + SUFFIX
     if not NAME.fullmatch(name):
         raise problem(

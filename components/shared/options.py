@@ -67,14 +67,8 @@ def or_none(rule: Rule, meaning: str) -> Rule:
 
 
 def option(default: Any, help: str, rule: Rule, *, parameter: bool = False) -> Any:
-    """A field of a dataclass of options.
-
-    Args:
-        default: its value when nobody gives one.
-        help: what it is, as a phrase without a full stop and without the rule.
-        rule: what its value may be.
-        parameter: whether it is a parameter of the pipeline, with a flag of its own.
-    """
+    """A field of a dataclass of options. The help is a phrase without a full stop and without the rule; a
+    `parameter` of the pipeline has a flag of its own."""
     metadata = {"help": help, "rule": rule, "parameter": parameter}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
@@ -134,12 +128,8 @@ def set_option(kind: type, name: str, value: Any) -> str:
 
 
 def check_rules(options: Any, where: str, checks: Checks, shown: Callable[[Any], str] = quote) -> None:
-    """Add a problem for each option whose value breaks its rule.
-
-    Args:
-        where: what the options are of, for the errors, as in 'training option'.
-        shown: makes of a value what an error may repeat.
-    """
+    """Add a problem for each option whose value breaks its rule. `where` says what the options are of, as in
+    'training option'; `shown` makes of a value what an error may repeat."""
     for name, found in declared(type(options)).items():
         value = getattr(options, name)
         if not found.rule.holds(value):
@@ -154,17 +144,12 @@ def check_rules(options: Any, where: str, checks: Checks, shown: Callable[[Any],
 def from_mapping(
     kind: type[Options], what: str, values: Mapping[str, Any], further: Mapping[str, Any] | None = None
 ) -> Options:
-    """A dataclass of options that checks itself when made.
+    """A dataclass of options that checks itself when made, out of the parameters of that name and of those that the
+    parameter for all others holds.
 
     An integer may come as a float, because KFP makes one of every number in a dictionary, and the reverse; a tuple
     comes as a list. Raises Problems naming unknown options with the nearest known one, those that are given as a
-    further option and are a parameter, and values that cannot be.
-
-    Args:
-        what: which options, for the errors: training, evaluation.
-        values: those that are parameters of the pipeline of their own, or all.
-        further: those of the parameter for all others.
-    """
+    further option and are a parameter, and values that cannot be."""
     checks = Checks()
     for name in sorted(set(values) & set(further or {})):
         checks.add(

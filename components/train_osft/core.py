@@ -30,15 +30,8 @@ VERSIONS_OF = ("torch", "transformers", "training-hub")
 
 
 def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path, note: Path) -> TrainingReport:
-    """Train what `plan_training` planned. Raises Problems when data or options do not fit the backend.
-
-    Args:
-        dataset: what format_chat made.
-        snapshot: what snapshot_model wrote about the base model.
-        plan: what plan_training made.
-        workspace: the run's workspace.
-        note: file to make: which model, and where (components/models/reference.py).
-    """
+    """Train what `plan_training` planned, on what `format_chat` and `snapshot_model` made; the note to write says
+    which model it is, and where. Raises Problems when data or options do not fit the backend."""
     planned = TrainingPlan.read(plan)
     base, run_key = find_model(snapshot, workspace), planned.run_key
     final, output = adapted_folder(workspace, run_key), run_folder(workspace, run_key)

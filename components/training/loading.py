@@ -33,14 +33,8 @@ WORKERS = 2  # of the GPU: one matrix' decomposition leaves gaps that another's 
 def load(
     model_path: Path, options: TrainingOptions, device: torch.device, dtype: torch.dtype, attention: str
 ) -> "PreTrainedModel":
-    """A causal language model with its target matrices factored. Raises Problems when the files lack a weight of the
-    model, or one holds NaN or infinity.
-
-    Args:
-        model_path: a plain Hugging Face folder with safetensors.
-        dtype: to compute in.
-        attention: a name of transformers' attention implementations.
-    """
+    """A causal language model with its target matrices factored, computing in `dtype`, from a plain Hugging Face
+    folder. Raises Problems when the files lack a weight of the model, or one holds NaN or infinity."""
     model = skeleton(model_path, dtype, attention)
     patterns = options.target_patterns or default_patterns(model.config.model_type)
     targets = set(target_names(model, patterns, options.unfreeze_rank_ratio))

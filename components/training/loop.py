@@ -86,17 +86,9 @@ def train(
     on_step_begin: Callable[[int], None],
     on_step: Callable[[StepMetrics], bool],
 ) -> None:
-    """Train a factorized model in place. Raises Problems when the loss is NaN or infinite (that step changed nothing),
-    or diverges.
-
-    Args:
-        pack_loss: of the model.
-        optimizer: of the model.
-        samples: the tokenized training data.
-        history: the steps already done, when a training is resumed; new ones are added.
-        on_step_begin: called before each optimizer step, with its epoch.
-        on_step: called after each optimizer step; the training ends after it when it returns False.
-    """
+    """Train a factorized model in place; the training ends early when `on_step` returns False. A resumed one has a
+    `history`, to which the new steps are added. Raises Problems when the loss is NaN or infinite (that step changed
+    nothing), or diverges."""
     model = pack_loss.model
     device = pack_loss.head.weight.device
     steps = options.steps(len(samples))

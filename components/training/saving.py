@@ -32,16 +32,8 @@ COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # what a model fold
 
 
 def save(model: nn.Module, optimizer: Optimizer, base: Path, final: Path, seed: int, records: dict[str, Any]) -> None:
-    """Write the trained model, complete or not at all.
-
-    Args:
-        model: the factorized model.
-        optimizer: its optimizer.
-        base: the base model's folder.
-        final: the folder to make.
-        seed: decides the noise of stochastic rounding.
-        records: JSON values to write beside the model, by file name.
-    """
+    """Write the trained model, complete or not at all. The seed decides the noise of stochastic rounding; `records`
+    are JSON values to write beside the model, by file name."""
     tied = _tied_names(model)
     files = list(_files(base, tied))
     total = sum(len(names) for _, names in files)

@@ -20,11 +20,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def with_flags(
     panels: Mapping[str, Mapping[str, Declared]], replaced: Iterable[str] = ()
 ) -> Callable[[Command], Command]:
-    """Let a command take a flag for each option, under its panel's heading; they reach its **keywords.
-
-    Args:
-        replaced: names of earlier releases, which the help does not show: what checks the options refuses them.
-    """
+    """Let a command take a flag for each option, under its panel's heading; they reach its **keywords. Names of
+    earlier releases are hidden: what checks the options refuses them."""
     hidden = Annotated[str | None, typer.Option(hidden=True)]
     flags = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hidden) for name in replaced
@@ -52,12 +49,7 @@ def given_only(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_options(texts: list[str], flag: str, example: str) -> dict[str, Any]:
     """name=value pairs; a value is JSON where it can be read as such, and a string otherwise. Raises Problems when
-    there is no equals sign.
-
-    Args:
-        flag: the flag that they were given by.
-        example: one that could be given.
-    """
+    there is no equals sign, with an example."""
     import json
 
     options: dict[str, Any] = {}

@@ -15,11 +15,7 @@ from components.training.memory import largest_ratio, largest_tokens, plan_memor
 
 
 def show(summary: Summary, console: Console, published: Published | None = None) -> None:
-    """Print the gap table, what changed in general, and where everything is.
-
-    Args:
-        published: the published model, if it was published.
-    """
+    """Print the gap table, what changed in general, and where everything is, the published model too."""
     found = summary.evaluation
     gap, answers = found.gap, found.gap_answers
     table = Table(title=f"Gap questions, {escape(found.graded)}", title_justify="left", pad_edge=False)

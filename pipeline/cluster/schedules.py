@@ -51,18 +51,9 @@ def schedule(
     dry_run: bool,
     settle_seconds: float,
 ) -> Scheduling:
-    """Let there be one enabled schedule of this name, with this content; others of the name are retired. Raises
-    Problems when the name belongs to another pipeline's schedule, or the API refuses.
-
-    Args:
-        connection: to the API.
-        pipeline: what runs; it is registered first where it is not.
-        name: the schedule's.
-        cron: when.
-        parameters: of each run.
-        dry_run: look, and change nothing.
-        settle_seconds: how long after a schedule was disabled its last run may still appear.
-    """
+    """Let there be one enabled schedule of this name, with this content; others of the name are retired. The
+    pipeline is registered first where it is not; `settle_seconds` after a schedule was disabled its last run may
+    still appear. Raises Problems when the name belongs to another pipeline's schedule, or the API refuses."""
     check_name(name)
     found = _own_schedules(connection, name, find_pipeline(connection, pipeline.name))
     version = upload(connection, pipeline, dry_run)

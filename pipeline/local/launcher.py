@@ -75,16 +75,9 @@ def launch(
     store: ObjectStore,
     execute: Callable[[dict[str, Any], Path], int],
 ) -> Outputs:
-    """Run a step's executor between download and upload. Raises BackendError what the launcher ends the task with, and
-    StepExited when the executor ended with another code than 0.
-
-    Args:
-        executor_input: what the driver resolved and provisioned.
-        defined_parameters: output parameters of the component.
-        pod: where it runs.
-        store: the object store.
-        execute: runs the executor with its input, writes what it prints to a file, and gives its exit code.
-    """
+    """Run a step's executor between download and upload; `execute` runs it with its input, writes what it prints to
+    a file, and gives its exit code. Raises BackendError, with which the launcher ends the task, and StepExited when
+    the executor ended with another code than 0."""
     _download(executor_input["inputs"]["artifacts"], pod, store)
     outputs = executor_input["outputs"]
     made = {name: entry["artifacts"][0] for name, entry in outputs["artifacts"].items()}

@@ -42,18 +42,8 @@ class Result:
 def run(
     settings: ClusterSettings, parameters: dict[str, Any], workspace: Path, processes: StepProcesses, console: Console
 ) -> Result:
-    """Run the pipeline. Raises StepFailed when a step ended with an error.
-
-    Args:
-        settings: a cluster's settings; of them only what a laptop has as well matters.
-        parameters: the pipeline's parameters.
-        workspace: where models and results go.
-        processes: what runs the steps.
-        console: shows the progress.
-
-    Returns:
-        what the run planned and found.
-    """
+    """Run the pipeline; of a cluster's settings only what a laptop has as well matters. Raises StepFailed when a
+    step ended with an error."""
     from pipeline.compile import compile_documents
 
     folder = _new_folder(workspace / "kfp")

@@ -94,12 +94,8 @@ class Inventory:
 
 
 def take_inventory(workspace: Path, progress: Progress) -> Inventory:
-    """Everything in a workspace, foreign things too. Raises Problems when the folder is no workspace.
-
-    Args:
-        workspace: a resolved path.
-        progress: is called while the workspace is read.
-    """
+    """Everything in a workspace, a resolved path, foreign things too. Raises Problems when the folder is no
+    workspace."""
     check_is_workspace(workspace)
     reader = _Reader(workspace, progress)
     items = (

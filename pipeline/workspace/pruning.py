@@ -75,11 +75,7 @@ class Outcome:
 
 
 def decide(inventory: Inventory, policy: Policy, now: float) -> tuple[Decision, ...]:
-    """What stays and what goes, in the inventory's order.
-
-    Args:
-        now: seconds since 1970.
-    """
+    """What stays and what goes, in the inventory's order; `now` in seconds since 1970."""
     items, limit = inventory.items, now - policy.older_than_days * SECONDS_OF_DAY
     adapted = _decide_adapted(items, policy, limit)
     staying = [decision.item for decision in adapted.values() if not decision.goes]
@@ -89,12 +85,8 @@ def decide(inventory: Inventory, policy: Policy, now: float) -> tuple[Decision, 
 
 
 def remove(workspace: Path, going: Iterable[Item], progress: Progress) -> Iterator[Outcome]:
-    """Remove items one after the other; what was changed or removed meanwhile is left alone.
-
-    Args:
-        workspace: a resolved path.
-        progress: as in `take_inventory`.
-    """
+    """Remove items from a workspace, a resolved path, one after the other; what was changed or removed meanwhile is
+    left alone."""
     for item in going:
         path = workspace / item.path
         try:
