@@ -14,6 +14,7 @@ import typer
 from components.shared.options import Declared
 from components.shared.problems import problem
 
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -22,24 +23,20 @@ def with_flags(
 ) -> Callable[[Command], Command]:
     """Let a command take a flag for each option, under its panel's heading; they reach its **keywords. Names of
     earlier releases are hidden: what checks the options refuses them."""
-    hidden = Annotated[str | None, typer.Option(hidden=True)]
-    flags = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hidden) for name in replaced
-    ]
-    flags += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option, panel))
-        for panel, options in panels.items()
-        for name, option in options.items()
-    ]
+    flags: dict[str, Any] = {name: Annotated[str | None, typer.Option(hidden=True)] for name in replaced}
+    flags |= {name: _annotation(option, panel) for panel, options in panels.items() for name, option in options.items()}
+    added = [inspect.Parameter(name, KEYWORD, default=None, annotation=kind) for name, kind in flags.items()]
+    return lambda command: with_parameters(command, added, before=True)
 
-    def decorate(command: Command) -> Command:
-        own = inspect.signature(command).parameters.values()
-        kept = [one.replace(kind=one.KEYWORD_ONLY) for one in own if one.kind is not one.VAR_KEYWORD]
-        command.__signature__ = inspect.Signature([*flags, *kept])  # type: ignore[attr-defined]
-        command.__annotations__ = {one.name: one.annotation for one in [*flags, *kept]}
-        return command
 
-    return decorate
+def with_parameters(command: Command, added: Iterable[inspect.Parameter], before: bool = False) -> Command:
+    """Let typer see further parameters of a command, which reach it in its **keywords."""
+    own = inspect.signature(command).parameters.values()
+    kept = [one.replace(kind=KEYWORD) for one in own if one.kind is not one.VAR_KEYWORD]
+    whole = [*added, *kept] if before else [*kept, *added]
+    command.__signature__ = inspect.Signature(whole)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in whole}
+    return command
 
 
 def given_only(values: Mapping[str, Any]) -> dict[str, Any]:
