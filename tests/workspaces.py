@@ -56,8 +56,8 @@ class Workspace:
         return key
 
     def published(self, key: str, name: str, version: str, at: str, days: float = 30) -> None:
-        said = {"registry": "https://registry", "name": name, "version": version, "uri": "pvc://", "published_at": at}
-        self.put(f"runs/{key}/published.json", said, days)
+        said = {"registry": "https://registry", "name": name, "version": version, "entry": "", "uri": "pvc://"}
+        self.put(f"runs/{key}/published.json", said | {"published_at": at}, days)
 
     def decisions(self, **policy: int) -> tuple[Decision, ...]:
         return decide(take_inventory(self.root, ignore_progress), Policy(**policy), NOW)

@@ -201,25 +201,24 @@ def _document(root: Path, policy: Policy, decisions: Sequence["Decision"]) -> di
         "prunable_bytes": _bytes([one for one in decisions if one.goes]),
         "items": [
             {
-                "kind": one.item.kind,
-                "path": one.item.path,
-                "bytes": one.item.bytes,
+                **{name: getattr(one.item, name) for name in ("kind", "path", "bytes", "state")},
                 "changed_at": when(one.item.changed),
-                "state": one.item.state,
-                "published": None
-                if one.item.publication is None
-                else {
-                    "registry": one.item.publication.registry,
-                    "name": one.item.publication.name,
-                    "version": one.item.publication.version,
-                    "published_at": one.item.publication.at.isoformat(timespec="seconds"),
-                },
+                "published": _publication(one.item),
                 "prunable": one.goes,
                 "reason": one.reason,
             }
             for one in decisions
         ],
     }
+
+
+def _publication(item: "Item") -> dict[str, str] | None:
+    from pipeline.workspace.inventory import published_at
+
+    if (found := item.publication) is None:
+        return None
+    at = published_at(found).isoformat(timespec="seconds")
+    return {"registry": found.registry, "name": found.name, "version": found.version, "published_at": at}
 
 
 @contextlib.contextmanager
