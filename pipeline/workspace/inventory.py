@@ -273,8 +273,9 @@ def _read_state(run: Path, model: Path) -> dict[str, Any]:
             found["state"] = State.GOOD if good else State.NOT_GOOD
         reading = run / PUBLISHED
         if reading.exists():
-            found["publication"] = from_dict(Published, read_json(reading))
-            published_at(found["publication"])
+            published = from_dict(Published, read_json(reading))
+            published_at(published)
+            found["publication"] = published
     except (OSError, ValueError, KeyError, TypeError):
         found["trouble"] = f"{reading.name} cannot be read"
     return found
