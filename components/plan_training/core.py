@@ -1,6 +1,7 @@
 """Before a GPU is requested: what will be trained, does it fit, and is there anything to do at all?"""
 
 import dataclasses
+import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.data.samples import tokenize_rows
 from components.models.reference import find_model
 from components.models.shapes import Shapes, default_patterns
-from components.plan_training.lengths import MIN_STOCK_SAMPLE, Lengths, length_chart
+from components.plan_training.lengths import MIN_STOCK_SAMPLE, length_chart
 from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
 from components.run.plan import MemoryPlan, TrainingPlan
@@ -84,7 +85,8 @@ def plan_training(
             title="Training plan",
             plan=plan,
             verdict=_verdict(plan),
-            lengths=Lengths.of(lengths),
+            lengths=sorted(lengths),
+            median=statistics.median(lengths),
             length_chart=length_chart(lengths, plan.options["max_seq_len"]),
             stock=MIN_STOCK_SAMPLE,
             duration=progress.duration,
