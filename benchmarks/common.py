@@ -4,7 +4,7 @@ import json
 import platform
 import random
 import shutil
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from components.data import chat
 
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
+PACKAGES = ("torch", "transformers", "training-hub", "safetensors", "rhai-innovation-mini-trainer")
 
 # From the models' config.json.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -43,14 +44,20 @@ def config(shape: str, layers: int | None = None) -> Any:
     return kind(**values, max_position_embeddings=8192, tie_word_embeddings=True, rms_norm_eps=1e-5, dtype="bfloat16")
 
 
-def write_model(folder: Path, tokenizer: Path, shape: str, layers: int | None = None) -> Path:
-    """A model with random weights as a bfloat16 Hugging Face folder, with a real tokenizer."""
+def write_model(folder: Path, tokenizer: Path, shape: str, layers: int | None = None, vocabulary: int = 0) -> Path:
+    """A model with random weights as a bfloat16 Hugging Face folder, with a real tokenizer.
+
+    Args:
+        vocabulary: of the tokenizer, where it may be larger than the shape's.
+    """
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = AutoModelForCausalLM.from_config(config(shape, layers), dtype=torch.bfloat16)
+        shaped = config(shape, layers)
+        shaped.vocab_size = max(shaped.vocab_size, vocabulary)
+        model = AutoModelForCausalLM.from_config(shaped, dtype=torch.bfloat16)
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder, max_shard_size="5GB")
     for path in tokenizer.iterdir():
@@ -92,6 +99,14 @@ def cap_memory(gib: float) -> None:
     torch.cuda.set_per_process_memory_fraction(gib * GIB / torch.cuda.get_device_properties(0).total_memory)
 
 
+def _version(package: str) -> str | None:
+    """None where it is not installed: a machine with a GPU need not have all that the project uses."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def write_result(name: str, result: dict[str, Any], arguments: str = " TOKENIZER_FOLDER WORK_FOLDER") -> None:
     """Write a benchmark's result with the device, the versions and the command that gave it."""
     gpu = torch.cuda.is_available()
@@ -100,10 +115,7 @@ def write_result(name: str, result: dict[str, Any], arguments: str = " TOKENIZER
         "device": torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
         "device_memory_gib": torch.cuda.get_device_properties(0).total_memory / GIB if gpu else None,
         "python": platform.python_version(),
-        "versions": {
-            package: version(package)
-            for package in ("torch", "transformers", "training-hub", "safetensors", "rhai-innovation-mini-trainer")
-        },
+        "versions": {package: _version(package) for package in PACKAGES},
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"

@@ -1,13 +1,12 @@
 """How often does the gate err? Simulated runs with known truths, by the number of questions.
 
-A model's answers to the questions it was asked before stay as they were, but for a share that flips by chance, and for
-what the model gained on gap questions or lost on general ones. Each cell: DRAWS runs, the share of each answer.
+Base and adapted model know the same, but for what the adapted one gained on gap questions or lost on general ones; and
+a share of the verdicts differs by chance, either way. Each cell: DRAWS runs, the share of each answer.
 
 python -m benchmarks.gate
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class Truth:
     lost: float
     """Share of all general questions that it knew and does not know now."""
     flips: float
-    """Share of all answers whose verdict changes by chance."""
+    """Share of the questions whose verdict differs between two equal models, by chance."""
 
 
 TRUTHS = {
@@ -84,18 +83,9 @@ def _asked(draw: np.random.Generator, questions: int, known: float, change: floa
     before = draw.random(questions) < known
     moved = draw.random(questions)
     after = before & (moved >= -change / known) if change < 0 else before | (moved < change / (1 - known))
-    after ^= draw.random(questions) < flips
+    for verdicts in (before, after):  # either model's may flip, so that a share of `flips` differs between them
+        verdicts ^= draw.random(questions) < flips / 2
     return compare(before.tolist(), after.tolist())
-
-
-def table(result: dict[str, Any]) -> list[list[str]]:
-    """Rows for the documents: the shipped sets alone."""
-    rows = []
-    for cell in result["cells"]:
-        if [cell["multiple_choice"], cell["open"]] == list(result["shipped"]):
-            shares = [f"{100 * cell[verdict]:.1f} %" for verdict in (GOOD, NOT_GOOD, NOT_SHOWN)]
-            rows.append([cell["truth"], str(cell["gap"]), *shares])
-    return rows
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pipeline.settings import load_settings
 
 ROOT = Path(__file__).parent.parent
 PICTURE = "docs/memory.svg"
+LANGUAGES = {"en": "English", "de": "German", "fr": "French", "es": "Spanish"}
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -146,6 +147,35 @@ def memory() -> str:
     return table(["shape", "ratio", "sequence", "tokens at once", "measured GiB", "planned GiB", "plan"], rows)
 
 
+def judges() -> str:
+    found = result("judges")
+    rows = []
+    for name, what in (
+        ("trial", "144 labelled answers, six languages"),
+        ("labelled", "labelled answers of the rules' benchmark"),
+        ("labelled_without_threshold", "the same without a threshold"),
+    ):
+        one = found[name]["agreement"]
+        interval = f"{one['kappa']:.2f} ({one['kappa_low']:.2f} to {one['kappa_high']:.2f})"
+        rows.append([what, f"{one['answers']:,}", f"{100 * one['accuracy']:.1f} %", interval])
+    shape = found["shape"]
+    rate = f"{found['answers_per_second']:.0f} answers/s; {shape['shape']}'s shape {shape['answers_per_second']:.0f}"
+    device = found["origin"]["device"]
+    return table([f"{found['model']} on {device}, {rate}", "answers", "accuracy", "Cohen's kappa"], rows)
+
+
+def gate() -> str:
+    found = result("gate")
+    choices, open_ended = found["shipped"]
+    rows = []
+    for cell in found["cells"]:
+        if [cell["multiple_choice"], cell["open"]] == [choices, open_ended]:
+            shares = [f"{100 * cell[verdict]:.1f} %" for verdict in ("good", "not good", "not shown")]
+            rows.append([cell["truth"], str(cell["gap"]), *shares])
+    header = f"{choices} multiple-choice and {open_ended} open-ended questions, {found['draws']:,} draws a row"
+    return table([header, "gap questions", "good", "not good", "not shown"], rows)
+
+
 def answering() -> str:
     found = result("answering")
     return table(
@@ -168,19 +198,30 @@ def answering() -> str:
 
 def verdicts() -> str:
     found = result("verdicts")
+    held_out = "questions not tuned on"
+    shown = [("verdicts", "the rules, answers written blind", "blind")]
+    shown += [("verdicts", f"- in {LANGUAGES[code]}", f"blind, {code}") for code in LANGUAGES]
+    shown += [("verdicts", f"the rules, {held_out}", "held_out")]
+    shown += [("verdicts", f"- in {LANGUAGES[code]}", f"held_out, {code}") for code in LANGUAGES]
+    shown += [("verdicts", "the rules, questions that they were tuned on", "tuned")]
+    shown += [("verdicts", f"- in {LANGUAGES[code]}", f"tuned, {code}") for code in LANGUAGES]
+    shown += [("key_terms_alone", "only looking for the reference's words, answers written blind", "blind")]
+    shown += [("key_terms_alone", f"only looking for the reference's words, {held_out}", "held_out")]
     rows = []
-    for rule, name in (("verdicts", "the rules"), ("key_terms_alone", "only looking for the reference's words")):
-        for part, asked in (("held_out", "questions not looked at"), ("all", "all questions")):
-            one = found[rule][part]
-            numbers = [f"{100 * one['accuracy']:.1f} %", f"{one['kappa']:.2f}", str(one["false_right"])]
-            rows.append([f"{name}, {asked}", str(one["answers"]), *numbers, str(one["false_wrong"])])
-    return table(["graded by", "answers", "accuracy", "Cohen's kappa", "falsely right", "falsely wrong"], rows)
+    for rule, name, part in shown:
+        one = found[rule][part]
+        kappa = f"{one['kappa']:.2f} ({one['kappa_low']:.2f} to {one['kappa_high']:.2f})"
+        numbers = [f"{100 * one['accuracy']:.1f} %", kappa, str(one["falsely_right"]), str(one["falsely_wrong"])]
+        rows.append([name, str(one["answers"]), *numbers])
+    return table(
+        ["graded by", "answers", "accuracy", "Cohen's kappa, 95 % interval", "falsely right", "falsely wrong"], rows
+    )
 
 
 def kinds() -> str:
     held_out = result("verdicts")["verdicts"]["held_out"]["kinds"]
     rows = [[kind, str(one["answers"]), str(one["agreed"])] for kind, one in held_out.items()]
-    return table(["kind of answer: label, questions not looked at", "answers", "agreed"], rows)
+    return table(["kind of answer: label, questions not tuned on", "answers", "agreed"], rows)
 
 
 def verifying() -> str:
@@ -299,7 +340,13 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"parameters": parameters},
     "docs/training.md": {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory},
     "docs/data.md": {"ingest": ingest},
-    "docs/evaluation.md": {"answering": answering, "verdicts": verdicts, "kinds": kinds},
+    "docs/evaluation.md": {
+        "answering": answering,
+        "judges": judges,
+        "verdicts": verdicts,
+        "kinds": kinds,
+        "gate": gate,
+    },
     "docs/snapshots.md": {"verifying": verifying, "faults": faults, "downloading": downloading},
 }
 

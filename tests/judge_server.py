@@ -1,15 +1,16 @@
 """A judge model's endpoint as openai's client sees it, on this machine: what the tests ask for verdicts.
 
 with JudgeServer(lambda case: [RATE_LIMITED, says("right")]) as server:
-    Judge(server.url, "judge-model").verdicts([...])  # each case: first 429, then a verdict
+    EndpointJudge(server.url, "judge-model", ...).verdicts([...])  # each case: first 429, then a verdict
 
 The function sees the case that a request's user message holds, {"question": ..., "reference": ..., "answer": ...}, and
-gives the replies to the requests about it: the first to the first, the last to all that follow.
+gives the replies to the requests about it: the first to the first, the last to all that follow. Endpoints whose replies
+depend on the whole request are in tests/judge_endpoints.py.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.http_server import Answer as Reply
@@ -33,8 +34,9 @@ class Request:
 
     @property
     def user_message(self) -> str:
+        """The case as JSON, without a rubric before it."""
         (content,) = [message["content"] for message in self.body["messages"] if message["role"] == "user"]
-        return str(content)
+        return str(content)[content.index('{"question": ') :]
 
     @property
     def case(self) -> dict[str, str]:
@@ -43,15 +45,17 @@ class Request:
 
 
 Script = Callable[[dict[str, str]], Sequence[Reply]]
+Endpoint = Callable[[dict[str, Any]], Reply]  # of a request's body
 
 
 def reply(body: str, content_type: str = "application/json", **more: Any) -> Reply:
     return Reply(body=body.encode(), headers={"Content-Type": content_type}, **more)
 
 
-def completion(content: Any, **changes: Any) -> Reply:
-    """A chat completion, with `changes` to its outermost object."""
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+def completion(content: Any, finish: str = "stop", message: Mapping[str, Any] | None = None, **changes: Any) -> Reply:
+    """A chat completion, with more in its message, and with `changes` to its outermost object."""
+    said = {"role": "assistant", "content": content, **(message or {})}
+    choice = {"index": 0, "finish_reason": finish, "message": said}
     whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "judge-model", "choices": [choice]}
     return Reply.of_json({**whole, **changes})
 
@@ -87,29 +91,31 @@ USABLE = {
     "long reason": says("right", "long " * 2000),
     "the key in the reason": says("wrong", f"I was sent {KEY_SENT} and {KEY_SENT}."),
     "the key where the reason is cut": says("wrong", "x" * 490 + KEY_SENT),
+    "JSON after prose": completion('Here it is: {"reason": "", "verdict": "right"}'),
+    "two objects": completion('{"verdict": "right"}{"verdict": "wrong"}'),
+    "list": completion('[{"reason": "", "verdict": "right"}]'),
+    "in capitals": says("RIGHT"),
+    "content in parts": completion([{"type": "text", "text": '{"verdict": "right"'}, {"type": "text", "text": "}"}]),
+    "content is an object": completion({"reason": "", "verdict": "right"}),
+    "reply cut after the verdict": completion('{"verdict": "right"} and so', "length"),
+    "a long thought before it": completion("<think>" + "{" * 50_000 + '</think>{"verdict": "right"}'),
 }
 """Verdicts, however oddly said."""
 
 UNUSABLE = {
     "no JSON": completion("It is right."),
-    "JSON after prose": completion('Here it is: {"reason": "", "verdict": "right"}'),
     "cut JSON": completion('{"reason": "As the reference says.", "verdict": "ri'),
-    "two objects": completion('{"verdict": "right"}{"verdict": "wrong"}'),
-    "list": completion('[{"reason": "", "verdict": "right"}]'),
     "number": completion("1"),
     "no verdict": completion('{"reason": "As the reference says."}'),
     "maybe": says("maybe"),
-    "in capitals": says("RIGHT"),
     "true": says(True),
     "list of verdicts": says(["right"]),
     "nested without end": completion("[" * 19_000),
     "the key in the content": completion(f"My key is {KEY_SENT}."),
-    "the key where the content is cut": completion("x" * 70 + KEY_SENT),
+    "the key where the content is cut": completion("x" * 1990 + KEY_SENT),
     "empty": completion(""),
     "none": completion(None),
-    "content in parts": completion([{"type": "text", "text": '{"reason": "", "verdict": "right"}'}]),
     "content is a number": completion(5),
-    "content is an object": completion({"reason": "", "verdict": "right"}),
     "2 MB of content": says("right", "x" * 2_000_000),
 }
 """Chat completions without a verdict."""
@@ -149,9 +155,10 @@ PASSING = {
 """Faults after which the client asks again of itself."""
 
 REFUSED = {
-    "400": refuses(400, "This model knows no response_format."),
+    "400": refuses(400, "No such thing."),
+    "400, the key in a field": Reply.of_json({"error": {"message": "No.", "sent": [f'"{KEY_SENT}"']}}, 400),
     "401, the key in the message": refuses(401, f"Incorrect API key provided: {KEY_SENT}."),
-    "401, the key where the message is cut": refuses(401, "x" * 45 + KEY_SENT),
+    "401, the key where the message is cut": refuses(401, "x" * 1985 + KEY_SENT),
     "401, the key in a text": reply(f"Incorrect API key provided: {KEY_SENT}.", "text/plain", status=401),
     "403, page": reply(HTML, "text/html", status=403),
     "404": refuses(404, "There is no model of this name."),
@@ -162,11 +169,11 @@ REFUSED = {
 
 
 class JudgeServer(HttpServer):
-    """Replies as `script` says and remembers what it was asked, in order."""
+    """Replies as `script` says, or as `endpoint` does, and remembers what it was asked, in order."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script | None = None, *, endpoint: Endpoint | None = None) -> None:
         super().__init__()
-        self.script = script
+        self.script, self.endpoint = script, endpoint
         self.asked: list[Request] = []
         self.url += "/v1"
 
@@ -176,7 +183,11 @@ class JudgeServer(HttpServer):
         with self.lock:
             before = sum(earlier.user_message == asked.user_message for earlier in self.asked)
             self.asked.append(asked)
-        replies = self.script(asked.case)
-        chosen = replies[min(before, len(replies) - 1)]
+        if self.script:
+            replies = self.script(asked.case)
+            chosen = replies[min(before, len(replies) - 1)]
+        else:
+            assert self.endpoint
+            chosen = self.endpoint(asked.body)
         assert isinstance(chosen.body, bytes)
         return dataclasses.replace(chosen, body=chosen.body.replace(KEY_SENT.encode(), asked.key.encode()))

@@ -7,9 +7,23 @@ from typing import Any
 from components.evaluate.report import SCHEMA
 from components.evaluate.statistics import compare
 from components.models.reference import refer_to
-from components.run.evaluation import BY_REFERENCE, Evaluation, Summary
+from components.run.evaluation import Evaluation, Summary
 from components.run.evaluation_options import EvaluationOptions
-from components.run.findings import Gate, GradedAnswer, MatrixAudit, QuestionResult
+from components.run.findings import (
+    KEPT,
+    MET,
+    Agreement,
+    Audit,
+    ChoiceResult,
+    Comparison,
+    Condition,
+    Gate,
+    GradedAnswer,
+    Grading,
+    MatrixAudit,
+    QuestionResult,
+    Style,
+)
 from components.run.plan import MemoryPlan, TrainingPlan
 from components.run.training_options import TrainingOptions
 from components.run.training_report import TrainingReport
@@ -22,7 +36,11 @@ PLAN = TrainingPlan(
     memory=MemoryPlan(frozen_gib=0.0, trained_gib=0.0, gradients_gib=0.0, activations_gib=0.0),
     gpus=1, gpu_memory_gib=0.0, gpu_product="", publish={"name": "granite-osft", "registry": ""},
     data={
-        "ingest": {"data": "s3://bucket/qa.csv", "gap_questions_in_data": [], "seconds": 1.0},
+        "ingest": {
+            "data": "s3://bucket/qa.csv", "rows_read": 77, "kept": 64, "held_out": 3,
+            "dropped": {"judged unfaithful": 8, "empty question": 0, "duplicate": 2},
+            "gap_questions_in_data": [], "seconds": 1.0,
+        },
         "data_digest": "d1", "system_prompt": "Be brief.", "seconds": 1.0,
     },
     model={"source": "ibm-granite/granite-3.2-8b-instruct", "commit": "0" * 40, "bytes": 1000},
@@ -36,58 +54,107 @@ REPORT = TrainingReport(
 )  # fmt: skip
 
 
+AGREEMENT = Agreement(
+    answers=168,
+    ungraded=0,
+    accuracy=0.875,
+    kappa=0.75,
+    kappa_low=0.64,
+    kappa_high=0.85,
+    falsely_right=9,
+    falsely_wrong=12,
+    languages={"en": 0.91, "de": 0.78},
+)
+GRADING = Grading(grader="the local judge granite", agreement=AGREEMENT, adaptations=[], refused={}, unread=[])
+AUDIT = Audit(
+    word=KEPT,
+    unfreeze_rank_ratio=0.25,
+    protected_change_ratio=0.00123,
+    rounding_ratio=0.001,
+    unprotected_share=0.4,
+    worst="model.layers.0.self_attn.q_proj.weight",
+    identical=False,
+    matrices=[
+        MatrixAudit(
+            name="model.layers.0.self_attn.q_proj.weight",
+            protected=True,
+            relative_change=0.02,
+            protected_change_ratio=0.00123,
+            rounding_ratio=0.001,
+            change_norm=0.5,
+        )
+    ],
+)
+MET_CONDITION = Condition(name="gap questions closed", state=MET, finding="1 closed of 1: a gain", advice=[])
+
+
 def result(
-    base: bool, adapted: bool, question: str = "Who?", answer: str = "A master.", **values: Any
+    base: bool | None, adapted: bool | None, question: str = "Who?", answer: str = "A master.", **values: Any
 ) -> QuestionResult:
-    """A question that both models answered with the same words, graded as told."""
-    answers = {"answer": answer, "reason": values.pop("reason", ""), "cut": values.pop("cut", False)}
-    graded = {"base": GradedAnswer(right=base, **answers), "adapted": GradedAnswer(right=adapted, **answers)}
-    return QuestionResult(
-        question=question, **{"reference": "a master", "subject": "", "others": {}, **graded, **values}
-    )
+    """A question that both models answered with the same words, graded as told; without `brief`, in brief as asked."""
+    graded = {"base": base, "base_brief": values.pop("brief", base), "adapted": adapted}
+    words = {"answer": answer, "reason": values.pop("reason", ""), "cut": values.pop("cut", False)}
+    answers = {who: GradedAnswer(right=right, **words) for who, right in graded.items()}
+    plain = {"reference": "a master", "subject": "", "others": {}}
+    return QuestionResult(question=question, **{**plain, **answers, **values})
+
+
+def choice(base: bool, adapted: bool, question: str = "Which?", **values: Any) -> ChoiceResult:
+    """A multiple-choice question, with and without the system prompt answered alike."""
+    said = {True: "right", False: "other"}
+    chosen = {"base": said[base], "adapted": said[adapted]}
+    chosen |= {f"{who}_unprompted": words for who, words in chosen.items()}
+    return ChoiceResult(question=question, **{"subject": "", "right": "right", **chosen, **values})
 
 
 def evaluation(gap: list[QuestionResult], /, **changes: Any) -> Evaluation:
-    """A plain evaluation of gap questions alone; `changes` replace its fields."""
+    """What an evaluation finds in these gap questions and in no others; `changes` replace its fields."""
+    counted = [one for one in gap if one.counts]
+    closed = [one for one in counted if one.adapted.right and not one.base.right]
     plain = Evaluation(
-        judged_by=BY_REFERENCE,
-        gap=compare([one.base.right for one in gap], [one.adapted.right for one in gap]),
+        grading=GRADING,
+        gap=compared([(one.base_either, one.adapted.right) for one in counted]),
+        style=Style(closed_as_asked=len(closed), closed_by_style=sum(bool(one.base_brief.right) for one in closed)),
         gap_answers=gap,
+        approaches={
+            name: found
+            for name in (gap[0].others if gap else ())
+            if (found := compared([(one.others[name], one.adapted.right) for one in counted]))
+        },
+        trained_rows=64,
         contamination=[],
-        clean_gap=None,
+        contaminated_gap=compared(
+            [(one.base_either, one.adapted.right) for one in gap if one.in_training and one.graded]
+        ),
         choices=None,
         choices_unprompted=None,
         choice_answers=[],
         open=None,
+        open_in_brief=False,
         open_answers=[],
+        differences=[],
         base_phrases=None,
         adapted_phrases=None,
         base_perplexity=20.0,
         adapted_perplexity=21.0,
         held_out=None,
         scores=[],
-        protected_change_ratio=0.00123,
-        rounding_ratio=0.001,
-        audit=[
-            MatrixAudit(
-                name="model.layers.0.self_attn.q_proj.weight",
-                protected=True,
-                relative_change=0.02,
-                protected_change_ratio=0.00123,
-                rounding_ratio=0.0,
-                change_norm=0.5,
-            )
-        ],
-        gate=Gate(good_enough=True, reasons=[]),
+        audit=AUDIT,
+        gate=Gate(conditions=[MET_CONDITION]),
     )
     return dataclasses.replace(plain, **changes)
+
+
+def compared(pairs: list[tuple[bool | None, bool | None]]) -> Comparison | None:
+    """Base and adapted verdicts compared; None without any."""
+    return compare([bool(base) for base, _ in pairs], [bool(adapted) for _, adapted in pairs]) if pairs else None
 
 
 def write_summary(run: Path, verdict: str, metrics: dict[str, float]) -> None:
     """The summary of an evaluation in a run's folder."""
     summary = Summary(
-        schema=SCHEMA, verdict=verdict, base="base", adapted="adapted", report_path="report.html",
-        evaluation_key="e0", training=None, seconds=1.0, good_enough=True, metrics=metrics,
+        schema=SCHEMA, date="2026-11-28T09:30:00+00:00", verdict=verdict, base="base", adapted="adapted",
+        report_path="report.html", evaluation_key="e0", training=None, seconds=1.0, good=True, metrics=metrics,
         evaluation=evaluation([result(False, True)]),
     )  # fmt: skip
     write_json(run / "summary.json", dataclasses.asdict(summary))

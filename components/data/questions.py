@@ -1,15 +1,15 @@
 """The questions that the models are asked.
 
 A table is CSV or JSONL. Gap questions are those that an earlier approach left open. `reference` is the right answer
-(alternatives separated by ` | `); `subject` is for the report; further columns hold how other approaches did, each cell
-`right` or `wrong` (or what VERDICTS lists besides):
+(alternatives separated by ` | `); `subject` is for the report; a column with `right` or `wrong` in it (or another of
+VERDICT_WORDS) holds how another approach did. Other columns are ignored, with a line in the log:
 
     question,reference,rag,best_of_n
     What is worn by a master of the guild?,a crimson sash,right,wrong
 
 Retention questions have the same two first columns and ask for what any model should still know afterwards. A row with
 `distractors`, wrong answers separated by ` | `, and a `statement`, a sentence with {} for the answer, is multiple
-choice; a row without is answered in full. `subject` is for the report.
+choice; a row without is answered in full. `subject` is for the report. MMLU instead of an address is a set of its own.
 
     question,reference,distractors,statement,subject
     What is the capital of France?,Paris,London | Madrid | Berlin,The capital of France is {}.,geography
@@ -20,16 +20,21 @@ import re
 from importlib import resources
 from typing import Any
 
+from components.data import mmlu
+from components.data.normal_form import normal_form
 from components.data.tables import SmallTable, clean, read_table
+from components.shared import progress
 from components.shared.problems import Checks, list_some, quote, suggest
 from components.shared.sources import without_credentials
 
 NEEDED = ("question", "reference")
 DISTRACTORS, STATEMENT, SUBJECT = "distractors", "statement", "subject"
-VERDICTS = {
-    **dict.fromkeys(("right", "correct", "yes", "true", "pass", "1"), True),
-    **dict.fromkeys(("wrong", "incorrect", "no", "false", "fail", "0"), False),
+VERDICT_WORDS = {
+    **dict.fromkeys(("right", "correct", "yes", "true", "pass"), True),
+    **dict.fromkeys(("wrong", "incorrect", "no", "false", "fail"), False),
 }
+"""What makes a column an approach: 0 and 1 may be an index or a flag as well."""
+VERDICTS = VERDICT_WORDS | {"1": True, "0": False}
 BUNDLED_RETENTION = "retention_questions.csv"
 SMALL_WORDS = frozenset(  # a text of words reads better than a list of strings
     "a an the is are was were be of to in on at for and or it its by with as that this then".split()  # noqa: SIM905
@@ -50,12 +55,15 @@ def read_gap_questions(uri: str) -> list[dict[str, Any]]:
 def read_retention_questions(uri: str) -> list[dict[str, Any]]:
     """Each as {"question": ..., "reference": ..., "choices": [...], "subject": ...}.
 
-    An empty `uri` reads the project's own set. The choices are statements, the right one first; there are none for
-    questions that are answered in full.
+    An empty `uri` reads the project's own set, `mmlu` the questions that lm-evaluation-harness carries. The choices are
+    statements, the right one first; there are none for questions that are answered in full.
 
     Raises:
-        Problems: as `read_gap_questions`, and for unknown columns and rows that are half a multiple choice.
+        Problems: as `read_gap_questions`, for misspelled columns and rows that are half a multiple choice, and without
+            the harness.
     """
+    if uri == mmlu.NAME:
+        return mmlu.read()
     if uri:
         return _check(read_table(uri, NEEDED), without_credentials(uri), with_verdicts=False)
     with resources.as_file(resources.files("components.data") / BUNDLED_RETENTION) as path:
@@ -70,34 +78,32 @@ def _check(table: SmallTable, uri: str, with_verdicts: bool) -> list[dict[str, A
                 f"column {quote(column)} is missing{suggest(column, table.columns)}",
                 where=f"{uri}, header",
                 rule=f"columns needed: {', '.join(NEEDED)}; columns found: {list_some(table.columns, 20)}",
-                remedy="add the column: an answer is graded against its reference",
+                remedy="add the column, or rename the one that holds it: an answer is graded against its reference",
             )
     checks.raise_if_any()
-    further = [column for column in table.columns if column not in NEEDED]
-    approaches = [column for column in further if column != SUBJECT] if with_verdicts else []
-    for column in list(approaches):
-        found = [_folded(cells[column]) for cells in table.rows.values()]
-        if found and VERDICTS.keys().isdisjoint(found):
-            approaches.remove(column)
+    known = (*NEEDED, SUBJECT, *([] if with_verdicts else [DISTRACTORS, STATEMENT]))
+    further = {
+        column: {_folded(cells[column]) for cells in table.rows.values()}
+        for column in table.columns
+        if column not in known
+    }
+    approaches = [column for column, cells in further.items() if with_verdicts and cells & VERDICT_WORDS.keys()]
+    for column in () if with_verdicts else further:
+        if meant := suggest(column, known):
             checks.add(
-                f"unknown column {quote(column)}: none of its cells is a verdict, the first is {quote(found[0])}",
+                f"unknown column {quote(column)}{meant}",
                 where=f"{uri}, header",
-                rule=f"columns beside {', '.join((*NEEDED, SUBJECT))} hold other approaches' verdicts: "
-                f"{', '.join(VERDICTS)}",
-                remedy="remove the column, or fill it with verdicts",
+                rule=f"retention questions have {', '.join(known)}",
+                remedy="rename the column, or remove it",
             )
-    for column in [] if with_verdicts else sorted(set(further) - {DISTRACTORS, STATEMENT, SUBJECT}):
-        checks.add(
-            f"unknown column {quote(column)}{suggest(column, (DISTRACTORS, STATEMENT, SUBJECT))}",
-            where=f"{uri}, header",
-            rule=f"retention questions have {', '.join((*NEEDED, DISTRACTORS, STATEMENT, SUBJECT))}",
-            remedy="rename the column, or remove it",
-        )
+    if ignored := [column for column in further if column not in approaches]:
+        hint = "; an approach's cells are right or wrong" if with_verdicts else ""
+        progress.log(f"{uri}: ignored {list_some(map(quote, ignored), 20)}{hint}")
     questions: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
     for number, cells in table.rows.items():
         question, reference = (clean(cells[column]) for column in NEEDED)
-        where = f"{uri}, row {number}"
+        asked, where = normal_form(question), f"{uri}, row {number}"
         if not question or not reference:
             checks.add(
                 f"row {number} has no {'reference' if question else 'question'}",
@@ -112,14 +118,14 @@ def _check(table: SmallTable, uri: str, with_verdicts: bool) -> list[dict[str, A
                 rule="every alternative of a reference has a number, or a word that is an answer by itself",
                 remedy="write the answer as words, or remove the row",
             )
-        elif question in seen:
+        elif asked in seen:
             checks.add(
-                f"row {number} repeats the question of row {seen[question]}: {quote(question)}",
+                f"row {number} repeats the question of row {seen[asked]}: {quote(question)}",
                 where=where,
-                rule="a question counts once",
+                rule="a question counts once, also in another spelling",
                 remedy="remove one of the rows",
             )
-        seen.setdefault(question, number)
+        seen.setdefault(asked, number)
         verdicts = {approach: _folded(cells[approach]) for approach in approaches}
         for approach, verdict in verdicts.items():
             if verdict not in VERDICTS:

@@ -1,65 +1,69 @@
-"""Charts for the report, as PNG inside the page."""
+"""Charts for the report."""
 
 import re
 from typing import Any
 
+from markupsafe import Markup
+
 from components.run.findings import MatrixAudit
-from components.shared.pages import png
+from components.shared.drawing import LEFT, RECTANGLE, TEXT, TOP, WIDTH, Plot, svg
+from components.shared.progress import printable
 
 IN_LAYER = re.compile(r".*\blayers\.(?P<layer>\d+)\.(?P<matrix>.+)\.weight")
+GAP = 16  # between two maps
+HEIGHT = 320  # of a map, about
+MAX_NAME = 24  # characters below a column
 
 
-def loss_chart(metrics: list[dict[str, Any]]) -> str:
-    """Training loss and learning rate over the optimizer steps, as a data: URI."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.2), dpi=110, layout="constrained")
-    loss = figure.add_subplot()
+def loss_chart(metrics: list[dict[str, Any]]) -> Markup:
+    """Training loss and learning rate over the optimizer steps."""
     steps = [entry["step"] for entry in metrics]
-    (line,) = loss.plot(steps, [entry["loss"] for entry in metrics], color="#1f5fa8", label="loss")
-    loss.set_xlabel("optimizer step")
-    loss.set_ylabel("loss (nats per token)")
-    loss.set_ylim(0, 1.08 * max(entry["loss"] for entry in metrics))
-    loss.grid(alpha=0.3)
-    rate = loss.twinx()
-    (schedule,) = rate.plot(
-        steps, [entry["learning_rate"] for entry in metrics], color="#999999", linestyle="--", label="learning rate"
-    )
-    rate.set_ylim(0, 1.08 * max(entry["learning_rate"] for entry in metrics))
-    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    figure.legend(handles=[line, schedule], loc="outside upper right", ncols=2, frameon=False)
-    return png(figure)
+    plot = Plot(min(steps), max(steps), "optimizer step")
+    for name, label, style in (("loss", "loss, nats per token", "first"), ("learning_rate", "learning rate", "second")):
+        points = [(entry["step"], entry[name]) for entry in metrics]
+        plot.curve(points, label, style, on_the_right=style == "second")
+    first, last = metrics[0]["loss"], metrics[-1]["loss"]
+    return plot.svg(f"Training loss by optimizer step, from {first:.2f} to {last:.2f}, with the learning rate")
 
 
-def audit_chart(audits: list[MatrixAudit]) -> str:
-    """Heat maps of layers against matrices: the change of each, and its share in protected directions; a data: URI.
+def audit_chart(audits: list[MatrixAudit]) -> Markup:
+    """Maps of layers against matrices: the change of each, and its share in protected directions.
 
     Empty when no matrix is protected.
     """
-    import numpy as np
-    from matplotlib.figure import Figure
-
     places = {a.name: found for a in audits if a.protected and (found := IN_LAYER.fullmatch(a.name))}
-    matrices = list(dict.fromkeys(found["matrix"] for found in places.values()))
-    layers = sorted({int(found["layer"]) for found in places.values()})
     if not places:
-        return ""
-    figure = Figure(figsize=(9, max(2.4, 0.17 * len(layers) + 1.2)), dpi=110, layout="constrained")
-    for axes, title, value in zip(
-        figure.subplots(1, 2, sharey=True),
-        ("change, % of the matrix norm", "of that in protected directions, %"),
-        ("relative_change", "protected_change_ratio"),
-        strict=True,
+        return Markup("")
+    matrices = list(dict.fromkeys(found["matrix"] for found in places.values()))
+    names = [printable(matrix.split(".")[-1])[:MAX_NAME] for matrix in matrices]
+    layers = sorted({int(found["layer"]) for found in places.values()})
+    shown = [a for a in audits if a.name in places]
+    across = (WIDTH - LEFT - GAP) / 2
+    wide, high = across / len(matrices), min(18.0, HEIGHT / len(layers))
+    floor = TOP + high * len(layers)
+    every = 1 + len(layers) * 14 // HEIGHT  # so that numbers do not overlap
+    parts = [
+        TEXT.format("", LEFT - 6, TOP + high * (place + 0.5) + 4, "end", layers[place])
+        for place in range(0, len(layers), every)
+    ]
+    parts.append(TEXT.format("", 0, 16, "start", "layer"))
+    for side, (title, value) in enumerate(
+        (("change, % of norm", "relative_change"), ("of that protected, %", "protected_change_ratio"))
     ):
-        cells = np.full((len(layers), len(matrices)), np.nan)
-        for a in audits:
-            if a.name in places:
-                found = places[a.name]
-                cells[layers.index(int(found["layer"])), matrices.index(found["matrix"])] = 100 * getattr(a, value)
-        image = axes.imshow(cells, aspect="auto", cmap="viridis", vmin=0)
-        axes.set_title(title, fontsize=10)
-        axes.set_xticks(range(len(matrices)), [name.split(".")[-1] for name in matrices], rotation=45, ha="right")
-        axes.set_yticks(range(0, len(layers), max(1, len(layers) // 10)), layers[:: max(1, len(layers) // 10)])
-        figure.colorbar(image, ax=axes)
-    figure.supylabel("layer", fontsize=10)
-    return png(figure)
+        left = LEFT + side * (across + GAP)
+        most = max(getattr(a, value) for a in shown)
+        parts.append(TEXT.format("", left, 16, "start", f"{title}: 0 to {100 * most:.3g}"))
+        for a in shown:
+            layer, matrix = int(places[a.name]["layer"]), places[a.name]["matrix"]
+            x, y = left + wide * matrices.index(matrix), TOP + high * layers.index(layer)
+            parts.append(RECTANGLE.format("bar", x, y, wide, high, getattr(a, value) / most if most else 0))
+        parts.append(RECTANGLE.format("axis", left, TOP, across, floor - TOP, 0))
+        for place, name in enumerate(names):
+            turned = Markup('<g transform="translate({:.1f} {:.1f}) rotate(-45)">{}</g>')
+            parts.append(turned.format(left + wide * (place + 0.5) + 4, floor + 12, TEXT.format("", 0, 0, "end", name)))
+    return svg(
+        floor + 16 + 5.5 * max(map(len, names)),
+        "Two maps of layers against matrices: how much each matrix changed, and how much of that lies in protected "
+        "directions; the numbers are in the table below",
+        parts,
+    )

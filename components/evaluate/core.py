@@ -27,7 +27,7 @@ from components.shared.gpu import check_gpu
 from components.shared.problems import Checks, list_some, problem, quote
 from components.shared.sources import read_bytes, without_credentials
 from components.shared.storage import read_jsonl
-from components.shared.workspace import ANSWERS, GIB, TRAINING_REPORT, run_folder
+from components.shared.workspace import ANSWERS, GIB, REVIEW, TRAINING_REPORT, run_folder
 
 Row = TypeVar("Row")
 
@@ -90,6 +90,7 @@ def evaluate(
         evaluation_key=planned.evaluation_key,
         seconds=time.monotonic() - started,
         output=output,
+        review=dataset / REVIEW,
         copies={"html": page, "markdown": summary},
     )
     return _report(written)
@@ -100,7 +101,8 @@ def _report(summary: Summary) -> EvaluationReport:
     found = EvaluationReport(verdict=summary.verdict, good=summary.good, metrics=summary.metrics)
     progress.log(found.verdict)
     counts = {name: found.metrics[name] for name in ("closed", "regressed", "gap_questions")}
-    records.note(verdict=found.verdict, good=found.good, **counts)
+    advice = dict.fromkeys(one for condition in summary.evaluation.gate.unmet for one in condition.advice)
+    records.note(verdict=found.verdict, good=found.good, **counts, **({"to_try": "; ".join(advice)} if advice else {}))
     return found
 
 

@@ -13,33 +13,35 @@ import torch
 from components.evaluate.kept import Kept
 from components.grading import languages
 from components.grading.cases import Case, Grader, OnVerdict, Verdict, ignore
+from components.grading.local_judge import LocalJudge
 from components.grading.reference_rules import is_right
-from components.grading.trial import MIN_KAPPA, try_grader
+from components.grading.trial import HELD_OUT, MIN_KAPPA, TUNED, calibrate, try_grader
 from components.run.evaluation_options import ENDPOINT, LOCAL, RULES, EvaluationOptions
-from components.run.findings import Agreement, Grading
+from components.run.findings import REFERENCE_RULES, Agreement, Grading
 from components.shared import progress
 
 
 class ReferenceRules:
     """The rules as a grader: a check of short answers, in the languages that they read."""
 
-    name = "the reference rules"
+    name = REFERENCE_RULES
 
     @property
-    def key(self) -> str:
+    def identity(self) -> str:
         """Changes with their code."""
         package = resources.files("components.grading")
-        files = sorted(one.name for one in package.iterdir() if one.name.endswith((".py", "units.csv")))
+        files = sorted(one.name for one in package.iterdir() if one.name.endswith((".py", ".csv", ".toml")))
         return hashlib.sha256(b"".join(package.joinpath(name).read_bytes() for name in files)).hexdigest()
 
     def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:
         """A verdict on each case, None in a language that the rules do not read."""
+        cases = list(cases)
+        unread = set(languages.unread([(case.question, case.reference) for case in cases]))
         found = {}
         for case in cases:
-            language = languages.language_of([case.question, case.reference])
-            read = language in languages.READ
-            right = is_right(case.question, case.reference, case.answer) if read else None
-            found[case] = Verdict(right, "" if read else f"the reference rules do not read {language}")
+            language = languages.language_of([case.question])
+            right = None if language in unread else is_right(case.question, case.reference, case.answer)
+            found[case] = Verdict(right, "" if right is not None else f"the reference rules do not read {language}")
             on_verdict(case, found[case])
         return found
 
@@ -92,7 +94,11 @@ class Panel:
 
     def _try(self, grader: Grader) -> Agreement:
         progress.log(f"trying {grader.name} on labelled answers")
-        agreement = try_grader(_Remembering(grader, self.kept))
+        if isinstance(grader, LocalJudge):
+            agreement = calibrate(grader)
+        else:
+            halves = (HELD_OUT,) if isinstance(grader, ReferenceRules) else (TUNED, HELD_OUT)
+            agreement = try_grader(_Remembering(grader, self.kept), halves)
         progress.log(
             f"{grader.name}: right about {100 * agreement.accuracy:.0f} % of {agreement.answers} labelled answers, "
             f"kappa {agreement.kappa:.2f} ({agreement.kappa_low:.2f} to {agreement.kappa_high:.2f})"
@@ -107,13 +113,13 @@ class _Remembering:
     """A grader that is asked only for the verdicts that are not kept yet."""
 
     def __init__(self, grader: Grader, kept: Kept) -> None:
-        self.grader, self.kept, self.name, self.key = grader, kept, grader.name, grader.key
+        self.grader, self.kept, self.name, self.identity = grader, kept, grader.name, grader.identity
 
     def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:
         known: dict[Case, Verdict] = {}
         missing: list[Case] = []
         for case in dict.fromkeys(cases):
-            value = self.kept.get(self.key, case.question, case.reference, case.answer)
+            value = self.kept.get(self.identity, case.question, case.reference, case.answer)
             if value is None:
                 missing.append(case)
             else:
@@ -121,7 +127,7 @@ class _Remembering:
 
         def keep(case: Case, verdict: Verdict) -> None:
             value = [verdict.right, verdict.reason]
-            self.kept.put(value, self.key, case.question, case.reference, case.answer)
+            self.kept.put(value, self.identity, case.question, case.reference, case.answer)
             on_verdict(case, verdict)
 
         if known and missing:

@@ -20,7 +20,7 @@ from components.evaluate.overlap import Phrases, contaminated
 from components.evaluate.pair import check_pair, check_same_language
 from components.evaluate.statistics import compare
 from components.grading.cases import Case, Verdict
-from components.grading.judge import Judge
+from components.grading.endpoint_judge import EndpointJudge
 from components.grading.local_judge import LocalJudge
 from components.run.evaluation import Evaluation
 from components.run.evaluation_options import ENDPOINT, LOCAL, EvaluationOptions
@@ -95,7 +95,7 @@ def evaluate_models(inputs: Inputs, options: EvaluationOptions) -> Evaluation:
     kept = Kept(inputs.kept)
     panel, kind = Panel(kept), kind_of_grader(options)
     if kind == ENDPOINT:
-        panel.offer(Judge(options))
+        panel.offer(_endpoint_judge(options))
     patterns = inputs.target_patterns or audit.default_patterns(inputs.base)
     audited = audit.audit(inputs.base, inputs.adapted, inputs.unfreeze_rank_ratio, patterns)
     choices = [entry for entry in inputs.retention if entry["choices"]]
@@ -144,6 +144,7 @@ def evaluate_models(inputs: Inputs, options: EvaluationOptions) -> Evaluation:
             for name in (gap[0].others if gap else ())
             if (found := _compare([(one.others[name], one.adapted.right) for one in counted]))
         },
+        trained_rows=len(inputs.trained),
         contamination=matches,
         contaminated_gap=_compare(
             [(one.base_either, one.adapted.right) for one in gap if one.in_training and one.graded]
@@ -184,6 +185,16 @@ def evaluate_models(inputs: Inputs, options: EvaluationOptions) -> Evaluation:
 def general_text() -> str:
     """The ordinary prose whose perplexity is measured."""
     return resources.files("components.evaluate").joinpath("general_text.txt").read_text(encoding="utf-8")
+
+
+def _endpoint_judge(options: EvaluationOptions) -> EndpointJudge:
+    return EndpointJudge(
+        options.judge_url,
+        options.judge_model,
+        concurrency=options.judge_concurrency,
+        timeout_seconds=options.judge_timeout_seconds,
+        reply_tokens=options.judge_reply_tokens,
+    )
 
 
 def _local_judge(folder: Path) -> LocalJudge:

@@ -1,22 +1,24 @@
 """The report of an evaluation: HTML and Markdown for people, JSON for programs (docs/evaluation.md documents it)."""
 
 import dataclasses
+import re
+import shutil
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from components.data import chat
-from components.evaluate import charts
+from components.evaluate import charts, words
 from components.evaluate.statistics import p_value_words
 from components.run.evaluation import Evaluation, Summary
-from components.run.findings import Comparison, HeldOut, QuestionResult
 from components.run.training_report import TrainingReport
 from components.shared import pages, progress
 from components.shared.storage import read_jsonl, write_json, write_text
-from components.shared.workspace import METRICS, SUMMARY, TRAINING_REPORT
+from components.shared.workspace import METRICS, REVIEW, SUMMARY, TRAINING_REPORT
 
 PAGE, MARKDOWN = "report.html", "report.md"
-SCHEMA = 3  # of the JSON: higher when a field changes its meaning or goes
+SCHEMA = 4  # of the JSON: higher when a field changes its meaning or goes
 MAX_IN_MARKDOWN = 160
 
 
@@ -28,52 +30,54 @@ def write(
     evaluation_key: str,
     seconds: float,
     output: Path,
+    review: Path | None = None,
     copies: Mapping[str, Path] | None = None,
 ) -> Summary:
     """Write summary.json, report.html and report.md.
 
     Args:
         output: folder to write to.
+        review: page about the data, which is laid beside the report, if there is one.
         copies: where the report goes as well, by "html" and "markdown".
     """
     lineage, metrics = adapted / TRAINING_REPORT, adapted / METRICS
     summary = Summary(
         schema=SCHEMA,
-        verdict=verdict(evaluation),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        verdict=words.verdict(evaluation),
         base=str(base),
         adapted=str(adapted),
         report_path=str(output / PAGE),
         evaluation_key=evaluation_key,
         training=TrainingReport.read(adapted) if lineage.exists() else None,
         seconds=seconds,
-        good_enough=evaluation.gate.good_enough,
+        good=evaluation.gate.good,
         metrics=evaluation.metrics(),
         evaluation=evaluation,
     )
-    words: dict[str, Any] = {
+    values: dict[str, Any] = {
         "title": "Evaluation report",
         "found": evaluation,
-        "headline": "Good enough" if evaluation.gate.good_enough else "Not good enough",
-        "changes": changes(evaluation),
-        "few_words": few_words(evaluation.gap) if evaluation.gap.few else "",
-        "held_out_words": held_out_words(evaluation.held_out) if evaluation.held_out else "",
-        "audit_words": audit_words(evaluation),
+        "summary": summary,
+        "words": words,
+        "duration": progress.duration,
         "p": lambda compared: p_value_words(compared.p_value).removeprefix("= "),
     }
+    if review and review.exists():
+        output.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(review, output / REVIEW)
     html = pages.render(
         "components.evaluate",
         "report.html.j2",
-        **words,
+        **values,
         subject=progress.printable(_subject(summary)),
-        summary=summary,
         lineage=_lineage(summary),
+        review=REVIEW if (output / REVIEW).exists() else "",
         loss_chart=charts.loss_chart(read_jsonl(metrics)) if summary.training and metrics.exists() else "",
-        audit_chart=charts.audit_chart(evaluation.audit),
-        approaches=approach_totals(evaluation.gap_answers),
-        contaminated={match.question for match in evaluation.contamination},
+        audit_chart=charts.audit_chart(evaluation.audit.matrices),
         clean=progress.printable_lines,
     )
-    short = pages.render("components.evaluate", "report.md.j2", **words, plain=_plain, less=_less)
+    short = pages.render("components.evaluate", "report.md.j2", **values, plain=_plain, less=_less)
     for path, text in (
         (output / PAGE, html),
         (output / MARKDOWN, short),
@@ -89,66 +93,6 @@ def questions_and_answers(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(chat.question_of(row), row["messages"][-1]["content"]) for row in rows]
 
 
-def verdict(found: Evaluation) -> str:
-    """The result in one sentence."""
-    gate = "good enough" if found.gate.good_enough else f"not good enough: {'; '.join(found.gate.reasons)}"
-    return f"{changes(found)}; {gate}"
-
-
-def changes(found: Evaluation) -> str:
-    """What changed, in one sentence."""
-    gap = found.gap
-    differences = [
-        f"{name} {compared.difference:+.1f} points"
-        for name, compared in (("multiple choice", found.choices), ("open-ended", found.open))
-        if compared
-    ]
-    general = f"; general knowledge: {', '.join(differences)}" if differences else ""
-    return (
-        f"closed {gap.closed} of the {gap.questions - gap.base_right} gap questions that the base model gets wrong, "
-        f"{gap.regressed} regressed (p {p_value_words(gap.p_value)}){general}"
-    )
-
-
-def approach_totals(results: list[QuestionResult]) -> dict[str, int]:
-    """How many gap questions each other approach answered right."""
-    return {name: sum(one.others[name] for one in results) for name in results[0].others}
-
-
-def audit_words(found: Evaluation) -> str:
-    """Where the change lies, in one sentence."""
-    if not any(matrix.protected for matrix in found.audit):
-        return "No matrix was protected: all directions of all matrices were free to change."
-    return (
-        f"Of the change of all protected matrices, {100 * found.protected_change_ratio:.4f} % of its norm lies in the "
-        "directions that OSFT keeps unchanged; rounding the saved weights alone would account for about "
-        f"{100 * found.rounding_ratio:.4f} %."
-    )
-
-
-def held_out_words(held_out: HeldOut) -> str:
-    """What the held-out rows show, in two sentences."""
-    change = 100 * (held_out.adapted_perplexity / held_out.base_perplexity - 1)
-    return (
-        f"Perplexity on {held_out.answers} held-out answers, which were not trained on: "
-        f"{held_out.base_perplexity:.2f} → {held_out.adapted_perplexity:.2f} ({change:+.1f} %). A drop means that "
-        "the training generalizes to answers it has not seen, at least to their phrasing; a rise, that it memorized "
-        "its rows."
-    )
-
-
-def few_words(compared: Comparison) -> str:
-    """What so few questions can show, in plain words."""
-    if compared.detectable is None:
-        count = f"{compared.questions} questions are" if compared.questions > 1 else "One question is"
-        return f"{count} too few for any statistical conclusion: even if every answer improved, it could be chance."
-    return (
-        f"{compared.questions} questions are few: only a true improvement of {compared.detectable:.0f} percentage "
-        "points or more would be detected with 80 % probability. A smaller one may go unnoticed, and the difference "
-        "measured may be larger or smaller than the true one, as the interval shows."
-    )
-
-
 def _subject(summary: Summary) -> str:
     """Which model of which run this is about."""
     training = summary.training
@@ -161,21 +105,23 @@ def _lineage(summary: Summary) -> list[tuple[str, str]]:
     rows = [("Base model", summary.base), ("Adapted model", summary.adapted)]
     if training:
         plan = training.plan
+        options = ", ".join(f"{name} = {value}" for name, value in plan.options.items())
         rows += [
             ("Run", f"{plan.run_key}, evaluation {summary.evaluation_key or 'outside of a run'}"),
             ("Base model's source", f"{plan.model_source} at {plan.model_commit}"),
             ("Data", f"{plan.data_source}: {plan.samples} samples, digest {plan.data_digest}"),
+            ("Rows", ", ".join(f"{count} {what}" for what, count in plan.rows.items())),
             ("Gap questions removed from the data", "; ".join(plan.gap_questions_in_data) or "none"),
-            ("Options", ", ".join(f"{name} = {value}" for name, value in plan.options.items())),
+            ("Method", f"OSFT with {options}"),
             ("Trainer", ", ".join([training.trainer, *(f"{n} {v}" for n, v in training.versions.items())])),
             ("Device", f"{training.device}, {progress.duration(training.seconds)}"),
         ]
-    return [*rows, ("Answers", summary.evaluation.graded)]
+    return [*rows, ("Evaluated", f"{words.date(summary.date)}, in {progress.duration(summary.seconds)}")]
 
 
 def _less(text: str) -> str:
-    """Our own text in Markdown, where "<" may begin markup."""
-    return text.replace("<", "\\<")
+    """Our own text in Markdown, where "<" and "_" may begin markup; names in it went through `_plain` before."""
+    return re.sub(r"(?<!\\)([<_])", r"\\\1", text)
 
 
 def _plain(text: str) -> str:

@@ -20,11 +20,12 @@ from components.data import chat
 from components.shared import progress
 from components.shared.problems import problem, quote
 from components.shared.storage import publish_folder, read_json, write_json
+from components.shared.workspace import REVIEW
 
 NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 PARTS = 64  # files that the rows wait in
 DIGITS = 64  # of a SHA-256 in hexadecimal
-QUESTION_FILES = ("gap_questions.jsonl", "retention_questions.jsonl")
+HANDED_ON = ("gap_questions.jsonl", "retention_questions.jsonl", REVIEW)
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -65,7 +66,7 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
             seconds=time.monotonic() - started,
         )
         (folder / "system_prompt.txt").write_text(system_prompt, encoding="utf-8")
-        for name in QUESTION_FILES:
+        for name in HANDED_ON:
             shutil.copyfile(records / name, folder / name)
         write_json(folder / "report.json", dataclasses.asdict(report))
     progress.log(f"{report.samples} chat rows, digest {report.data_digest[:12]}")

@@ -43,7 +43,7 @@ class Grader(Protocol):
         """What a reader of the report calls it, as in "graded by the model NAME at an endpoint"."""
 
     @property
-    def key(self) -> str:
+    def identity(self) -> str:
         """Names all that its verdicts depend on beside the case."""
 
     def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:

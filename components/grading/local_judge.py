@@ -1,15 +1,15 @@
 """Verdicts by a language model on this machine, by default the base model itself.
 
-It reads the rubric and one case, and is asked for one word. The word is not generated: the verdict is the likelier one
-of `right` and `wrong`, by their first tokens, averaged over both orders of the rubric. Nothing is sampled and no text
-is parsed, so the same case has the same verdict.
+It reads the rubric and one case, and is asked for one word. The word is not generated: what counts is how much likelier
+`right` is than `wrong`, by their first tokens, averaged over both orders of the rubric. Nothing is sampled and no text
+is parsed, so the same case has the same verdict. A model leans to one of the words whatever it reads, so the verdict is
+`right` above a threshold, which is set on labelled answers before the judge counts (components/grading/trial.py).
 """
 
 import dataclasses
 import hashlib
-import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,13 +17,16 @@ import torch
 from components.data.samples import IGNORED, Sample, packs, render
 from components.grading.cases import Case, OnVerdict, Verdict, ignore
 from components.grading.rubric import ONE_WORD, VERDICTS
+from components.run.evaluation_options import RULES, EvaluationOptions
 from components.shared import progress
+from components.shared.options import set_option
 from components.shared.problems import problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_TOKENS = 4096  # per forward pass
+GROUP = 16  # cases whose verdicts come together; of similar length, so that packs are full
 
 
 class LocalJudge:
@@ -42,37 +45,39 @@ class LocalJudge:
         """
         self.model, self.tokenizer = model, tokenizer
         self.name = f"the local judge {name}"
-        self.key = hashlib.sha256("\n".join(("local", fingerprint, *ONE_WORD)).encode()).hexdigest()
+        self.identity = hashlib.sha256("\n".join(("local", fingerprint, *ONE_WORD)).encode()).hexdigest()
         right, wrong = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in VERDICTS)
         if right == wrong:
             raise problem(
                 f"the local judge {name} cannot tell its verdicts apart: both begin with the same token",
                 where=f"tokenizer of {name}",
                 rule=f"{' and '.join(VERDICTS)} begin with different tokens",
-                remedy="name another judge_model, or --evaluation-option grader=rules",
+                remedy=f"name another judge_model, or add {set_option(EvaluationOptions, 'grader', RULES)}",
             )
         self.tokens = (right, wrong)
+        self.threshold = 0.0
 
     def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:
         """A verdict on each case; see components.grading.cases."""
         found: dict[Case, Verdict] = {}
-        ordered = sorted(set(cases), key=dataclasses.astuple)
-        # Cases of similar length after each other fill a pack well, and a pack's verdicts come together.
-        ordered.sort(key=lambda case: len(case.question) + len(case.answer))
-        size = 16
-        groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        for group in progress.track(groups, len(groups), f"batches of {size} answers graded"):
-            leanings = zip(*(self._leanings(rubric, group) for rubric in ONE_WORD), strict=True)
-            for case, both in zip(group, leanings, strict=True):
-                leaning = sum(both) / len(both)
-                verdict = Verdict(leaning > 0, "") if math.isfinite(leaning) else Verdict(None, "no finite likelihood")
-                found[case] = verdict
-                on_verdict(case, verdict)
+        for case, leaning in self.leanings(cases):
+            right = leaning > self.threshold if math.isfinite(leaning) else None
+            found[case] = Verdict(right, "" if right is not None else "the judge's likelihood is NaN or infinite")
+            on_verdict(case, found[case])
         return found
+
+    def leanings(self, cases: Iterable[Case]) -> Iterator[tuple[Case, float]]:
+        """For each case, how much likelier `right` is than `wrong`: the difference of their logits."""
+        ordered = sorted(
+            set(cases), key=lambda case: (len(case.question) + len(case.answer), dataclasses.astuple(case))
+        )
+        groups = [ordered[start : start + GROUP] for start in range(0, len(ordered), GROUP)]
+        for group in progress.track(groups, len(groups), f"batches of {GROUP} answers graded"):
+            both = zip(*(self._leanings(rubric, group) for rubric in ONE_WORD), strict=True)
+            yield from ((case, sum(two) / len(two)) for case, two in zip(group, both, strict=True))
 
     @torch.inference_mode()
     def _leanings(self, rubric: str, cases: list[Case]) -> list[float]:
-        """For each case, how much likelier `right` is than `wrong`: the difference of their logits."""
         samples = [self._sample(rubric, case) for case in cases]
         found: list[float] = []
         for pack in packs(samples, MAX_TOKENS, self.model.device):
@@ -87,7 +92,7 @@ class LocalJudge:
         return found
 
     def _sample(self, rubric: str, case: Case) -> Sample:
-        content = json.dumps(dataclasses.asdict(case), ensure_ascii=False).encode(errors="backslashreplace").decode()
+        content = f"Question: {case.question}\nReference: {case.reference}\nAnswer: {case.answer}"
         messages = [{"role": "system", "content": rubric}, {"role": "user", "content": content}]
         text = render(messages, self.tokenizer, add_generation_prompt=True)
         prompt: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,18 +1,20 @@
 """A text as tokens in the form in which verdicts compare them: numbers, quantities, times and dates in one form each.
 
-    twenty-four, 24                                  24
-    1,440 and 1 440 and 1440, 12.50 and 12,5, 2 million     1440, 12.5, 2000000
+    twenty-four, 24; vierundzwanzig in German        24
+    1,440 and 1 440 and 1440; 1.500 in German        1440; 1500
     half a kilometre, 0.5 km, 500 metres             500 m         (a quantity is one token, in the base of its unit)
     two weeks, 14-day                                1209600 s
     three years, 36 months                           36 month      (months are never turned into days)
-    100 °C, 100 degrees Celsius; 5 %, 5 per cent     100 °c; 5 %
+    between 2 and 8 °C                               2 °c, 8 °c
     €12.50, 12.50 euros, EUR 12.5                    12.5 euro
     5:30 pm, half past five in the afternoon, 17:30  17:30         (without am, pm or the like: 5:30)
-    15 May, May 15th, the fifteenth of May           15 may
+    15 May, May 15th; le 15 mai in French            15#5
     third, 3rd                                       #3            (an ordinal is not a number, except in dates)
+    192.168.10.1, 2.3.1                              as they are
 
-Everything else is a word, Unicode NFKC and case folded, or a punctuation mark. Units of other systems are other
-quantities: miles are not turned into kilometres, nor °F into °C.
+Everything else is a word, Unicode NFKC and case folded (a Chinese or Japanese character is one by itself), or a
+punctuation mark. Units of other systems are other quantities: miles are not turned into kilometres, nor °F into °C.
+Number words are read by text2num.
 """
 
 # ruff: noqa: SIM905 - a text of words reads better than a list of strings
@@ -23,24 +25,9 @@ from decimal import Decimal
 from importlib import resources
 from typing import NamedTuple
 
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-)
-ONES = {word: number for number, word in enumerate(_SMALL.split())}
-TENS = {
-    word: 10 * number
-    for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
-}
-POWERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
-_ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
-    "sixteenth seventeenth eighteenth nineteenth twentieth"
-)
-ORDINALS = {word: number for number, word in enumerate(_ORDINALS.split(), start=1)} | {"thirtieth": 30}
-MONTHS = "january february march april may june july august september october november december".split()
-_DAYS = {str(day) for day in range(1, 32)}
-MONTH_NAMES = {name: month for month in MONTHS for name in (month, month[:3])} | {"sept": "september"}
+from text_to_num import alpha2digit
+
+from components.grading.languages import Language
 
 
 class Unit(NamedTuple):
@@ -49,6 +36,15 @@ class Unit(NamedTuple):
     name: str
     base: str
     factor: Decimal
+
+
+class Token(NamedTuple):
+    """A piece of a text; its kind is word, mark, ordinal, number (without a unit), dotted, time, date, or its unit."""
+
+    text: str
+    kind: str
+    number: str = ""
+    """The number of a quantity as it was written: 3 of three years."""
 
 
 def _read_units() -> dict[tuple[str, ...], Unit]:
@@ -62,57 +58,83 @@ def _read_units() -> dict[tuple[str, ...], Unit]:
     return units
 
 
-UNITS = _read_units()
-CURRENCIES = {("€",), ("£",), ("$",), ("eur",), ("gbp",), ("usd",)}
-
-_TOKEN = re.compile(
-    r"\d{1,2}:\d\d(?!\d)"
-    r"|\d{1,4}(?:st|nd|rd|th)(?![^\W_])"
-    r"|\d{1,3}(?:,\d{3}){1,6}(?!\d)(?:\.\d+)?"
-    r"|\d{1,3}(?:[ ]\d{3}){1,6}(?!\d)(?:\.\d+)?"
-    r"|(?<![\d,])\d+,\d{1,2}(?![\d,])"
-    r"|\d+(?:\.\d+)?"
-    r"|[^\W\d_]+"
-    r"|(?<=\d)[-−–](?=\d)|(?<=[ ])[-–](?=[ ])|—|\.\.\."
-    r"|[%€£$°×÷=+/.,;:!?()\n]"
+_UNITS = _read_units()
+_CURRENCIES = frozenset("€ £ $ ¥ eur gbp usd chf".split())
+_SCALES = {"1000": 1000, "1000000": 10**6, "1000000000": 10**9}
+_HALVES = frozenset("half halb halbe halben demi demie media medio".split())
+BETWEEN_NUMBERS = frozenset("and or to / - – − , und oder bis et ou à y o a".split())
+_EVERY = frozenset("every each jede jeden jedes chaque cada".split())
+_NAMED_TIMES = dict.fromkeys("noon midday mittag midi mediodía".split(), "12:00") | dict.fromkeys(
+    "midnight mitternacht minuit medianoche".split(), "0:00"
 )
-_HOURS = "|".join(list(ONES)[1:13])
+_AFTER_NOON = frozenset("p afternoon evening nachmittags abends soir midi tarde noche".split())
+
+_NUMBER = r"\d{1,2}:\d\d(?!\d)|\d{1,2}#\d{1,2}|\d{1,4}(?:st|nd|rd|th|er|re|ère|ème|e|o|a|º|ª)(?![^\W_])"
+_LETTER = r"[^\W\d_぀-ヿ㐀-鿿]"  # Chinese and Japanese characters are words by themselves
+_NO_NUMBER = (
+    rf"|{_LETTER}+\d(?:{_LETTER}|\d)*(?!\.?\d)|{_LETTER}+|[^\W\d_]"
+    r"|(?<=\d)[-−–](?=\d)|(?<=[ ])[-–](?=[ ])|—|\.\.\.|[%€£$¥°×÷=+/.,;:!?()&\n]"
+)
+_TOKEN = re.compile(
+    rf"{_NUMBER}|\d+(?:\.\d+){{2,}}|\d{{1,3}}(?:,\d{{3}}){{1,6}}(?!\d)(?:\.\d+)?"
+    rf"|\d{{1,3}}(?:[ ']\d{{3}}){{1,6}}(?!\d)(?:\.\d+)?|(?<![\d,])\d+,\d{{1,2}}(?![\d,])|\d+(?:\.\d+)?{_NO_NUMBER}"
+)
+_TOKEN_WITH_DECIMAL_COMMA = re.compile(
+    rf"{_NUMBER}|\d{{1,3}}(?:[. ']\d{{3}}){{1,6}}(?!\.?\d)(?:,\d+)?|\d+(?:\.\d+){{2,}}|\d+(?:[.,]\d+)?{_NO_NUMBER}"
+)
 _TIME = re.compile(
-    rf"(?<![\d.,:\w])(?:(half|(?:a )?quarter) (past|to) )?(\d{{1,2}}|{_HOURS})(?!\w)(?:[:.](\d\d)(?!\d))?"
-    r"( o'clock)?(?:[ ]?([ap])(?:m\b|\. ?m\b\.?)| in the (morning|afternoon|evening)| at (night))?"
+    r"(?<![\d.,:\w])(?:(half|halb|(?:a )?quarter)(?: (past|to))? )?(\d{1,2})(?!\w)(?! ?[.,:]\d{3})(?:[:.](\d\d)(?!\d))?"
+    r"(?:( ?(?:uhr|o'clock|h|heures?|horas?)(?!\w))(?: (\d\d)(?!\d))?)?(?: (?:et|y) (demie|quart|media|cuarto))?"
+    r"(?:[ ]?([ap])\.? ?m(?!\w)\.?|(?: (?:in the|at|am|du|de la|de|en la))? (?:après )?(morning|afternoon|evening|night"
+    r"|morgens|vormittags|nachmittags|abends|matin|midi|soir|mañana|tarde|noche))?(?!\w)"
 )
 _LIST_NUMBER = re.compile(r"^[ \t]{0,8}(\d{1,2})[.)][ \t](?=.)", re.MULTILINE)
-_FRACTIONS = {"¼": ".25", "½": ".5", "¾": ".75"}
-_NAMED_TIMES = {"noon": "12:00", "midday": "12:00", "midnight": "0:00"}
-
-
-class Token(NamedTuple):
-    """A piece of a text; its kind is word, mark, ordinal, number (without a unit), time, date or a unit's name."""
-
-    text: str
-    kind: str
-    number: str = ""
-    """The number of a quantity as it was written: 3 of three years."""
+_SPELLINGS = {
+    "en": [
+        (r"(?<=\d)(?=[ap](?:m\b|\.))", " "),  # 5pm
+    ],
+    "de": [
+        (r"\b(?:eineinhalb|anderthalb)\b", "1,5"),
+        (r"(?<=\b\d)\. (?=[^\W\d])|(?<=\b\d\d)\. (?=[^\W\d])", " "),  # 15. Mai
+    ],
+    "fr": [
+        (r"\b(?:[ldscnmtj]|qu)'", ""),  # l'heure
+        (r"(?<=\d) ?h ?(?=\d\d\b)", ":"),  # 17 h 30
+        (r"(?<=\bà )(\d{1,2}) ?h(?:eures)?\b(?! ?\d| et)", r"\1:00"),
+    ],
+}
 
 
 def plain(text: str) -> str:
-    """The text NFKC and case folded, n't as not, without Markdown's marks and the numbers of a list."""
-    text = text.replace("²", " squared").replace("³", " cubed")
-    for fraction, decimals in _FRACTIONS.items():
-        text = re.sub(rf"(?<!\d){fraction}", "0" + decimals, text).replace(fraction, decimals)
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    text = re.sub("[’‘ʼ´]", "'", text).replace("**", "").replace("__", "").replace("`", "")
+    """The text NFKC and in lower case, n't as not, without Markdown's marks and the numbers of a list."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    text = re.sub("[’‘ʼ´]", "'", re.sub(r"\*\*|__|`", "", text)).replace("。", ". ").replace("、", ", ")
+    text = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text)  # three-year
     text = re.sub(r"n't\b", " not", text).replace("cannot", "can not")
-    text = re.sub(r"(?<=\d) ?[*x] ?(?=\d)", " × ", text)
     text = re.sub(r"(?<![^\s(])[-−](?=\d)", "minus ", text)
     numbers = _LIST_NUMBER.findall(text)
     return _LIST_NUMBER.sub("", text) if len(numbers) > 1 and numbers[0] == "1" else text
 
 
-def read(text: str) -> list[Token]:
+def read(text: str, language: Language) -> list[Token]:
     """The tokens of a text that `plain` has returned."""
-    with_times = _TIME.sub(_clock_time, re.sub(r"(?<=\d)(?=[ap](?:m\b|\.))", " ", text))
-    return _quantities(_dates(_numbers(_TOKEN.findall(with_times))))
+    # Line by line: no number goes over several items of a list.
+    text = "\n".join(alpha2digit(line, language.code, 0.0) for line in text.split("\n")).casefold()
+    for pattern, spelling in _SPELLINGS.get(language.code, []):
+        text = re.sub(pattern, spelling, text)
+    text = re.sub(r"\b(per|\d+)([ /-]+)2nd\b", r"\1\2second", text)  # text2num takes every second for an ordinal
+    pieces = _TOKEN if language.code == "en" else _TOKEN_WITH_DECIMAL_COMMA
+    tokens: list[Token] = []
+    for piece in pieces.findall(_TIME.sub(_clock_time, _dates(text, language))):
+        before = tokens[-1] if tokens else Token("", "mark")
+        if piece in _SCALES and before.kind == "number" and abs(Decimal(before.text)) < _SCALES[piece]:  # 1.5 million
+            tokens[-1] = Token(_written(Decimal(before.text) * _SCALES[piece]), "number")
+        elif before.text == "minus" and piece[0].isdigit() and not (tokens[1:] and is_number(tokens[-2])):
+            number = _token(piece, language)
+            tokens[-1] = number._replace(text=f"-{number.text}")
+        else:
+            tokens.append(_token(piece, language))
+    return _quantities(tokens)
 
 
 def is_number(token: Token) -> bool:
@@ -120,21 +142,14 @@ def is_number(token: Token) -> bool:
     return token.kind not in ("word", "mark", "ordinal")
 
 
-def singular(word: str) -> str:
-    """A word without the ending of a simple plural."""
-    if len(word) <= 3 or not word.isalpha() or not word.endswith("s") or word.endswith(("ss", "us", "is")):
-        return word
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    return word[:-2] if word.endswith(("ches", "shes", "xes", "sses", "zes")) else word[:-1]
-
-
 def unit_at(tokens: list[Token], place: int) -> tuple[Unit, int] | None:
     """The unit whose name starts at this place, and of how many tokens the name is."""
-    for length in (3, 2, 1):
-        name = tuple(singular(token.text) for token in tokens[place : place + length])
-        if len(name) == length and name in UNITS:
-            return UNITS[name], length
+    for length in (4, 3, 2, 1):
+        written = tuple(token.text for token in tokens[place : place + length])
+        singular = tuple(re.sub(r"(?<=\w\w)(?<![sui])s$", "", text) for text in written)
+        for name in (written, singular):
+            if len(name) == length and name in _UNITS:
+                return _UNITS[name], length
     return None
 
 
@@ -150,116 +165,53 @@ def _written(number: Decimal) -> str:
 
 def _clock_time(found: re.Match[str]) -> str:
     """The time of day as 17:30; the text as it was when it is no time of day."""
-    quarter, direction, hour_text, minute_text, o_clock, half_day, part_of_day, night = found.groups()
-    if not (quarter or o_clock or half_day or part_of_day or night) and ":" not in found.group():
+    quarter, direction, hour_text, minute_text, clock, minute_after, fraction, half_day, part_of_day = found.groups()
+    on_the_clock = clock is not None and (clock.strip() in ("uhr", "o'clock") or minute_after)
+    if not (
+        ":" in found.group() or on_the_clock or fraction or direction or quarter == "halb" or half_day or part_of_day
+    ):
         return found.group()
-    hour = ONES[hour_text] if hour_text in ONES else int(hour_text)
-    minute = int(minute_text or 0)
-    if quarter:
-        minute = 30 if quarter == "half" else 15 if direction == "past" else 45
-        hour -= direction == "to"
+    hour, minute = int(hour_text), int(minute_text or minute_after or 0)
+    if fraction:
+        minute = 30 if fraction in _HALVES else 15
+    elif quarter:
+        minute = 30 if quarter in _HALVES else 15 if direction == "past" else 45
+        hour -= direction == "to" or quarter == "halb"
     if hour > 24 or minute > 59:
         return found.group()
-    after_noon = half_day == "p" or part_of_day in ("afternoon", "evening") or bool(night and hour > 5)
+    after_noon = half_day == "p" or part_of_day in _AFTER_NOON or (part_of_day == "night" and hour > 5)
     if after_noon and hour < 12:
         hour += 12
-    elif (half_day == "a" or part_of_day == "morning") and hour == 12:
+    elif hour == 12 and (half_day == "a" or part_of_day == "morning"):
         hour = 0
     return f"{hour % 24}:{minute:02d}"
 
 
-def _numbers(pieces: list[str]) -> list[Token]:
-    """Number words as digits: twenty four -> 24, two thousand three hundred and five -> 2305, twelve four -> 12 4."""
-    tokens: list[Token] = []
-    number: int | None = None  # what the number words so far come to
-    for place, piece in enumerate(pieces):
-        value = ONES.get(piece, TENS.get(piece, POWERS.get(piece)))
-        before = 1 if number is None else number
-        last = before % 1000 or before  # two thousand three | hundred: the power takes the three only
-        if piece in POWERS and number is None and tokens and _scales(tokens[-1], POWERS[piece]):  # 1.5 million
-            tokens[-1] = Token(_written(Decimal(tokens[-1].text) * POWERS[piece]), "number")
-        elif piece in POWERS and last < POWERS[piece]:
-            number = before - last + last * POWERS[piece]
-        elif value is not None and number is not None and _continues(number, value):
-            number += value
-        elif piece == "and" and number and number % 100 == 0 and {*pieces[place + 1 : place + 2]} & {*ONES, *TENS}:
-            continue
-        elif number and number % 100 in TENS.values() and ORDINALS.get(piece, 10) < 10:
-            tokens.append(Token(f"#{number + ORDINALS[piece]}", "ordinal"))
-            number = None
-        else:
-            if number is not None:
-                _append_number(tokens, str(number))
-            number = value
-            if value is None:
-                _append(tokens, piece)
-    if number is not None:
-        _append_number(tokens, str(number))
-    return tokens
-
-
-def _scales(token: Token, power: int) -> bool:
-    """Whether a power multiplies the number in digits before it."""
-    return token.kind == "number" and abs(Decimal(token.text)) < power
-
-
-def _continues(number: int, value: int) -> bool:
-    """Whether the next word continues a number: twenty | four, two hundred | five, but twelve | four are two."""
-    if number and number % 100 == 0:
-        return 0 < value < 100
-    return number % 100 >= 20 and number % 10 == 0 and 0 < value < 10
-
-
-def _append(tokens: list[Token], piece: str) -> None:
-    """Append a piece of text that is not a number word."""
+def _token(piece: str, language: Language) -> Token:
     if ":" in piece and len(piece) > 1:
-        tokens.append(Token(f"{int(piece[:-3])}{piece[-3:]}", "time"))
-    elif piece[0].isdigit() and piece[-1].isalpha():
-        tokens.append(Token(f"#{int(piece[:-2])}", "ordinal"))
-    elif piece[0].isdigit():
-        decimal_comma = re.fullmatch(r"\d+,\d{1,2}", piece)
-        digits = piece.replace(",", ".") if decimal_comma else piece.replace(",", "").replace(" ", "")
-        _append_number(tokens, _written(Decimal(digits)))
-    elif piece in _NAMED_TIMES:
-        tokens.append(Token(_NAMED_TIMES[piece], "time"))
-    elif piece == "second" and tokens and (tokens[-1].kind == "number" or tokens[-1].text in ("per", "/")):
-        tokens.append(Token(piece, "word"))
-    elif piece in ORDINALS:
-        tokens.append(Token(f"#{ORDINALS[piece]}", "ordinal"))
-    else:
-        tokens.append(Token(piece, "word" if piece.isalpha() or piece in "%€£$°" else "mark"))
+        return Token(f"{int(piece[:-3])}{piece[-3:]}", "time")
+    if "#" in piece:
+        return Token(piece, "date")
+    if not piece[0].isdigit():
+        if piece in _NAMED_TIMES:
+            return Token(_NAMED_TIMES[piece], "time")
+        return Token(piece, "word" if piece[0].isalpha() or piece in "%€£$¥°" else "mark")
+    if piece[-1].isalpha():
+        return Token("#" + str(int(re.sub(r"\D", "", piece))), "ordinal")
+    decimal_comma = language.code != "en" or re.fullmatch(r"\d+,\d{1,2}", piece)
+    if decimal_comma and re.match(r"\d{1,3}(?:[. ']\d{3})+(?![.\d])", piece):  # 1.500,50
+        piece = re.sub("[. ']", "", piece)
+    if piece.count(".") > 1:
+        return Token(piece, "dotted")
+    return Token(_written(Decimal(piece.replace(",", ".") if decimal_comma else re.sub("[, ']", "", piece))), "number")
 
 
-def _append_number(tokens: list[Token], digits: str) -> None:
-    """Append a number; it is negative after a minus that does not stand between two numbers."""
-    if tokens and tokens[-1].text == "minus" and not (tokens[1:] and is_number(tokens[-2])):
-        tokens[-1] = Token(f"-{digits}", "number")
-    else:
-        tokens.append(Token(digits, "number"))
-
-
-def _dates(tokens: list[Token]) -> list[Token]:
-    """Days of a month as one token, in both orders."""
-    result: list[Token] = []
-    place = 0
-    while place < len(tokens):
-        for pattern in (("day", "month"), ("day", "of", "month"), ("month", "day"), ("month", "the", "day")):
-            part = tokens[place : place + len(pattern)]
-            if len(part) == len(pattern) and all(map(_fits, part, pattern)):
-                day = part[pattern.index("day")].text.strip("#")
-                result.append(Token(f"{day} {MONTH_NAMES[part[pattern.index('month')].text]}", "date"))
-                place += len(pattern)
-                break
-        else:
-            result.append(tokens[place])
-            place += 1
-    return result
-
-
-def _fits(token: Token, what: str) -> bool:
-    if what == "day":
-        return token.kind in ("number", "ordinal") and token.text.strip("#") in _DAYS
-    return token.text in MONTH_NAMES if what == "month" else token.text == what
+def _dates(text: str, language: Language) -> str:
+    """Days of a month as 15#5, in both orders."""
+    numbers = {name: number for number, month in enumerate(language.months, start=1) for name in (month, month[:3])}
+    day, month = r"(\d{1,2})(?:st|nd|rd|th|er|º)?", rf"({'|'.join(sorted(numbers, key=len, reverse=True))})"
+    text = re.sub(rf"\b{day}(?: of| de)? {month}\b", lambda found: f"{int(found[1])}#{numbers[found[2]]}", text)
+    return re.sub(rf"\b{month}(?: the)? {day}(?![\d:]|\w)", lambda found: f"{int(found[2])}#{numbers[found[1]]}", text)
 
 
 def _quantities(tokens: list[Token]) -> list[Token]:
@@ -270,23 +222,22 @@ def _quantities(tokens: list[Token]) -> list[Token]:
         token = tokens[place]
         place += 1
         following = [after.text for after in tokens[place : place + 3]]
-        if token.kind == "number":
-            number = token.text
-            if following == ["and", "a", "half"] and "." not in number:
-                number, place = f"{number}.5", place + 3
-            unit = unit_at(tokens, place)
-            if unit is not None:
-                place += unit[1]
-                result.append(quantity(number, unit[0]))
-            elif result and (result[-1].text,) in CURRENCIES:
-                result[-1] = quantity(number, UNITS[(result[-1].text,)])
-            else:
-                result.append(Token(number, "number"))
-        elif token.text == "half" and following[:1] in (["a"], ["an"]) and unit_at(tokens, place + 1):
-            unit = unit_at(tokens, place + 1)
-            assert unit is not None
-            result.append(quantity("0.5", unit[0]))
-            place += 1 + unit[1]
+        number = token.text if token.kind == "number" else ""
+        if token.text in _HALVES and unit_at(tokens, place + (following[:1] in (["a"], ["an"]))):  # half an hour
+            number, place = "0.5", place + (following[0] in ("a", "an"))
+        elif number and following == ["and", "a", "half"]:  # one and a half hours
+            number, place = f"{number}.5" if "." not in number else number, place + 3
+        elif token.text in _EVERY and following and len(following[0]) > 2 and unit_at(tokens, place):
+            number = "1"
+        unit = unit_at(tokens, place) if number else None
+        if unit is not None:
+            place += unit[1]
+            result.append(quantity(number, unit[0]))
+        elif number and result and result[-1].text in _CURRENCIES:
+            result[-1] = quantity(number, _UNITS[(result[-1].text,)])
         else:
-            result.append(token)
+            result.append(Token(number, "number") if number else token)
+    for place, (left, between, right) in enumerate(zip(result, result[1:], result[2:], strict=False)):
+        if left.kind == "number" and between.text in BETWEEN_NUMBERS and right.number:  # between 2 and 8 °C
+            result[place] = quantity(left.text, _UNITS[tuple(right.kind.split())])
     return result

@@ -1,111 +1,75 @@
-"""Is an answer right? Decided by the reference, without a judge model. In doubt an answer is wrong.
+"""Is an answer right? Decided by the reference, without a judge model: a check of short facts.
 
     question   How many lamps does a journeyman tend?
     reference  forty | 40                                    alternatives, separated by |
     answer     A journeyman of the guild tends 40 lamps.     right: it says all that the reference adds to the question
 
 The key terms of a reference are its words that the question does not already hold (all of them, if that leaves none).
-An answer is right when it states every key term of at least one alternative, and nothing against them:
+An answer is right when its clauses together state the key terms of an alternative, and nothing against them:
 
-1. One form. Case, Unicode forms, articles and other small words, Markdown and simple plurals do not count (plurals do
-   where the question asks for one). Numbers, ordinals, quantities, times of day and dates are compared by value: forty
-   and 40; 0.5 km and 500 m; two weeks and 14 days; half past five in the afternoon and 17:30; 15 May and the fifteenth
-   of May. A number counts as the whole number only: 4 is not in 14. A number without a unit has the one asked for
-   ("How many days ...?"). Words may come in any order, unless the question asks for one or the reference says then.
-2. Corrections. After the last "no, wait", "actually", "sorry", "correction", "let me check" ... only what follows
-   counts, if it decides something: "40. No, wait, 50." is 50.
-3. Negations. A clause with not, never, no, wrong ... states nothing, twice negated it does: "not crimson but blue"
-   states blue, "crimson, not blue" crimson. Not only, not until, no more than ... are no negations. Nor is what
-   question or reference negate themselves: "Which bird cannot fly?"
-4. Hedges. A sentence with either, maybe, might, could be, not sure, it depends ... states nothing, nor does a question.
-5. Lists. One thing more than the reference names makes it wrong: "crimson and gold", "40 or 50", "40 - 50".
-6. Rivals. Another number of the same unit in another clause makes it wrong: "The frame is covered for 36 months, the
-   battery only for 18." Not so a conversion (26.2 miles), a number of the question, and a clause that is about less of
-   the question. "So ..." at the end may decide by itself.
-7. Another thing. A clause states nothing when it has the opposite of a word of the question (opens for closes), the
-   second largest for the largest, a count of another thing of the question (four violins for strings), or three words
-   more of its own than of the question: "It stands in Rome and can be reached by train from Paris." What follows the
-   terms after a comma, because, which, and ... is not among them.
-8. Yes and no. A reference that is only yes, no, none, not allowed, forbidden ... asks for that stance: the answer's
-   first clause decides if it is yes or no, otherwise the clauses about the question, if they agree.
+1. One form. Case, endings, function words and Markdown do not count. Numbers, ordinals, quantities, times of day and
+   dates are compared by value; a number without a unit has the one asked for ("How many days ...?"). All numbers must
+   be there, three quarters of all terms, and one of every part of a list.
+2. What is taken back ("40. No, wait, 50."), left open (either, perhaps, it depends) or asked states nothing.
+3. Negations. A clause with a negator states nothing, twice negated it does: "not crimson but blue" states blue. In a
+   relative clause, and after without, only the next words are denied: "A member who is not a master wears grey." Nor is
+   a negation what question or reference negate themselves.
+4. Lists. One thing more than the reference names makes it wrong: "crimson and gold", "40 or 50".
+5. Rivals. Another number of the same unit makes it wrong, unless its clause is about less of the question: "The frame
+   is covered for 36 months, the battery only for 18."
+6. Another thing. A clause states nothing when it has the opposite of a word of the question (opens for closes), and
+   when another one is about more of the question: "The wardens wear green. Visitors wear a yellow badge."
+7. Yes and no. A reference that says yes, no, not allowed ... asks for that stance: the answer's first word decides,
+   otherwise the clause that is most about the question. Of what it says besides one term is enough.
+
+Other sentences do no harm: chat models add them.
 """
 
-# ruff: noqa: SIM905 - a text of words reads better than a list of strings
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
+from functools import cache, lru_cache
 
-from components.grading.quantities import UNITS, Token, Unit, is_number, plain, quantity, singular, unit_at
-from components.grading.statements import (
-    FILLERS,
-    NEGATORS,
-    NO,
-    SMALL_WORDS,
-    YES,
-    Clause,
-    denied_roots,
-    readings,
-    root,
-    says_something,
-    tokens_of,
-)
+from components.data.questions import SMALL_WORDS
+from components.grading.languages import Language, language_of, words_of
+from components.grading.quantities import BETWEEN_NUMBERS, Token, Unit, is_number, plain, quantity, unit_at
+from components.grading.statements import Clause, clause_of, clauses_of
 
-PROHIBITIONS = frozenset("forbidden forbid prohibited prohibit banned ban disallowed refused".split())
-PERMISSIONS = frozenset("may can allowed allow permitted permit welcome".split())
-_STANCE_ROOTS = {root(word) for word in FILLERS | PROHIBITIONS | PERMISSIONS | NEGATORS}
-_OPPOSITES = [
-    frozenset(map(root, pair.split()))
-    for pair in (
-        "open close, open shut, start end, begin end, start finish, begin finish, first last, largest smallest, "
-        "biggest smallest, highest lowest, longest shortest, oldest youngest, fastest slowest, heaviest lightest, "
-        "minimum maximum, least most, above below, arrive depart, arrive leave, arrival departure, buy sell, "
-        "inside outside, freeze boil, melt freeze, win lose, enter leave, entrance exit, inner outer, upper lower, "
-        "summer winter, weekday weekend, earliest latest"
-    ).split(", ")
-]
-_BETWEEN_NUMBERS = frozenset("and or / - – − to ,".split())
-# Of the words after and before the terms, as _kind_in_list writes them; a list is read no further than this.
+_TERMS_STATED = 0.75
+# Of the words after the terms, as _kind_in_list writes them; a list is read no further than this.
 _LIST_AFTER = re.compile(r"k*(?:[cj]+k*fk*)*?c*j+k*fk*(?:c|x?$)")
-_LIST_BEFORE = re.compile(r"k{0,3}jf(?:k|$)")
 _LIST_TOKENS = 40
-_STRAY_WORDS = 3  # two more words of its own are the usual phrase: the American astronaut
-_SIDE_REMARKS = frozenset("because since due which who and".split())
 
 
 @dataclass(frozen=True)
 class _Question:
     """What a verdict needs of the question."""
 
-    terms: frozenset[str]
-    """Its words and numbers as they are compared."""
+    language: Language
     roots: frozenset[str]
-    """The same without the endings of verbs."""
+    """Its words and numbers as they are compared."""
     unit: Unit | None
-    """The unit of a number without one: minutes in "How many minutes ...?", metres in "... in metres?"."""
-    units: frozenset[str]
-    """The names of the units that it holds, and of those of the same base."""
-    counted: str
-    """The lamp in "How many lamps ...?"."""
-    denied: frozenset[str]
-    """The fly in "Which bird cannot fly?"."""
-    stem: Callable[[str], str]
-    """Takes off the plural's ending; leaves it where the question asks for a plural."""
+    """The unit of a number without one: minutes in "How many minutes ...?"."""
+    counts: bool
+    """Whether it asks how many."""
+    negated: frozenset[str]
+    """What it negates: the master of "Who is not a master?"."""
+    is_negated: bool
+    """Whether it asks who or what does not: "Which bird cannot fly?"."""
 
 
 @dataclass(frozen=True)
 class _Expected:
     """What an answer must state, by one alternative of the reference."""
 
+    clause: Clause
+    stance: bool | None
+    """Yes or no, when the reference says so first or says nothing else."""
     terms: frozenset[str]
-    numbers: list[Token]
-    """The numbers among the terms."""
-    order: list[str]
-    """The terms in the order in which they are to be named; empty where the order does not count."""
+    parts: list[set[str]]
+    """The terms of each thing that it lists."""
     known: frozenset[str]
     """Words that say nothing beside the terms: those of the question and of all alternatives."""
-    denied: frozenset[str]
+    harmless: frozenset[str]
     """What question and alternative negate themselves."""
 
 
@@ -115,215 +79,265 @@ def is_right(question: str, reference: str, answer: str) -> bool:
     Raises:
         ValueError: when an alternative of the reference has no word: nothing can be graded against it.
     """
-    parsed = _read_question(question)
-    alternatives = list(zip(reference.split("|"), key_terms(question, reference), strict=True))
-    known = parsed.terms | {parsed.stem(word) for word in words(reference)}
-    for clauses in readings(plain(answer)):
-        for alternative, terms in alternatives:
-            stance = _stance_of_reference(alternative)
-            if stance is None and _states(parsed, _expect(parsed, alternative, terms, known), clauses):
-                return True
-            if stance is not None and _stance_of_answer(parsed, clauses) == stance:
-                return True
-    return False
+    asked, alternatives = _read_question(question), _alternatives(question, reference)
+    clauses = clauses_of(plain(answer).replace(plain(question) or "\n", "\n"), asked.language)
+    return bool(clauses) and any(_agrees(asked, expected, clauses) for expected in alternatives)
 
 
 def key_terms(question: str, reference: str) -> list[set[str]]:
-    """For each alternative of the reference the words that an answer must hold."""
-    parsed = _read_question(question)
-    alternatives = []
-    for alternative in reference.split("|"):
-        tokens = [token for token in tokens_of(plain(alternative)) if says_something(token)]
-        terms = {_with_unit(token, parsed.unit).text for token in tokens}
-        if not terms:
-            raise ValueError(f"the reference {reference!r} has an alternative without a word")
-        alternatives.append({term for term in terms if parsed.stem(term) not in parsed.terms} or terms)
-    return alternatives
+    """For each alternative of the reference the words that an answer must hold, without their endings."""
+    return [set(expected.terms) for expected in _alternatives(question, reference)]
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in the form in which they are compared."""
-    return [token.text for token in tokens_of(plain(text)) if says_something(token)]
+    """The words of a text in the form in which they are compared, by the rules of English."""
+    clause = clause_of(plain(text), words_of("en"))
+    pairs = zip(clause.tokens, clause.forms, strict=True)
+    return [form for token, form in pairs if token.kind != "mark" and token.text not in SMALL_WORDS]
 
 
 @lru_cache(maxsize=1024)
 def _read_question(text: str) -> _Question:
-    tokens = tokens_of(plain(text))
-    texts = [token.text for token in tokens if says_something(token)]
-    stem = str if {"plural", "singular"} & set(texts) else singular
-    unit, counted, units = None, "", {token.kind for token in tokens if token.number}
-    for place, before in enumerate(tokens[:-1], start=1):
-        found = unit_at(tokens, place) if len(tokens[place].text) > 1 else None
-        if found is not None:
-            units.add(found[0].name)
-        if before.text in ("many", "in") and found is not None and unit is None:
-            unit = found[0]
-        if before.text == "many":
-            counted = root(tokens[place].text)
-    bases = {known.base for known in UNITS.values() if known.name in units}
-    return _Question(
-        terms=frozenset(map(stem, texts)),
-        roots=frozenset(map(root, texts)),
-        unit=unit,
-        units=frozenset(known.name for known in UNITS.values() if known.base in bases),
-        counted=counted,
-        denied=denied_roots(tokens),
-        stem=stem,
-    )
+    language = words_of(language_of([text]))
+    clause = clause_of(plain(text), language)
+    texts = [token.text for token in clause.tokens]
+    unit = None
+    many = next((place for place, word in enumerate(texts) if word in language.many), None)
+    if many is not None:
+        units = [unit_at(clause.tokens, place) for place in range(many + 1, many + 4)]  # How many vacation days
+        unit = next((found[0] for found in units if found), None)
+    rest = Clause(clause.tokens[1:], language)  # without the Who, that begins a relative clause elsewhere
+    roots = clause.content - set(map(language.stem, language.negators))
+    return _Question(language, roots, unit, many is not None, rest.negated, rest.is_denied(frozenset(), 0))
 
 
-def _expect(question: _Question, alternative: str, terms: set[str], known: frozenset[str]) -> _Expected:
-    tokens = tokens_of(plain(alternative))
-    stems = frozenset(map(question.stem, terms))
-    in_order = question.roots & {"order", "sequence"} or any(token.text == "then" for token in tokens)
-    numbers = [_with_unit(token, question.unit) for token in tokens if is_number(token)]
-    return _Expected(
-        terms=stems,
-        numbers=[number for number in numbers if number.text in terms],
-        order=[stem for stem in (question.stem(token.text) for token in tokens) if stem in stems] if in_order else [],
-        known=known,
-        denied=question.denied | denied_roots(tokens),
-    )
+@lru_cache(maxsize=1024)
+def _alternatives(question: str, reference: str) -> list[_Expected]:
+    asked = _read_question(question)
+    language = asked.language
+    clauses = [clause_of(plain(alternative), language) for alternative in reference.split("|")]
+    known = asked.roots.union(*(clause.forms for clause in clauses))
+    alternatives = []
+    for read in clauses:
+        clause = Clause([_with_unit(token, asked.unit) for token in read.tokens], language)
+        if not clause.said - SMALL_WORDS:
+            raise ValueError(f"the reference {reference!r} has an alternative without a word")
+        stance, terms = _stance_of_reference(clause), clause.content - asked.roots
+        if stance is not None:
+            terms -= _stance_words(language)
+        elif not terms:
+            terms = clause.content or frozenset(map(language.stem, clause.said - SMALL_WORDS))
+        parts: list[set[str]] = [set()]
+        for token, form in zip(clause.tokens, clause.forms, strict=True):
+            if token.text in language.listing or token.text in (",", ";", "\n"):
+                parts.append(set())
+            parts[-1] |= {form} & terms
+        harmless = asked.negated | clause.negated
+        alternatives.append(_Expected(clause, stance, terms, [part for part in parts if part], known, harmless))
+    return alternatives
 
 
 def _with_unit(token: Token, unit: Unit | None) -> Token:
     return quantity(token.text, unit) if unit and token.kind == "number" else token
 
 
-def _states(question: _Question, expected: _Expected, clauses: list[Clause]) -> bool:
-    """Whether the clauses state all terms of an alternative and nothing against them."""
-    holding: list[Clause] = []
-    others: list[Clause] = []
-    found: set[str] = set()
-    for clause in clauses:
-        if clause.is_denied(NEGATORS, expected.denied) or _is_about_another_thing(question, expected, clause):
-            continue
-        stated = expected.terms & set().union(*_forms(question, clause.tokens))
-        (holding if stated else others).append(clause)
-        found |= stated
-    if found != expected.terms:
+def _agrees(asked: _Question, expected: _Expected, clauses: list[Clause]) -> bool:
+    if expected.stance is None:
+        return _states(asked, expected, clauses)
+    stated = {form for clause in clauses for _, form in _stated(asked, expected.terms, clause)}
+    if expected.terms and not stated:
         return False
-    spoken = iter([question.stem(token.text) for clause in holding for token in clause.tokens])
-    about = {clause.roots & question.roots for clause in holding}
+    conditions = asked.language.conditions
+    if expected.terms and conditions & expected.clause.said:  # no, only with permission
+        return any(conditions & clause.said for clause in clauses) or _first_word(clauses[0]) in (None, expected.stance)
+    return _stance_of_answer(asked, clauses) == expected.stance
+
+
+def _states(asked: _Question, expected: _Expected, clauses: list[Clause]) -> bool:
+    """Whether the clauses state the terms of an alternative and nothing against them."""
+    read: list[tuple[Clause, list[str]]] = []  # each clause with the terms that it states
+    for clause in clauses:
+        places = [
+            (place, term)
+            for place, term in _stated(asked, expected.terms, clause)
+            if not _is_denied(asked, expected, clause, place)
+        ]
+        opposite = places and _is_about_opposite(asked, expected, clause, places[0][0])
+        read.append((clause, [] if opposite else [term for _, term in places]))
+    subjects = {
+        (clause.content & asked.roots, frozenset(terms))
+        for clause, terms in read
+        if _own_words(asked, expected, clause) and clause.tokens[-1].text != ":"
+    }
+    counted = [
+        (clause, terms)
+        for clause, terms in read
+        if terms and not _is_about_less(asked, expected, clause, terms, subjects)
+    ]
+    holding = [clause for clause, _ in counted]
+    others = [clause for clause, terms in read if not terms]
+    found = [term for _, terms in counted for term in terms]
+    missing = expected.terms - set(found)
     return (
-        all(term in spoken for term in expected.order)
-        and not any(_lists_more(question, expected, clause) for clause in holding)
-        and not any(
-            _is_rival(question, expected, number, clause, about) for number in expected.numbers for clause in others
-        )
-        and min(_stray_words(question, expected, clause) for clause in holding) < _STRAY_WORDS
+        not any(term[0].isdigit() or term[0] == "-" for term in missing)
+        and len(expected.terms) - len(missing) >= _TERMS_STATED * len(expected.terms)
+        and all(part & set(found) for part in expected.parts)
+        and _in_order(asked, expected, found)
+        and not any(_lists_more(asked, expected, clause) for clause in holding)
+        and not _has_rival(asked, expected, holding, others)
     )
 
 
-def _is_about_another_thing(question: _Question, expected: _Expected, clause: Clause) -> bool:
-    """Whether a clause speaks of the opposite of what is question, or of the second largest for the largest."""
-    known = {root(word) for word in expected.known}
-    for pair in _OPPOSITES:
-        if len(pair & question.roots) == len(pair & clause.roots) == 1 and not pair & clause.roots & known:
-            return True
-    return any(
-        token.kind == "ordinal" and token.text not in question.terms and after.text.endswith(("est", "most"))
-        for token, after in pairwise(clause.tokens)
-    )
-
-
-def _forms(question: _Question, tokens: list[Token]) -> list[set[str]]:
-    """For each token the forms in which it can match a term."""
-    result = []
-    for place, token in enumerate(tokens):
-        forms = {question.stem(token.text)}
-        if token.kind == "number" and _counts_another_thing(question, tokens[place + 1 : place + 5]):
-            forms = set()
-        elif token.kind == "number":
-            forms.add(_with_unit(token, question.unit).text)
-        elif (
-            token.kind == "°" and question.unit and question.unit.base.startswith("°")
-        ):  # 37 degrees, Celsius question for
-            forms.add(quantity(token.number, question.unit).text)
-        elif token.number and token.kind not in question.units:
+def _stated(asked: _Question, terms: frozenset[str], clause: Clause) -> list[tuple[int, str]]:
+    """The terms in a clause with their places."""
+    found = []
+    for place, (token, form) in enumerate(zip(clause.tokens, clause.forms, strict=True)):
+        forms = {form, _with_unit(token, asked.unit).text}
+        if token.kind == "°":  # 37 degrees
+            forms |= {f"{token.text}c", f"{token.text}f"}
+        if token.number and not asked.counts:  # 3 is stated by 3 years
             forms.add(token.number)
-        result.append(forms)
-    return result
+        found += [(place, term) for term in forms & terms]
+    return found
 
 
-def _counts_another_thing(question: _Question, following: list[Token]) -> bool:
-    """Whether a number counts another word of the question than the one question for: four violins for strings."""
-    roots = [root(token.text) for token in following]
-    return bool(question.counted and roots) and roots[0] in question.roots and question.counted not in roots
+def _is_denied(asked: _Question, expected: _Expected, clause: Clause, place: int | None = None) -> bool:
+    """Whether something is denied; in an answer to what is not so, whether it is said to be so."""
+    about = clause.content & asked.roots - expected.terms
+    if asked.is_negated and about:
+        denies = clause.is_denied(frozenset()) or clause.said & clause.language.forbidden
+        return bool(about & asked.negated) and not denies
+    return clause.is_denied(expected.harmless, place)
 
 
-def _places(question: _Question, expected: _Expected, clause: Clause) -> list[int]:
-    return [place for place, forms in enumerate(_forms(question, clause.tokens)) if forms & expected.terms]
+def _own_words(asked: _Question, expected: _Expected, clause: Clause) -> set[str]:
+    """The words of a clause that are neither the question's nor the reference's."""
+    pairs = zip(clause.tokens, clause.forms, strict=True)
+    return {form for token, form in pairs if token.kind == "word" and form in clause.content} - expected.known
 
 
-def _lists_more(question: _Question, expected: _Expected, clause: Clause) -> bool:
+def _is_about_opposite(asked: _Question, expected: _Expected, clause: Clause, place: int) -> bool:
+    """Whether the nearest word of a pair is the opposite of the question's: the gate opens at 17:30, for closes."""
+    nearest = [*clause.forms[:place][::-1], *clause.forms[place:]]
+    for pair in asked.language.opposites:
+        if len(pair & asked.roots) == 1 and not (pair - asked.roots) & expected.known:
+            spoken = [form for form in nearest if form in pair]
+            if spoken and spoken[0] not in asked.roots:
+                return True
+    return False
+
+
+def _is_about_less(
+    asked: _Question,
+    expected: _Expected,
+    clause: Clause,
+    terms: list[str],
+    subjects: set[tuple[frozenset[str], frozenset[str]]],
+) -> bool:
+    """Whether a clause has words of its own, and another one more of the question and less of the terms."""
+    about = clause.content & asked.roots
+    return bool(_own_words(asked, expected, clause)) and any(
+        about < more and fewer < set(terms) for more, fewer in subjects
+    )
+
+
+def _in_order(asked: _Question, expected: _Expected, found: list[str]) -> bool:
+    """Whether the terms come in the reference's order, if the question asks for one or the reference says then."""
+    order = set(map(asked.language.stem, asked.language.in_order))
+    if not order & (asked.roots | set(expected.clause.forms)):
+        return True
+    spoken = iter(found)
+    return all(form in spoken for form in dict.fromkeys(expected.clause.forms) if form in found)
+
+
+def _lists_more(asked: _Question, expected: _Expected, clause: Clause) -> bool:
     """Whether a clause lists something beside the terms: carbon dioxide and methane; 10 or 12; 10 - 12."""
     tokens = clause.tokens
-    places = _places(question, expected, clause)
     for left, between, right in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if between.text in _BETWEEN_NUMBERS and is_number(left) and is_number(right):
+        if between.text in BETWEEN_NUMBERS and is_number(left) and is_number(right):
             pair = {left.text, right.text}
             alike = left.kind == right.kind or "number" in (left.kind, right.kind)
             if alike and pair & expected.terms and pair - expected.known - expected.terms:
                 return True
-    after = tokens[places[-1] + 1 :][:_LIST_TOKENS]
-    before = tokens[: places[0]][-_LIST_TOKENS:][::-1]
-    kinds_after, kinds_before = (
-        "".join(_kind_in_list(question, expected, token) for token in part) for part in (after, before)
-    )
-    return bool(_LIST_AFTER.match(kinds_after) or _LIST_BEFORE.match(kinds_before))
+    last = _stated(asked, expected.terms, clause)[-1][0]
+    own = _own_words(asked, expected, clause)
+    after = range(last + 1, len(tokens))[:_LIST_TOKENS]
+    return bool(_LIST_AFTER.match("".join(_kind_in_list(clause, own, place) for place in after)))
 
 
-def _kind_in_list(question: _Question, expected: _Expected, token: Token) -> str:
-    """j for a joiner, c for a comma, k for a word of question or reference, f for another one, x for the rest."""
-    if token.text in ("and", "or", "/", ","):
+def _kind_in_list(clause: Clause, own: set[str], place: int) -> str:
+    """j for a joiner, c for a comma, k for a known word, f for another one, x for the rest."""
+    token = clause.tokens[place]
+    if token.text in clause.language.joiners or token.text == ",":
         return "c" if token.text == "," else "j"
-    if token.kind != "word":
-        return "x"
-    return "k" if token.text in SMALL_WORDS or question.stem(token.text) in expected.known else "f"
+    return "x" if token.kind != "word" else "f" if clause.forms[place] in own else "k"
 
 
-def _is_rival(
-    question: _Question, expected: _Expected, number: Token, clause: Clause, about: set[frozenset[str]]
-) -> bool:
-    """Whether a clause states another number of the same unit, and is not plainly about less of the question."""
-    shared = clause.roots & question.roots
-    if shared and all(shared < other for other in about):
-        return False
-    kinds = {number.kind} if number.kind in ("time", "date") else {number.kind, "number"}
-    return any(is_number(token) and token.text not in expected.known and token.kind in kinds for token in clause.tokens)
+def _has_rival(asked: _Question, expected: _Expected, holding: list[Clause], others: list[Clause]) -> bool:
+    """Whether another number contradicts a term: one of the same thing (4 lamps), or of the same unit elsewhere.
+
+    Elsewhere is a clause that is not plainly about less of the question.
+    """
+    numbers = list(zip(expected.clause.tokens, [*expected.clause.forms[1:], ""], strict=True))
+    things = {thing: number.text for number, thing in numbers if number.kind == "number" and thing in expected.terms}
+    for clause in holding:
+        for token, thing in zip(clause.tokens, clause.forms[1:], strict=False):
+            if token.kind == "number" and token.text != things.get(thing, token.text):
+                return True
+    about = [clause.content & asked.roots if _own_words(asked, expected, clause) else asked.roots for clause in holding]
+    rivals = [
+        clause
+        for clause in others
+        if not _is_denied(asked, expected, clause) and not all(clause.content & asked.roots < mine for mine in about)
+    ]
+    kinds = {number.kind for number, _ in numbers if is_number(number) and number.text in expected.terms}
+    if kinds - {"time", "date", "dotted"}:
+        kinds.add("number")
+    unlike = expected.known | expected.terms
+    return any(token.kind in kinds and token.text not in unlike for clause in rivals for token in clause.tokens)
 
 
-def _stray_words(question: _Question, expected: _Expected, clause: Clause) -> int:
-    """How many more words a clause has of its own than of the question, up to a side remark after the terms."""
-    last = _places(question, expected, clause)[-1]
-    rest = enumerate(clause.tokens[last:], start=last)
-    end = next((place for place, token in rest if token.kind == "mark" or token.text in _SIDE_REMARKS), None)
-    texts = {token.text for token in clause.tokens[:end] if token.kind == "word"} - FILLERS
-    own = {root(word) for word in texts if question.stem(word) not in expected.known} - question.roots
-    return len(own) - len({root(word) for word in texts} & question.roots)
-
-
-def _stance_of_reference(alternative: str) -> bool | None:
-    """Yes or no, when the alternative says nothing else: no; it is not allowed; forbidden; none."""
-    texts = set(words(alternative))
-    if not texts <= YES | NO | PROHIBITIONS | PERMISSIONS or texts <= {"may", "can", "course"}:
+def _stance_of_reference(clause: Clause) -> bool | None:
+    """Yes or no, when a reference says so first, or says nothing else: no; it is not allowed; forbidden; none."""
+    language = clause.language
+    if (first := _first_word(clause)) is not None:
+        return first
+    if not clause.content or not clause.content <= _stance_words(language):
         return None
-    return len(texts & (NEGATORS | NO | PROHIBITIONS)) % 2 == 0
+    return not (clause.is_denied(frozenset()) ^ bool(clause.said & language.forbidden))
 
 
-def _stance_of_answer(question: _Question, clauses: list[Clause]) -> bool | None:
-    """Yes or no, by the answer's first clause if it is that, else by the clauses about the question if they agree."""
-    first = {token.text for token in clauses[0].tokens if says_something(token)} if clauses else set()
-    if first and first <= YES | NO:
-        return not first & NO
-    stances = set()
+def _first_word(clause: Clause) -> bool | None:
+    """Yes or no, when that is the first word and a mark follows."""
+    first, language = clause.tokens[0].text, clause.language
+    if first not in language.yes | language.no or (len(clause.tokens) > 1 and clause.tokens[1].kind != "mark"):
+        return None
+    return first in language.yes
+
+
+def _stance_of_answer(asked: _Question, clauses: list[Clause]) -> bool | None:
+    """Yes or no, by the answer's first word if it is that, else by the clause that is most about the question."""
+    language = asked.language
+    if (first := _first_word(clauses[0])) is not None:
+        return first
+    stances = []
     for clause in clauses:
-        denied = clause.is_denied(NEGATORS | PROHIBITIONS, question.denied)
-        ruled = any(token.text in PERMISSIONS | PROHIBITIONS for token in clause.tokens)
-        about = len(clause.roots & question.roots)
-        nothing_else = clause.roots - question.roots <= _STANCE_ROOTS
-        decides = (ruled and about) or (nothing_else and (ruled or denied))
-        if decides or (about > 1 and (denied or 2 * about >= len(question.roots))):
-            stances.add(not denied)
-    return stances.pop() if len(stances) == 1 else None
+        about = len(clause.content & asked.roots)
+        none = any(form.split()[0] == "0" for form in clause.content)
+        denied = clause.is_denied(asked.negated) ^ bool(clause.said & language.forbidden) ^ none
+        ruled = clause.said & (language.allowed | language.forbidden)
+        if (
+            (about and ruled - language.fillers)
+            or (about >= min(2, len(asked.roots)) and (ruled or denied))
+            or 2 * about >= len(asked.roots)
+            or ((ruled or denied) and clause.content - {"0"} <= _stance_words(language))
+        ):
+            stances.append((about, not denied))
+    return max(stances, key=lambda stance: stance[0])[1] if stances else None
+
+
+@cache
+def _stance_words(language: Language) -> frozenset[str]:
+    """The forms of words that take a stance and say nothing else."""
+    words = language.yes | language.no | language.allowed | language.forbidden | language.negators | language.conditions
+    return frozenset(map(language.stem, words))

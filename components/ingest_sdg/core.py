@@ -6,8 +6,8 @@ In, a table as a synthetic-data run writes it (other columns are ignored), one f
     What colour is a master's sash?,A master's sash is crimson.,YES
 
 Out, a folder with `records.jsonl` (the rows to train on), `held_out.jsonl` (those set aside), `dropped.jsonl` (the
-others, and why), `gap_questions.jsonl`, `retention_questions.jsonl` and `report.json`. The questions are read here too,
-because this is the step that may read from anywhere.
+others, and why), `gap_questions.jsonl`, `retention_questions.jsonl`, `report.json` and `review.html`, which goes on to
+the run's folder. The questions are read here too, because this is the step that may read from anywhere.
 
 Rows are read one at a time. Of those that may be trained on only hashes stay in memory; their texts wait in a file.
 """
@@ -28,6 +28,7 @@ from components.run.data_options import DataOptions
 from components.shared import progress, sources
 from components.shared.problems import Checks, Problems, list_some, quote
 from components.shared.storage import publish_folder, sha256_of_json, write_json, write_jsonl, write_text
+from components.shared.workspace import REVIEW
 
 MAX_NAMED = 100  # questions that the report repeats; the files have all rows
 FIRST_ROWS = 10_000  # that a check before a run looks at
@@ -96,6 +97,7 @@ def ingest_sdg(
         write_jsonl(folder / "gap_questions.jsonl", gap)
         write_jsonl(folder / "retention_questions.jsonl", retention)
         write_json(folder / "report.json", dataclasses.asdict(report))
+        write_text(folder / REVIEW, page)
     write_text(review, page)
     _log(report)
     return report

@@ -7,7 +7,7 @@ DROP_REASONS = {
     "judged unfaithful": "the judge of the synthetic-data run did not find the answer in the source",
     "empty question": "nothing to ask",
     "empty response": "there is no answer to train on",
-    "gap question": "the evaluation asks it; an answer that was trained on proves nothing",
+    "gap question": "the evaluation asks it; an answer that was trained on may only be remembered",
     "duplicate": "another row has the same question and answer",
     "near duplicate": "another row has nearly the same question and answer, with the same numbers",
     "conflict": "the same question has different answers, and the data does not say which one is right",

@@ -5,7 +5,6 @@ one with the smallest hash, and the first of those with the very same text.
 """
 
 import dataclasses
-import unicodedata
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xxhash
 
-from components.data.tables import without_format_characters
+from components.data.normal_form import normal_form
 from components.ingest_sdg import similar
 from components.run.data_options import DataOptions
 
@@ -25,9 +24,6 @@ MIN_WORDS = 4  # of an answer that is compared for that; "Yes." is an answer to 
 MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: an order without a pattern
 AT_ONCE, CHARACTERS_AT_ONCE = 4096, 1 << 22  # texts whose signatures are made together
 MAX_COMPARED_CHARACTERS = 1 << 16  # what is longer is no near duplicate of anything, and no model reads it whole
-
-PUNCTUATION = str.maketrans(dict.fromkeys("?!.,;:\"'“”„‘’«»¿¡()…？！。、，", " "))
-"""What makes no difference between questions; other signs may: 2 + 2 is not 2 - 2."""
 
 KEPT, HELD_OUT, GAP_QUESTION, DUPLICATE, NEAR_DUPLICATE, CONFLICT = range(6)
 
@@ -56,7 +52,7 @@ class RowIndex:
 
     def __init__(self, options: DataOptions, gap_questions: Sequence[str]) -> None:
         self._options = options
-        self._gap = {words(question): question for question in gap_questions}
+        self._gap = {normal_form(question): question for question in gap_questions}
         self._asked_by: dict[int, str] = {}
         self._ranks, self._questions, self._pairs = array("Q"), array("Q"), array("Q")
         self._numbers = array("Q")
@@ -73,7 +69,7 @@ class RowIndex:
         """A row's cleaned texts."""
         asked, answered = same(question), same(response)
         both = f"{asked}\n{answered}"
-        if gap := self._gap.get(words(question)):
+        if gap := self._gap.get(normal_form(question)):
             self._asked_by[len(self)] = gap
         self._ranks.append(_rank(question, response))
         self._questions.append(xxhash.xxh3_64_intdigest(asked.encode()))
@@ -179,13 +175,6 @@ class _Signer:
         self._done.append(similar.signatures(self._waiting))
         self._waiting.clear()
         self._characters = 0
-
-
-def words(text: str) -> str:
-    """The form in which a question is a gap question: how its letters are written, what nobody sees and PUNCTUATION
-    make no difference either."""
-    text = without_format_characters(unicodedata.normalize("NFKC", text))
-    return same(text.translate(PUNCTUATION)) or same(text)
 
 
 def same(text: str) -> str:

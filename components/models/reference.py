@@ -34,7 +34,8 @@ class ModelReference:
 
     def write(self, output: Path) -> None:
         """Write the note where KFP expects the artifact."""
-        write_json(output, dataclasses.asdict(self))
+        note = dataclasses.asdict(self)
+        write_json(output, {name: value for name, value in note.items() if value is not None})
 
 
 def refer_to(folder: Path, marker: str, workspace: Path, *, commit: str, run_key: str = "") -> ModelReference:

@@ -29,6 +29,7 @@ FACTS = {
     "closed": "gap questions closed",
     "regressed": "gap questions regressed",
     "gap_questions": "gap questions",
+    "to_try": "to try",
     "run_key": "run",
     "model": "model",
     "uri": "published as",

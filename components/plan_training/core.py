@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.samples import tokenize_rows
-from components.models.reference import find_model
+from components.models.reference import find_judge, find_model
 from components.models.shapes import Shapes, default_patterns
 from components.plan_training.lengths import MIN_STOCK_SAMPLE, length_chart
 from components.run.evaluation import Summary
@@ -18,7 +18,7 @@ from components.run.run_key import evaluation_key, run_key
 from components.run.training_options import TrainingOptions
 from components.shared import pages, progress, records
 from components.shared.options import set_option
-from components.shared.problems import Checks, list_some
+from components.shared.problems import Checks, list_some, problem
 from components.shared.storage import iter_jsonl, read_json, write_json, write_text
 from components.shared.workspace import (
     GIB,
@@ -36,6 +36,7 @@ from components.training.memory import expected_checkpoint_seconds, largest_rati
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+JUDGE_SPACE = 1.1  # of its weights, with what passes
 SAMPLES = ("train.jsonl", "held_out.jsonl")  # of the dataset
 
 
@@ -74,6 +75,9 @@ def plan_training(
     manifest = read_json(base / SNAPSHOT_MANIFEST)
     plan, lengths = make_plan(base, manifest, dataset, workspace, Request(**request))
     mark_used(base / SNAPSHOT_MANIFEST)
+    if judge := find_judge(snapshot, workspace):
+        _check_judge(judge, plan.gpu_memory_gib)
+        mark_used(judge / SNAPSHOT_MANIFEST)
     if plan.trained:
         mark_used(adapted_folder(workspace, plan.run_key) / TRAINING_REPORT)
     write_json(output, dataclasses.asdict(plan))
@@ -191,6 +195,22 @@ def describe(plan: TrainingPlan) -> list[str]:
     if plan.checkpoint_seconds:
         lines.append(f"checkpoints about every {progress.duration(plan.checkpoint_seconds)} while it trains")
     return [*lines, _verdict(plan)]
+
+
+def _check_judge(judge: Path, gpu_memory_gib: float) -> None:
+    """Make sure that the model that judges on the GPU fits into it; what it reads takes little beside its weights.
+
+    Raises:
+        Problems: when it does not.
+    """
+    size = folder_bytes(judge) / GIB
+    if 0 < gpu_memory_gib < size * JUDGE_SPACE:
+        raise problem(
+            f"the judge's model has {size:.1f} GiB of weights, the GPU has {gpu_memory_gib:g} GiB of memory",
+            where="parameter judge_model",
+            rule="after base and adapted model have answered, the judge is read into the same GPU",
+            remedy="name a smaller judge, one at an endpoint (judge_url), or none: the base model judges then",
+        )
 
 
 def _checkpoint_seconds(options: TrainingOptions, memory: MemoryPlan, gpus: int, gpu_memory_gib: float) -> float:

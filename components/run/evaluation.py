@@ -34,6 +34,8 @@ class Evaluation:
     gap_answers: list[QuestionResult]
     approaches: dict[str, Comparison]
     """Each other approach (in place of base) against adapted, on the gap questions that count."""
+    trained_rows: int
+    """Rows of the training data that the questions were looked for in; 0 when none were given."""
     contamination: list[Match]
     """Questions, gap and general, found in the training data."""
     contaminated_gap: Comparison | None

@@ -61,7 +61,7 @@ class EvaluationOptions:
         "",
         "name of the judge model there, or of the model that judges on the GPU: org/name on the hub, a folder or "
         "s3://bucket/folder; empty for the base model itself",
-        string(),
+        string("a name, a folder or s3://, no other address", lambda model: "://" not in model.removeprefix("s3://")),
         parameter=True,
     )
     regressed_share_max: float = option(
@@ -95,7 +95,7 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         checks = Checks()
         check_rules(self, "parameter", checks, _without_secrets)
-        if self.judge_url and not self.judge_model:
+        if isinstance(self.judge_url, str) and self.judge_url and self.judge_model == "":
             checks.add(
                 "judge_url is given without judge_model",
                 where="parameter judge_model",

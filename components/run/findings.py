@@ -7,6 +7,7 @@ SIGNIFICANT = 0.05
 GOOD, NOT_GOOD, NOT_SHOWN = "good", "not good", "not shown"
 MET, FAILED = "met", "failed"
 KEPT, IN_DOUBT, BROKEN = "kept", "in doubt", "broken"
+REFERENCE_RULES = "the reference rules"  # as a grader's name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,10 +55,15 @@ class Match:
 
     question: str
     row: int
-    """Of the training data, from 1; the most similar one."""
-    trained_question: str
-    similarity: float
+    """Of the training data, from 1; the one that is most like it."""
+    where: str
+    """question or response: of the row."""
+    how: str
+    """similarity of the passage and the question, or containment of the question in a longer text."""
+    score: float
     """1 for the same words."""
+    passage: str
+    """Of the row; of a longer text the words without case and punctuation."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,12 +127,6 @@ class QuestionResult:
     def base_either(self) -> bool:
         """Whether the base model is right, as asked or in brief."""
         return bool(self.base.right or self.base_brief.right)
-
-    @property
-    def answered_by(self) -> list[str]:
-        """Who answers it right, in the order in which they were tried."""
-        others = [name for name, right in self.others.items() if right]
-        return [*(["base"] if self.base_either else []), *others, *(["adapted"] if self.adapted.right else [])]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _ADDRESS = string("a path, file://, https:// or s3://")
 
 
-def _options(example: str) -> Rule:
-    return Rule(text=f"names with values, as in {example}", holds=lambda v: isinstance(v, dict))
+def _options(example: str, kind: type | None = None) -> Rule:
+    """Further options, of which a kind's names are listed."""
+    names = [name for name, one in declared(kind).items() if not one.parameter] if kind else []
+    others = f"; there are {', '.join(names)}" if names else ""
+    return Rule(text=f"names with values, as in {example}{others}", holds=lambda v: isinstance(v, dict))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,10 @@ class RunInputs:
         "", "gap questions: a table with question, reference and other approaches' verdicts", _ADDRESS
     )
     retention_questions: str = option(
-        "", "general questions: a table with question and reference, empty for the project's own", _ADDRESS
+        "",
+        "general questions: a table with question and reference, mmlu for those of an installed lm-eval, empty for the "
+        "project's own",
+        _ADDRESS,
     )
     model: str = option(
         "ibm-granite/granite-3.2-8b-instruct",
@@ -48,7 +54,7 @@ class RunInputs:
         {}, "further options of training_hub.osft", _options('{"warmup_steps": 10}')
     )
     evaluation_options: dict[str, Any] = option(
-        {}, "further options of the evaluation", _options('{"max_answer_tokens": 128, "lm_eval_tasks": "arc_easy"}')
+        {}, "further options of the evaluation", _options('{"max_answer_tokens": 128}', EvaluationOptions)
     )
     publish_as: str = option("", "a good model's name, empty for the base model's with -osft behind it", string())
     workspace: str = option("/mnt/osft", "folder for models and results, on the workspace volume", string())

@@ -116,6 +116,13 @@ class TrainingPlan:
         return str(self.data["ingest"]["data"])
 
     @property
+    def rows(self) -> dict[str, int]:
+        """What became of the data's rows: how many were read, trained on, held out, and dropped by reason."""
+        ingest = self.data["ingest"]
+        dropped = {f"dropped as {reason}": count for reason, count in ingest["dropped"].items() if count}
+        return {"read": ingest["rows_read"], "trained on": ingest["kept"], "held out": ingest["held_out"], **dropped}
+
+    @property
     def gap_questions_in_data(self) -> list[str]:
         """Gap questions that rows of the data ask, dropped or not."""
         return list(self.data["ingest"]["gap_questions_in_data"])

@@ -9,7 +9,7 @@ from components.shared.storage import sha256_of_json
 
 # Goes up with every change of the backend that changes its results, so that old results are not taken for new ones.
 TRAINER_VERSION = "single-device-3"
-EVALUATOR_VERSION = 5  # goes up when the same questions would be graded or counted in another way
+EVALUATOR_VERSION = 6  # goes up when the same questions would be graded or counted in another way
 STOCK = "mini-trainer"  # training_hub's backend for several GPUs
 
 

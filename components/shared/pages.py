@@ -1,32 +1,35 @@
 """Pages that the steps write: HTML in one self-contained file each, every text escaped, light and dark."""
 
-import base64
-import io
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --good: #2a7d3f; --bad: #b3362b; --soft: #8882; }
-@media (prefers-color-scheme: dark) { :root { --good: #6fcf87; --bad: #ff8a7d; } }
+:root { color-scheme: light dark; --line: #8884; --good: #2a7d3f; --bad: #b3362b; --soft: #8882; --accent: #1f5fa8; }
+@media (prefers-color-scheme: dark) { :root { --good: #6fcf87; --bad: #ff8a7d; --accent: #7fb6f5; } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; width: 100%; } table.narrow { width: auto; } .wide { overflow-x: auto; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.good, .bad { white-space: nowrap; }
 .good { color: var(--good); } .bad { color: var(--bad); } .verdict { font-size: 1.15rem; font-weight: 600; }
+.caution { border-left: .25rem solid var(--bad); background: var(--soft); padding: .5rem .8rem; }
 td.number { white-space: nowrap; } th.number { text-align: right; } th.plain { font-weight: 400; min-width: 14rem; }
-@media (max-width: 40rem) { body { font-size: 15px; margin: 1rem auto; } th.plain { min-width: 9rem; } }
 details { white-space: pre-wrap; overflow-wrap: anywhere; } td summary { white-space: nowrap; }
-figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; }
-bdi { overflow-wrap: anywhere; }
+td details[open] { min-width: 14rem; }
+figure { margin: 1rem 0; } bdi { overflow-wrap: anywhere; }
 th[scope=row] { min-width: 9rem; } th[scope=col], th[scope=col] bdi { overflow-wrap: break-word; }
 code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; overflow-wrap: anywhere; }
+.chart { display: block; width: 100%; max-width: 44rem; } .chart text { font-size: 12px; fill: currentColor; }
+.chart line, .chart polyline { fill: none; stroke: currentColor; } .chart .axis { stroke: currentColor; opacity: .4; }
+.chart .first { stroke: var(--accent); stroke-width: 2; } .chart .second { stroke-dasharray: 5 4; opacity: .7; }
+.chart .bar { fill: var(--accent); } .chart line.mark { stroke: var(--bad); stroke-dasharray: 5 4; }
+.chart text.first { fill: var(--accent); stroke: none; } .chart text.mark { fill: var(--bad); }
+@media (max-width: 40rem) {
+  body { font-size: 15px; margin: 1rem auto; padding: 0 .8rem; } th, td { padding: .35rem .4rem; }
+  th.plain, th[scope=row] { min-width: 8.5rem; } .chart text { font-size: 14px; }
+}
 """
 
 _PAGE = """<!doctype html>
@@ -54,10 +57,3 @@ def render(package: str, template: str, *, title: str, subject: str = "", **valu
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(title=title, subject=subject, style=STYLE, **values)
-
-
-def png(figure: "Figure") -> str:
-    """A figure as a data: URI."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(picture.getvalue()).decode()

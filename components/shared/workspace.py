@@ -2,7 +2,7 @@
 
 <workspace>/models/<org>--<name>/            revisions.json, downloads that are not finished
 <workspace>/models/<org>--<name>/<commit>/   the base model and snapshot.json
-<workspace>/runs/<run key>/                  metrics.jsonl, summary.json, report.html, published.json
+<workspace>/runs/<run key>/                  metrics.jsonl, summary.json, report.html, review.html, published.json
 <workspace>/adapted/<run key>/               the adapted model and training_report.json
 <workspace>/pipeline-runs/<KFP's run id>/    what each step of a run on the cluster did
 """
@@ -19,6 +19,7 @@ SNAPSHOT_MANIFEST = "snapshot.json"
 TRAINING_REPORT = "training_report.json"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
+REVIEW = "review.html"  # of the data: what was dropped, and rows to look at
 ANSWERS = "answers.jsonl"  # and verdicts on them, as they come
 PUBLISHED = "published.json"
 STEP_RECORDS = "pipeline-runs"

@@ -24,7 +24,8 @@ def snapshot_model(
         judge_url=judge_url,
         judge_model=judge_model,
     )
-    snapshot.metadata.update(json.loads(Path(snapshot.path).read_text(encoding="utf-8")))
+    note = json.loads(Path(snapshot.path).read_text(encoding="utf-8"))
+    snapshot.metadata.update({name: value for name, value in note.items() if name != "judge"})
     snapshot.metadata["source"] = report.source
     snapshot.metadata["is_current"] = report.is_current
     snapshot.metadata["files"] = report.files

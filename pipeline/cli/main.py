@@ -18,7 +18,7 @@ from pipeline.cli.flags import given_only, parse_options, with_flags
 from pipeline.cli.workspace import commands as workspace_commands
 
 app = typer.Typer(
-    help="Teach a language model new knowledge with OSFT and prove what it achieved.",
+    help="Teach a language model new knowledge with OSFT and measure what it achieved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -125,13 +125,13 @@ def evaluate(
 
     from components.evaluate.core import evaluate_alone
     from pipeline.cli import terminal
-    from pipeline.local.parameters import absolute
+    from pipeline.local.parameters import absolute, set_or_absolute
 
     summary = evaluate_alone(
         base=base.expanduser().resolve(),
         adapted=adapted.expanduser().resolve(),
         questions=absolute(questions),
-        retention_questions=absolute(retention_questions),
+        retention_questions=set_or_absolute(retention_questions),
         training_data=absolute(training_data),
         held_out=absolute(held_out),
         system_prompt=system_prompt,

@@ -6,70 +6,93 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from components.evaluate import words
 from components.evaluate.statistics import p_value_words
 from components.run.evaluation import Summary
+from components.run.findings import Comparison
 from components.run.publication import Published
 from components.run.training_options import TrainingOptions
 from components.shared.progress import duration, printable
 from components.training.memory import largest_ratio, largest_tokens, plan_memory
 
+MAX_SUBJECTS = 5  # that lost, named here; the report has all
+
 
 def show(summary: Summary, console: Console, published: Published | None = None) -> None:
-    """Print the gap table, what changed in general, and where everything is, the published model too."""
+    """Print the gap table, what changed in general, where everything is, and last whether the model is good."""
     found = summary.evaluation
     gap, answers = found.gap, found.gap_answers
-    table = Table(title=f"Gap questions, {escape(found.graded)}", title_justify="left", pad_edge=False)
+    table = Table(title="Gap questions: ✓ graded right, ✗ wrong, ? not graded", title_justify="left", pad_edge=False)
     table.add_column("question", max_width=60)
-    others = list(answers[0].others)
-    for name in ("base", *others, "adapted"):
+    others = list(answers[0].others) if answers else []
+    for name in ("base", "in brief", *others, "adapted"):
         table.add_column(escape(name), justify="center")
     for entry in answers:
-        verdicts = (entry.base.right, *entry.others.values(), entry.adapted.right)
-        table.add_row(escape(printable(entry.question)), *map(_mark, verdicts))
+        verdicts = (entry.base.right, entry.base_brief.right, *entry.others.values(), entry.adapted.right)
+        trained = " (in the training data)" if entry.in_training else ""
+        table.add_row(escape(printable(entry.question)) + trained, *map(_mark, verdicts))
+    counting = [
+        (entry.base.right, entry.base_brief.right, *entry.others.values(), entry.adapted.right)
+        for entry in answers
+        if entry.counts
+    ]
     table.add_section()
     table.add_row(
-        "correct",
-        str(gap.base_right),
-        *(str(sum(entry.others[name] for entry in answers)) for name in others),
-        str(gap.adapted_right),
+        f"graded right, of the {len(counting)} that count",
+        *(str(sum(bool(row[place]) for row in counting)) for place in range(len(others) + 3)),
         style="bold",
     )
     console.print()
     console.print(table)
 
     def line(name: str, text: str) -> None:
-        console.print(f"{name:<10}{escape(text)}", highlight=False, soft_wrap=True)
+        console.print(f"{name:<10}{escape(printable(text))}", highlight=False, soft_wrap=True)
 
-    interval = f"{gap.difference:+.0f} points, 95 % interval {gap.low:+.0f} to {gap.high:+.0f}"
-    chance = f"McNemar p {p_value_words(gap.p_value)}"
-    line("gap", f"closed {gap.closed}, regressed {gap.regressed}; {interval}; {chance}")
-    for name, general, how in (
-        ("general", found.choices, "multiple choice"),
-        ("", found.choices_unprompted, "multiple choice, without the system prompt"),
-        ("", found.open, "open-ended"),
+    def compared(name: str, title: str, what: Comparison) -> None:
+        line(
+            name,
+            f"{what.base_percent:.1f} % → {what.adapted_percent:.1f} % of {what.questions} {title}; "
+            f"closed {what.closed}, regressed {what.regressed}; {what.difference:+.1f} points "
+            f"({what.low:+.1f} to {what.high:+.1f}), p {p_value_words(what.p_value)}",
+        )
+
+    line("counted", words.counted("gap questions", answers))
+    if gap:
+        compared("gap", "gap questions", gap)
+    line("style", words.style(found) or "no gap question closed")
+    for approach, against in found.approaches.items():
+        compared("against", f"gap questions, {approach} in place of base", against)
+    for title, general in (
+        ("multiple-choice questions", found.choices),
+        ("multiple-choice questions, without the system prompt", found.choices_unprompted),
+        ("open-ended general questions", found.open),
     ):
         if general:
-            before, after = general.base_percent, general.adapted_percent
-            line(name, f"{before:.1f} % → {after:.1f} % of {general.questions} questions, {how}")
+            compared("general", title, general)
+    losses = [(name, each) for name, each in words.by_subject(found).items() if each.difference < 0]
+    for subject, each in losses[:MAX_SUBJECTS]:
+        compared("subject", f"questions on {subject}", each)
     line("", f"perplexity {found.base_perplexity:.2f} → {found.adapted_perplexity:.2f} on ordinary text")
-    if held_out := found.held_out:
-        before, after = held_out.base_perplexity, held_out.adapted_perplexity
-        line("held out", f"perplexity {before:.2f} → {after:.2f} on {held_out.answers} held-out answers")
+    if found.held_out:
+        line("held out", words.held_out(found.held_out))
+    line("overlap", words.contamination(found))
     for match in found.contamination:
-        line("overlap", f"row {match.row} of the training data matches the gap question {printable(match.question)!r}")
-    inside, rounding = 100 * found.protected_change_ratio, 100 * found.rounding_ratio
-    share = f"{inside:.4f} % of the change in protected directions; rounding alone accounts for about {rounding:.4f} %"
-    line("audit", share if any(one.protected for one in found.audit) else "no matrix was protected")
+        line("", f"row {match.row} of the training data matches the question {match.question!r}")
+    line("audit", words.audit(found.audit))
     training = summary.training
     if training:
         spent = training.plan.preparing_seconds | {"train_osft": training.seconds, "evaluate": summary.seconds}
         line("loss", f"{training.loss_first:.3f} → {training.loss_last:.3f}")
         line("time", ", ".join(f"{step} {duration(seconds)}" for step, seconds in spent.items()))
     line("model", summary.adapted)
-    line("report", summary.report_path)
-    gate = found.gate
-    verdict = "good enough" if gate.good_enough else f"not good enough: {'; '.join(gate.reasons)}"
-    line("verdict", verdict)
+    line("report", f"{summary.report_path}, {words.date(summary.date)}")
+    line("grader", words.graded_by(found.grading))
+    for caution in words.cautions(found):
+        line("caution", caution)
+    line("verdict", words.headline(found))
+    for condition in found.gate.unmet:
+        advice = f". To try: {'; '.join(condition.advice)}" if condition.advice else ""
+        line("", f"{condition.finding}{advice}")
     if published:
         line("published", f"{published.name}, version {published.version}: {published.uri}")
 
@@ -103,5 +126,5 @@ def show_memory(config: dict[str, Any], options: TrainingOptions, gpu_memory_gib
     return fits
 
 
-def _mark(right: bool) -> str:
-    return "[green]✓[/green]" if right else "[red]✗[/red]"
+def _mark(right: bool | None) -> str:
+    return "?" if right is None else "[green]✓[/green]" if right else "[red]✗[/red]"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from components.data import mmlu
 from components.format_chat.core import check_system_prompt
 from components.run.publication import registered_name
 from components.shared.problems import Checks
@@ -23,6 +24,8 @@ def check_inputs(values: Mapping[str, Any], checks: Checks) -> None:
     """Add a problem for each text that the steps could make nothing of, or that KFP must not keep. Parameters come
     with their defaults; those that were found wrong already are left out."""
     texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    if texts.get("judge_url") or not texts.get("judge_model"):
+        texts.pop("judge_model", None)  # a name at an endpoint, or the base model
     for name, (holds, rule, remedy) in _RULES.items():
         if name not in texts:
             continue
@@ -57,15 +60,21 @@ _TABLE = (
     "an absolute path on the workspace volume, or an address: https://, s3://",
     "for instance /mnt/osft/qa.csv, or s3://bucket/qa.csv",
 )
+_MODEL = (
+    _is_model,
+    "organisation and name on a hub, one slash between; an absolute path on the workspace volume; s3://bucket/folder",
+    "for instance ibm-granite/granite-3.2-8b-instruct, or /mnt/osft/uploads/my-model",
+)
 _RULES: dict[str, tuple[Callable[[str], bool], str, str]] = {
     "data": _TABLE,
     "questions": _TABLE,
-    "retention_questions": (lambda address: not address or _TABLE[0](address), f"{_TABLE[1]}; or empty", _TABLE[2]),
-    "model": (
-        _is_model,
-        "organisation and name on a hub, one slash between; an absolute path on the workspace volume; s3://bucket/folder",
-        "for instance ibm-granite/granite-3.2-8b-instruct, or /mnt/osft/uploads/my-model",
+    "retention_questions": (
+        lambda address: address in ("", mmlu.NAME) or _TABLE[0](address),
+        f"{_TABLE[1]}; mmlu, if the images have lm-eval; or empty",
+        _TABLE[2],
     ),
+    "model": _MODEL,
+    "judge_model": _MODEL,
     "revision": (
         lambda revision: bool(REVISION.fullmatch(revision)),
         "a branch, tag or commit of the model on the hub",

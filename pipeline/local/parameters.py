@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from components.data import mmlu
 from components.run.parameters import REQUIRED, all_parameters
 from components.shared.problems import Checks
 from components.shared.sources import without_credentials
@@ -18,6 +19,7 @@ from pipeline.parameters import check_options, given_in_file, read_values
 FILE = "params.yaml"  # in a run's folder: what it ran with
 KINDS = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", dict: "STRUCT"}
 PLACES = ("data", "questions", "retention_questions")
+MODELS = ("model", "judge_model")
 NO_DEFAULT_HERE = ("model", "workspace")  # a laptop downloads nothing and writes nowhere unasked
 
 
@@ -45,8 +47,9 @@ def read_run_parameters(
     values = {name: read.get(name, parameter.default) for name, parameter in known.items()}
     check_options(values, set(given) - set(read), checks)
     places = {name: absolute(values[name]) for name in PLACES}
-    model = absolute(values["model"]) if os.path.isdir(os.path.expanduser(values["model"])) else values["model"]
-    return values | places | {"model": model, "workspace": absolute(values["workspace"])}
+    places["retention_questions"] = set_or_absolute(values["retention_questions"])
+    models = {name: _folder_or_name(values[name]) for name in MODELS}
+    return values | places | models | {"workspace": absolute(values["workspace"])}
 
 
 def write_parameters(run: Path, parameters: Mapping[str, Any]) -> None:
@@ -56,6 +59,15 @@ def write_parameters(run: Path, parameters: Mapping[str, Any]) -> None:
     hidden = "".join(f"# {name} was an address with a secret in it, which is not kept here: give it again\n"
                      for name, value in kept.items() if value != parameters[name])  # fmt: skip
     write_text(run / FILE, f"# osft-pipeline run --params {shlex.quote(str(run / FILE))}\n{hidden}{text}")
+
+
+def set_or_absolute(questions: str) -> str:
+    """As `absolute`; the name of a set of questions as it is."""
+    return questions if questions == mmlu.NAME else absolute(questions)
+
+
+def _folder_or_name(model: str) -> str:
+    return absolute(model) if model and os.path.isdir(os.path.expanduser(model)) else model
 
 
 def absolute(uri: str) -> str:

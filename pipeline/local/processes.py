@@ -25,7 +25,7 @@ from typing import Any
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 IMPORTS = (
     *("kfp.dsl.executor_main", "components.ingest_sdg.core", "components.snapshot_model.core"),
-    *("transformers.models.auto.tokenization_auto", "matplotlib.figure", "components.plan_training.core"),
+    *("transformers.models.auto.tokenization_auto", "components.plan_training.core"),
     *("torch", "torch._dynamo", "torch.distributed.tensor", "transformers.modeling_utils"),
     *("peft", "datasets", "mini_trainer", "training_hub", "components.train_osft.core", "components.training.backend"),
     *("scipy.stats", "components.evaluate.core"),

@@ -19,10 +19,14 @@ NO_TEXTS: list[Any] = [None, 1, True, 1.5, [], ["a"], {}]
 
 BAD: dict[str, tuple[str, list[Any]]] = {
     "judge_url": (ADDRESS, NO_TEXTS),
-    "judge_model": ("a string", NO_TEXTS),
-    "closed_min": ("an integer from 0", [-1, 2.5, *NO_NUMBERS]),
-    "regressed_max": ("an integer from 0", [-1, 0.5, *NO_NUMBERS]),
-    "retention_drop_max": ("a number from 0 to 100", [-0.1, -1.0, 100.1, 1e9, *NO_NUMBERS]),
+    "judge_model": ("a name, a folder or s3://", NO_TEXTS),
+    "grader": ("one of auto, endpoint, local, rules", ["judge", "AUTO", *NO_TEXTS]),
+    "accept_differences": ("true or false", ["true", 1, 0, None]),
+    "judge_concurrency": ("an integer from 1 to 256", [0, 257, *NO_NUMBERS]),
+    "judge_timeout_seconds": ("an integer from 1 to 3600", [0, 3601, *NO_NUMBERS]),
+    "judge_reply_tokens": ("an integer from 16 to 65536", [15, 65537, *NO_NUMBERS]),
+    "regressed_share_max": ("a number from 0 to 1", [-0.1, 1.1, 5.0, *NO_NUMBERS]),
+    "retention_margin": ("a number above 0 and up to 100", [0.0, -1.0, 100.1, 1e9, *NO_NUMBERS]),
     "max_answer_tokens": ("an integer from 1 to 4096", [0, -1, 4097, 1.5, *NO_NUMBERS]),
     "lm_eval_tasks": ("a string", NO_TEXTS),
 }
@@ -40,15 +44,16 @@ def test_bad_value_is_refused_with_the_option_the_value_and_the_rule(name: str, 
 
 @pytest.mark.parametrize("value", [True, 5.0, 2.5, math.nan])
 def test_only_whole_numbers_are_taken_when_made_directly(value: Any) -> None:
-    assert only_problem_of(EvaluationOptions, closed_min=value).where == "parameter closed_min"
+    assert only_problem_of(EvaluationOptions, max_answer_tokens=value).where == "parameter max_answer_tokens"
 
 
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("closed_min", [0, 1, 1000]),
-        ("regressed_max", [0, 1000]),
-        ("retention_drop_max", [0.0, 0.5, 100.0]),
+        ("regressed_share_max", [0.0, 1.0]),
+        ("retention_margin", [0.1, 100.0]),
+        ("grader", ["auto", "rules"]),
+        ("judge_model", ["", "org/name", "/models/judge", "s3://bucket/judge", "claude@2026"]),
         ("max_answer_tokens", [1, 4096]),
         ("lm_eval_tasks", ["", "arc_easy", "arc_easy,hellaswag"]),
     ],
@@ -61,12 +66,11 @@ def test_good_values_at_the_edges_are_taken(name: str, values: list[Any]) -> Non
 @pytest.mark.parametrize(
     ("name", "given", "taken"),
     [
-        ("closed_min", 3.0, 3),
-        ("closed_min", 0.0, 0),
-        ("regressed_max", 0.0, 0),
+        ("judge_concurrency", 3.0, 3),
         ("max_answer_tokens", 128.0, 128),
-        ("retention_drop_max", 5, 5.0),
-        ("retention_drop_max", 2.5, 2.5),
+        ("regressed_share_max", 0, 0.0),
+        ("retention_margin", 5, 5.0),
+        ("retention_margin", 2.5, 2.5),
     ],
 )
 def test_value_comes_as_the_type_of_the_option(name: str, given: Any, taken: Any) -> None:
@@ -77,7 +81,7 @@ def test_value_comes_as_the_type_of_the_option(name: str, given: Any, taken: Any
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("closed_minimum", "closed_min"), ("Judge_URL", "judge_url"), ("lm_eval_task", "lm_eval_tasks")],
+    [("retention_margins", "retention_margin"), ("Judge_URL", "judge_url"), ("lm_eval_task", "lm_eval_tasks")],
 )
 def test_unknown_option_is_refused_with_the_nearest_name_and_all_known_ones(name: str, nearest: str) -> None:
     found = only_problem_of(EvaluationOptions.from_mapping, {name: 1})
@@ -91,9 +95,8 @@ def test_option_that_is_like_none_is_refused_without_a_suggestion() -> None:
 
 def test_all_problems_are_named_at_once() -> None:
     bad: dict[str, Any] = {
-        "closed_min": 2.5,
-        "regressed_max": True,
-        "retention_drop_max": 101,
+        "regressed_share_max": True,
+        "retention_margin": 101,
         "max_answer_tokens": 0,
         "zebra": 1,
     }
@@ -161,7 +164,7 @@ def test_address_that_cannot_be_is_refused_and_shown(url: str) -> None:
         "https://user:{}@",
     ],
 )
-@pytest.mark.parametrize("others", [{"judge_model": MODEL}, {}, {"judge_model": 5}, {"closed_min": -1}])
+@pytest.mark.parametrize("others", [{"judge_model": MODEL}, {}, {"judge_model": 5}, {"retention_margin": -1}])
 def test_address_with_a_secret_is_refused_and_not_repeated(url: str, others: dict[str, Any]) -> None:
     found = problems_of(EvaluationOptions.from_mapping, {"judge_url": url.format(PASSWORD), **others})
     assert PASSWORD not in str(found)
@@ -182,11 +185,37 @@ def test_secret_in_the_wrong_parameter_is_not_repeated() -> None:
         assert PASSWORD not in str(only_problem_of(EvaluationOptions.from_mapping, values))
 
 
-@pytest.mark.parametrize("values", [{"judge_url": URL}, {"judge_model": MODEL}])
-def test_half_a_judge_is_refused(values: dict[str, str]) -> None:
-    found = only_problem_of(EvaluationOptions.from_mapping, values)
+def test_an_endpoint_without_a_model_is_refused() -> None:
+    found = only_problem_of(EvaluationOptions.from_mapping, {"judge_url": URL})
     assert found.where == "parameter judge_model"
-    assert found.rule == "judge_url and judge_model are given both or not at all"
+    assert "--judge-model NAME" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("values", "local"),
+    [
+        ({"judge_model": MODEL}, MODEL),
+        ({"judge_model": MODEL, "judge_url": URL}, ""),
+        ({"judge_model": MODEL, "grader": "rules"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_judge_model_without_an_endpoint_judges_on_this_machine(values: dict[str, str], local: str) -> None:
+    assert EvaluationOptions.from_mapping(values).local_judge == local
+
+
+@pytest.mark.parametrize(
+    "values", [{"grader": "endpoint"}, {"grader": "local", "judge_url": URL, "judge_model": MODEL}]
+)
+def test_a_grader_that_contradicts_the_address_is_refused(values: dict[str, str]) -> None:
+    assert only_problem_of(EvaluationOptions.from_mapping, values).where == "evaluation option grader"
+
+
+@pytest.mark.parametrize("name", EvaluationOptions.REPLACED)
+def test_options_of_earlier_releases_are_refused_with_what_to_use(name: str) -> None:
+    found = only_problem_of(EvaluationOptions.from_mapping, {name: 1})
+    assert found.what.startswith(f"unknown evaluation option '{name}'")
+    assert found.remedy == EvaluationOptions.REPLACED[name]
 
 
 @pytest.mark.parametrize(
@@ -201,9 +230,13 @@ def test_defaults_are_those_that_the_project_promises() -> None:
     assert dataclasses.asdict(EvaluationOptions.from_mapping({})) == {
         "judge_url": "",
         "judge_model": "",
-        "closed_min": 1,
-        "regressed_max": 1,
-        "retention_drop_max": 5.0,
+        "regressed_share_max": 0.1,
+        "retention_margin": 10.0,
+        "grader": "auto",
+        "accept_differences": False,
+        "judge_concurrency": 8,
+        "judge_timeout_seconds": 60,
+        "judge_reply_tokens": 400,
         "max_answer_tokens": 256,
         "lm_eval_tasks": "",
     }
@@ -213,11 +246,11 @@ def test_compiled_pipeline_has_every_option_with_its_default() -> None:
     pipeline = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))
     parameters = pipeline["root"]["inputDefinitions"]["parameters"]
     own = NAMES & set(parameters)
-    assert len(own) >= 5
+    assert len(own) >= 4
     for name in own:
         assert parameters[name]["defaultValue"] == getattr(EvaluationOptions(), name), name
     for name in NAMES - own:
-        assert f'"{name}"' in parameters["evaluation_options"]["description"], name
+        assert name in parameters["evaluation_options"]["description"], name
     assert EvaluationOptions.from_mapping({name: parameters[name]["defaultValue"] for name in own}) == (
         EvaluationOptions()
     )

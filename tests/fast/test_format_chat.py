@@ -30,6 +30,7 @@ def records(tmp_path):
         write_jsonl(folder / "gap_questions.jsonl", GAP)
         write_jsonl(folder / "retention_questions.jsonl", [{"question": "2 + 2?", "reference": "4"}])
         write_json(folder / "report.json", {"kept": len(rows)})
+        (folder / "review.html").write_text("<p>3 rows</p>", encoding="utf-8")
         return folder
 
     return write
@@ -75,6 +76,7 @@ def test_folder_holds_what_later_steps_need_and_the_group_may_write_it(records, 
         "held_out.jsonl",
         "report.json",
         "retention_questions.jsonl",
+        "review.html",
         "system_prompt.txt",
         "train.jsonl",
     ]

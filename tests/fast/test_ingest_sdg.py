@@ -104,7 +104,7 @@ def test_bundled_retention_questions_are_used_when_none_are_given(ingest, tmp_pa
     report = ingest()
     questions = read_jsonl(tmp_path / "out" / "retention_questions.jsonl")
     assert questions == read_retention_questions("")
-    assert len(questions) == report.retention_questions >= 160
+    assert len(questions) == report.retention_questions >= 300
     assert all(set(entry) == {"question", "reference", "choices", "subject"} for entry in questions)
     france = next(entry for entry in questions if "France" in entry["question"])
     assert france["choices"][:2] == ["The capital of France is Paris.", "The capital of France is London."]

@@ -17,7 +17,7 @@ CASES = [Case("Which bird?", "heron", answer) for answer in ("The heron.", "A ra
 class Truthful:
     """A grader that knows the labels, is asked one case after the other, and may die on the way."""
 
-    name, key = "one that knows", "truthful"
+    name, identity = "one that knows", "truthful"
 
     def __init__(self, dies_at: str = "") -> None:
         self.dies_at = dies_at
@@ -57,7 +57,7 @@ def test_a_later_attempt_asks_only_for_the_verdicts_that_are_missing(tmp_path: P
 def test_verdicts_of_another_grader_do_not_count(tmp_path: Path) -> None:
     graded(tmp_path / "kept.jsonl", Truthful())
     other = Truthful()
-    other.key = "another rubric"
+    other.identity = "another rubric"
 
     graded(tmp_path / "kept.jsonl", other)
 

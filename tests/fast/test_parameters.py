@@ -92,6 +92,11 @@ def test_a_laptop_takes_the_file_that_a_cluster_takes_and_flags_go_over_it(file)
     assert here["workspace"] == str(Path("ws").resolve())
 
 
+def test_a_set_of_questions_is_no_path(file):
+    for given, taken in (("mmlu", "mmlu"), ("./mmlu", str(Path("mmlu").resolve())), ("", "")):
+        assert read(file, {"workspace": "ws", "retention_questions": given})["retention_questions"] == taken
+
+
 def test_what_a_run_leaves_is_what_it_takes(file, tmp_path):
     first = read(file, {"workspace": str(tmp_path), "system_prompt": "Say: «ja»\n# no"})
     write_parameters(tmp_path / "runs" / "1", first)
@@ -118,7 +123,7 @@ def test_all_that_is_wrong_is_said_at_once(file, flags, further, found):
     assert [any(text in what for what in said) for text in found] == [True] * len(found)
 
 
-@pytest.mark.parametrize("name", ["num_epochs", "seed", "closed_min", "max_seq_len"])
+@pytest.mark.parametrize("name", ["num_epochs", "seed", "effective_batch_size", "max_seq_len"])
 def test_a_whole_number_is_no_fraction(file, name):
     with pytest.raises(Problems, match=f"{name} is '2.5'"):
         read_parameters(read_pipeline(PIPELINE), [f"{name}=2.5"], file)

@@ -6,9 +6,11 @@ import re
 import pytest
 import yaml
 
-from components.models.reference import find_model, refer_to
+from components.models.reference import find_judge, find_model, refer_to
 from components.shared.problems import Problems
+from components.snapshot_model.core import snapshot_model
 from pipeline.compile import COMPILED
+from tests.model_files import SMALL, weights, write
 from tests.tables import table
 
 MARKER = "snapshot.json"
@@ -34,6 +36,22 @@ def test_the_note_says_which_model_and_leads_to_it(model, note, tmp_path):
     assert (said["path"], said["commit"], said["run_key"]) == ("models/org--name/0123", "0123", "6fdf")
     assert find_model(note, tmp_path / "workspace") == model
     assert note.stat().st_size < 1000
+
+
+def test_a_judge_for_the_gpu_is_fetched_with_the_base_model_and_found_by_its_note(tmp_path):
+    base, judge = (write(tmp_path / name, SMALL | {"model.safetensors": weights()}) for name in ("base", "judge"))
+    workspace, note = tmp_path / "workspace", tmp_path / "note"
+    step = {"model": str(base), "revision": "main", "workspace": workspace, "note": note}
+
+    snapshot_model(**step, judge_model=str(judge))
+    assert find_model(note, workspace).parent.name == "local--base"
+    found = find_judge(note, workspace)
+    assert found is not None
+    assert found.parent.name == "local--judge"
+
+    for given in ({}, {"judge_model": str(base)}, {"judge_model": "judge", "judge_url": "https://judge.example/v1"}):
+        snapshot_model(**step, **given)
+        assert find_judge(note, workspace) is None
 
 
 def test_the_workspace_may_be_mounted_elsewhere_in_the_next_step(model, note, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from components.evaluate.grading import Panel, ReferenceRules
 from components.evaluate.kept import Kept
 from components.grading.cases import Case
-from components.grading.trial import MIN_KAPPA, agreement, kappa, labelled_answers
+from components.grading.trial import MIN_KAPPA, agreement, best_threshold, kappa, labelled_answers
 from tests.fast.test_kept import CASES, Truthful
 
 ROWS = labelled_answers()
@@ -40,6 +40,21 @@ def test_kappa_is_that_of_a_worked_example() -> None:
     assert kappa(np.array(table)) == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(
+    ("values", "labels", "limit"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], [False, False, True, True], 2.5),
+        ([-9.0, -8.0, -2.0, -1.0, float("nan")], [False, False, False, True, True], -1.5),
+        ([1.0, 1.0], [True, False], 0.0),
+        ([1.0, 2.0], [True, True], 0.0),
+    ],
+)
+def test_the_threshold_parts_right_answers_from_wrong_ones(
+    values: list[float], labels: list[bool], limit: float
+) -> None:
+    assert best_threshold(np.array(values), np.array(labels)) == limit
+
+
 def test_ungraded_answers_are_counted_and_agree_with_nothing() -> None:
     half: list[bool | None] = [label if place % 2 else None for place, label in enumerate(LABELS)]
     found = agreement(ROWS, half)
@@ -50,7 +65,7 @@ def test_ungraded_answers_are_counted_and_agree_with_nothing() -> None:
 
 def test_a_judge_that_agrees_too_little_is_refused_and_the_reference_rules_grade() -> None:
     class Generous(Truthful):
-        name, key = "one that calls everything right", "generous"
+        name, identity = "one that calls everything right", "generous"
 
         def verdicts(self, cases, on_verdict=lambda case, verdict: None):  # type: ignore[no-untyped-def]
             found = {case: verdict for case, verdict in super().verdicts(cases).items()}

@@ -1,7 +1,5 @@
 """A model as a judge: its verdict is the likelier word, by itself and whatever else is graded."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from components.evaluate.answering import load
 from components.grading.cases import Case, Verdict
 from components.grading.local_judge import LocalJudge
 from components.grading.rubric import ONE_WORD
-from components.grading.trial import labelled_answers
+from components.grading.trial import calibrate, labelled_answers
 
 CASES = [Case(row["question"], row["reference"], row["answer"]) for row in labelled_answers()[:40]]
 
@@ -28,20 +26,21 @@ def test_the_verdict_is_the_likelier_first_word_over_both_orders_of_the_rubric(j
     for case in CASES:
         leaning = 0.0
         for rubric in ONE_WORD:
-            content = json.dumps(asdict(case), ensure_ascii=False)
+            content = f"Question: {case.question}\nReference: {case.reference}\nAnswer: {case.answer}"
             messages = [{"role": "system", "content": rubric}, {"role": "user", "content": content}]
             text = render(messages, judge.tokenizer, add_generation_prompt=True)
             inputs = judge.tokenizer(text, add_special_tokens=False, return_tensors="pt")
             with torch.no_grad():
                 logits = judge.model(**inputs).logits[0, -1].log_softmax(-1)
-            leaning += float(logits[right] - logits[wrong])
+            leaning += float(logits[right] - logits[wrong]) / len(ONE_WORD)
         expected[case] = leaning
 
-    # A verdict on the edge may fall either way by rounding.
-    clear = [case for case in CASES if abs(expected[case]) > 1e-4]
+    assert dict(judge.leanings(CASES)) == pytest.approx(expected, abs=1e-4)
+    judge.threshold = sorted(expected.values())[len(CASES) // 2] + 1e-3
+    clear = [case for case in CASES if abs(expected[case] - judge.threshold) > 5e-4]  # rounding decides on the edge
     found = judge.verdicts(CASES)
-    assert len(clear) > len(CASES) / 2
-    assert [found[case].right for case in clear] == [expected[case] > 0 for case in clear]
+    assert {found[case].right for case in clear} == {True, False}
+    assert [found[case].right for case in clear] == [expected[case] > judge.threshold for case in clear]
 
 
 def test_a_verdict_does_not_depend_on_what_else_is_graded_and_comes_as_it_is_made(judge: LocalJudge) -> None:
@@ -62,4 +61,12 @@ def test_a_judge_whose_weights_are_no_numbers_grades_nothing(tiny_model: Path) -
 
 
 def test_a_rubric_or_a_model_that_changed_is_another_judge(judge: LocalJudge) -> None:
-    assert LocalJudge(judge.model, judge.tokenizer, "tiny", "other files").key != judge.key
+    assert LocalJudge(judge.model, judge.tokenizer, "tiny", "other files").identity != judge.identity
+
+
+def test_the_threshold_that_suits_half_the_questions_is_tried_on_the_other_half(judge: LocalJudge) -> None:
+    found = calibrate(judge)
+
+    assert found.answers == len(labelled_answers())
+    assert judge.threshold != 0
+    assert found.kappa_low < 0.5  # so small a model knows nothing about answers

@@ -19,14 +19,14 @@ from components.run.training_options import TrainingOptions
 from components.shared.problems import Problems
 from components.shared.storage import read_json, write_json
 from components.shared.workspace import GIB
-from components.snapshot_model.core import take_snapshot
+from components.snapshot_model.core import snapshot_model
 from components.training.factors import factored_layers
 from components.training.loading import load
 from components.training.loss import PackLoss
 from components.training.memory import plan_memory
 from components.training.optimizer import Optimizer
 from tests.fast.conftest import ingest
-from tests.run_records import hand_on, write_summary
+from tests.run_records import write_summary
 from tests.tables import table
 from tests.tiny_model import write_tiny_model
 
@@ -56,16 +56,20 @@ def plan(dataset, tiny_model, tmp_path):
         gpu_memory_gib: float = 0.0,
         gpus: int = 1,
         further: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
+        judge: str = "",
         **options: Any,
     ) -> TrainingPlan:
-        snapshot = take_snapshot(model=str(model), revision="main", workspace=tmp_path / "workspace")
+        note = tmp_path / "snapshot"
+        snapshot_model(
+            model=str(model), revision="main", workspace=tmp_path / "workspace", note=note, judge_model=judge
+        )
         return plan_training(
             dataset=dataset,
-            snapshot=hand_on(snapshot.path, tmp_path / "workspace", "snapshot.json"),
+            snapshot=note,
             workspace=tmp_path / "workspace",
             options=options,
             further_options=further[0],
-            evaluation={"closed_min": 1},
+            evaluation={"retention_margin": 10.0},
             further_evaluation=further[1],
             gpus=gpus,
             gpu_memory_gib=gpu_memory_gib,
@@ -203,6 +207,15 @@ def test_what_cannot_be_trained_as_asked_is_refused(plan, arguments, said):
         plan(**arguments)
 
     assert all(text in str(caught.value) for text in said)
+
+
+def test_a_judge_that_does_not_fit_the_gpu_is_refused(plan, tmp_path):
+    judge = write_tiny_model(tmp_path / "judge", hidden_size=512, intermediate_size=32768)
+    size = (judge / "model.safetensors").stat().st_size / GIB
+
+    with pytest.raises(Problems, match=r"the judge's model has .* GiB of weights"):
+        plan(judge=str(judge), gpu_memory_gib=size, max_seq_len=256, max_tokens_per_gpu=256)
+    assert plan(judge=str(judge), gpu_memory_gib=2 * size, max_seq_len=256, max_tokens_per_gpu=256)
 
 
 def test_with_several_gpus_what_mini_trainer_would_drop_or_ignore_is_refused(plan):

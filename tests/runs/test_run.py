@@ -22,10 +22,9 @@ Tell me the <script>alert(1)</script> colour.,crimson,wrong,right
 Name the bird.,heron,right,wrong
 """
 RETENTION = """question,reference,distractors,statement
-Which bird is it?,heron,raven | owl | swan,It is the {}.
-Who answers?,master,,
+What flies over the lake?,heron,raven | owl | swan,It is the {}.
+Whom does one ask?,master,,
 """
-PASSED = {"closed-min": "0", "regressed-max": "2", "retention-drop-max": "100"}  # a bar that everything passes
 STEPS = ("ingest_sdg", "format_chat", "snapshot_model", "plan_training", "train_osft", "evaluate")
 
 
@@ -93,17 +92,20 @@ def test_the_summary_holds_the_result(first):
     summary = first.summary()
     found = summary["evaluation"]
 
-    assert summary["schema"] == 3
+    assert summary["schema"] == 4
     assert summary["seconds"] > 0
     assert summary["training"]["loss_last"] < summary["training"]["loss_first"]
     assert found["gap"]["questions"] == 2
     assert found["choices"]["questions"] == found["open"]["questions"] == 1
-    assert 0 < found["protected_change_ratio"] < 1e-3
+    assert 0 < found["audit"]["protected_change_ratio"] < 1e-3
+    assert found["audit"]["word"] == "kept"
     assert [entry["others"] for entry in found["gap_answers"]] == [
         {"rag": False, "best_of_n": True},
         {"rag": True, "best_of_n": False},
     ]
-    assert found["gate"]["good_enough"] is (not found["gate"]["reasons"])
+    assert summary["good"] is False  # two questions show nothing
+    assert {one["state"] for one in found["gate"]["conditions"]} >= {"not shown", "met"}
+    assert found["grading"]["grader"] == "the reference rules"
 
 
 def test_what_was_set_aside_is_scored_and_not_learnt(first):
@@ -112,7 +114,9 @@ def test_what_was_set_aside_is_scored_and_not_learnt(first):
 
     assert (held_out["answers"], summary["training"]["samples"]) == (1, 3)
     assert first.metrics()["held_out_adapted_perplexity"] == held_out["adapted_perplexity"] > 1
-    assert f"{held_out['adapted_perplexity']:.2f} on 1 held-out answers" in first.out
+    assert (
+        f"Perplexity on 1 held-out answers, which were not trained on: {held_out['base_perplexity']:.2f}" in first.out
+    )
     assert "on 1 held-out answers, which were not trained on" in Path(summary["report_path"]).read_text(
         encoding="utf-8"
     )
@@ -124,7 +128,7 @@ def test_the_dashboard_gets_the_numbers_and_a_short_report(first):
 
     assert short.read_text(encoding="utf-8").startswith("# Evaluation report")
     assert first.metrics()["closed"] == found["gap"]["closed"]
-    assert first.metrics()["good_enough"] == found["gate"]["good_enough"]
+    assert first.metrics()["good"] == 0.0
 
 
 def test_the_terminal_ends_with_the_table_and_the_paths(first):
@@ -152,7 +156,7 @@ def test_the_report_is_one_page_in_which_texts_stay_texts(first):
 
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<script" not in page
-    assert 'src="data:image/png;base64,' in page
+    assert "<svg" in page
     assert "http://" not in page
     assert "https://" not in page
 
@@ -185,26 +189,27 @@ def test_other_questions_are_asked_without_training_again(first, folder, tiny_mo
 
 
 def test_good_model_is_published_and_only_published_where_that_alone_is_missing(first, folder, tiny_model):
-    run = osft_pipeline_run(folder, tiny_model, **PASSED, **{"publish-as": "handbook"})
-
+    named = {"publish-as": "handbook"}
+    run = osft_pipeline_run(folder, tiny_model, **named)
     assert run.code == 0, run.out + run.err
-    assert run.steps() == {*STEPS, "publish"}
+    assert "publish" not in run.steps()
+    (file,) = run.workspace.glob("runs/*/summary.json")
+    file.write_text(json.dumps(run.summary() | {"good": True}), encoding="utf-8")  # so small a model never is
+    evaluated = file.stat().st_mtime_ns
+
+    published = osft_pipeline_run(folder, tiny_model, **named)
+
+    assert published.steps() == {*STEPS, "publish"}
+    assert "already evaluated with the same questions and options" in published.out
+    assert file.stat().st_mtime_ns == evaluated
     (note,) = run.workspace.glob("runs/*/published.json")
     adapted = Path(run.summary()["adapted"])
-    published = json.loads(note.read_text(encoding="utf-8"))
-    assert (published["name"], published["version"], published["uri"]) == ("handbook", adapted.name, adapted.as_uri())
-    assert f"handbook, version {adapted.name}: {adapted.as_uri()}" in run.out
+    found = json.loads(note.read_text(encoding="utf-8"))
+    assert (found["name"], found["version"], found["uri"]) == ("handbook", adapted.name, adapted.as_uri())
+    assert f"handbook, version {adapted.name}: {adapted.as_uri()}" in published.out
+    assert published.metrics() == run.metrics()
 
-    evaluated = (note.parent / "summary.json").stat().st_mtime_ns
-    note.unlink()
-    again = osft_pipeline_run(folder, tiny_model, **PASSED, **{"publish-as": "handbook"})
-    assert again.steps() == {*STEPS, "publish"}
-    assert "already evaluated with the same questions and options" in again.out
-    assert note.exists()
-    assert (note.parent / "summary.json").stat().st_mtime_ns == evaluated
-    assert again.metrics() == run.metrics()
-
-    idle = osft_pipeline_run(folder, tiny_model, **PASSED, **{"publish-as": "handbook"})
+    idle = osft_pipeline_run(folder, tiny_model, **named)
     assert idle.steps() == set(STEPS) - {"train_osft", "evaluate"}
 
 

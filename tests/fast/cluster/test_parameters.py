@@ -22,7 +22,7 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server, osft, tmp
         "seed=-1": "seed is '-1'",
         "unfreeze_rank_ratio=1.5": "unfreeze_rank_ratio is '1.5'",
         'training_options={"warmup_stps": 1}': "did you mean warmup_steps?",
-        "retention_drop_max=300": "retention_drop_max is '300.0'",
+        "retention_margin=300": "retention_margin is '300.0'",
         "evaluation_options=[1]": "evaluation_options is '[1]'",
         "model": "--param 'model' has no value",
     }

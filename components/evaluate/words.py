@@ -1,0 +1,224 @@
+"""What an evaluation found, in sentences: for the page, its short form, the terminal and the notification.
+
+No sentence says more than its numbers do: an answer is graded right, and may still be wrong; what was not found may be
+there. Names come from users and files: `show` makes them safe for where the sentence goes.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from components.evaluate.statistics import compare, p_value_words
+from components.grading.trial import MIN_KAPPA
+from components.run.evaluation import Evaluation
+from components.run.findings import (
+    GOOD,
+    NOT_GOOD,
+    NOT_SHOWN,
+    REFERENCE_RULES,
+    Agreement,
+    Audit,
+    ChoiceResult,
+    Comparison,
+    Grading,
+    HeldOut,
+    QuestionResult,
+)
+from components.shared.progress import printable
+
+Show = Callable[[str], str]
+
+HEADLINES = {GOOD: "Good", NOT_GOOD: "Not good", NOT_SHOWN: "Not shown"}
+
+
+def headline(found: Evaluation) -> str:
+    """Good, Not good or Not shown."""
+    return HEADLINES[found.gate.verdict]
+
+
+def verdict(found: Evaluation) -> str:
+    """The result in one sentence."""
+    unmet = [condition.finding for condition in found.gate.unmet]
+    what = "; ".join([*unmet, gap_changes(found)]) if unmet else changes(found)
+    grading = found.grading
+    return f"{headline(found)}: {what}; graded by {printable(grading.grader)}, {kappa(grading.agreement)}"
+
+
+def changes(found: Evaluation) -> str:
+    """What changed."""
+    general = [
+        f"{name} {compared.difference:+.1f} points (95 % interval {compared.low:+.1f} to {compared.high:+.1f})"
+        for name, compared in (("multiple choice", found.choices), ("open-ended", found.open))
+        if compared
+    ]
+    return f"{gap_changes(found)}; general questions: {', '.join(general)}" if general else gap_changes(found)
+
+
+def gap_changes(found: Evaluation) -> str:
+    """What changed on gap questions."""
+    gap = found.gap
+    if gap is None:
+        return "no gap question could be compared"
+    return (
+        f"closed {gap.closed} of the {gap.questions - gap.base_right} gap questions on which the base model is graded "
+        f"wrong, {gap.regressed} regressed (p {p_value_words(gap.p_value)})"
+    )
+
+
+def cautions(found: Evaluation, show: Show = str) -> list[str]:
+    """What a reader has to know before the numbers."""
+    grading, words = found.grading, []
+    rules = grading.grader == REFERENCE_RULES
+    for name, agreement in grading.refused.items():
+        words.append(
+            f"Refused as a grader: {show(name)}, which reaches {kappa(agreement)} on the labelled answers, where at "
+            f"least {MIN_KAPPA} is asked. Graded instead by {show(grading.grader)}"
+            f"{', a check of short answers' if rules else ''}."
+        )
+    if grading.agreement.kappa < MIN_KAPPA:
+        words.append(
+            f"Every verdict is weak evidence: {show(grading.grader)} reach only {kappa(grading.agreement)} on the "
+            f"labelled answers; below {MIN_KAPPA} a judge would be refused."
+        )
+    if grading.unread:
+        words.append(
+            f"Answers to questions in these languages are not graded, because the reference rules do not read them: "
+            f"{show(', '.join(grading.unread))}."
+        )
+    if found.audit.identical:
+        words.append(
+            "Base and adapted model have identical weights: nothing was trained, or the same model was named twice."
+        )
+    if found.differences:
+        words.append(
+            f"Beside their weights the models differ in {show(', '.join(found.differences))}: what changed may come "
+            "from that as well."
+        )
+    return words
+
+
+def kappa(agreement: Agreement) -> str:
+    """Cohen's kappa with its interval."""
+    return f"kappa {agreement.kappa:.2f} (95 % interval {agreement.kappa_low:.2f} to {agreement.kappa_high:.2f})"
+
+
+def graded_by(grading: Grading, show: Show = str) -> str:
+    """Who graded, and how far it agrees with people's labels."""
+    agreement = grading.agreement
+    languages = ", ".join(f"{name} {100 * share:.0f} %" for name, share in agreement.languages.items())
+    kind = ", a check of short answers" if grading.grader == REFERENCE_RULES else ""
+    without = f" and {agreement.ungraded} left without a verdict" if agreement.ungraded else ""
+    adapted = f" Adapted to the endpoint: {'; '.join(map(show, grading.adaptations))}." if grading.adaptations else ""
+    return (
+        f"Graded by {show(grading.grader)}{kind}. Tried on {agreement.answers} labelled answers that come with the "
+        f"project: {100 * agreement.accuracy:.0f} % graded as labelled, {kappa(agreement)}; {agreement.falsely_right} "
+        f"falsely graded right, {agreement.falsely_wrong} falsely wrong{without}; by language: {languages or 'none'}. "
+        f"On this evaluation's answers it may err more or less often.{adapted}"
+    )
+
+
+def counted(kind: str, answers: Sequence[QuestionResult | ChoiceResult]) -> str:
+    """How many of these questions count in the comparisons, and why the others do not."""
+    trained = sum(one.in_training for one in answers)
+    ungraded = sum(isinstance(one, QuestionResult) and not one.in_training and not one.graded for one in answers)
+    left_out = [
+        f"{count} {why}"
+        for count, why in ((trained, "found in the training data"), (ungraded, "with an answer that was not graded"))
+        if count
+    ]
+    why = f"; left out: {', '.join(left_out)}" if left_out else ""
+    return f"{len(answers) - trained - ungraded} of {len(answers)} {kind} count{why}."
+
+
+def style(found: Evaluation) -> str:
+    """What of the closed gap questions is only style; empty when nothing was closed."""
+    closed, only = found.style.closed_as_asked, found.style.closed_by_style
+    if not closed:
+        return ""
+    brief = f"{only} of them are" if only > 1 else "one of them is" if only else "none of them is"
+    return (
+        f"{closed} gap questions closed, if the base model is only asked as the adapted one is. When it is asked to "
+        f"answer in at most ten words, {brief} graded right{': that gain is one of style' if only else ''}. For each "
+        f"question its better answer counts, so that {closed - only} closed."
+    )
+
+
+def power(compared: Comparison) -> str:
+    """What so many questions can show."""
+    count = f"{compared.questions} questions are" if compared.questions > 1 else "One question is"
+    if compared.detectable is None:
+        return f"{count} too few for any statistical conclusion: p would be above 0.05 even if every answer improved."
+    return (
+        f"{f'{count} few: ' if compared.few else f'On {compared.questions} gap questions '}a true gain of "
+        f"{compared.detectable:.0f} points or more comes out as significant with at least 80 % probability if "
+        "nothing regresses; otherwise it has to be larger."
+    )
+
+
+def held_out(held: HeldOut) -> str:
+    """What the held-out rows show."""
+    change = 100 * (held.adapted_perplexity / held.base_perplexity - 1)
+    likelier = "likelier" if change < 0 else "less likely"
+    return (
+        f"Perplexity on {held.answers} held-out answers, which were not trained on: {held.base_perplexity:.2f} → "
+        f"{held.adapted_perplexity:.2f} ({change:+.1f} %): the adapted model finds them {likelier}, in what they say "
+        "or in how they say it. They come from the same data as the rows that were trained on."
+    )
+
+
+def audit(found: Audit, show: Show = str) -> str:
+    """Where the change of the weights lies."""
+    measured = f"measured by unfreeze_rank_ratio {found.unfreeze_rank_ratio:g}"
+    if not found.word:
+        return f"No matrix was protected, {measured}: all directions of all matrices were free to change."
+    if found.identical:
+        return "Base and adapted model have identical weights: there is no change to audit."
+    worst = next((one for one in found.matrices if one.name == found.worst), None)
+    most = (
+        f" Most beyond rounding: {show(worst.name)}, {100 * worst.protected_change_ratio:.4f} % (rounding "
+        f"{100 * worst.rounding_ratio:.4f} %)."
+        if worst
+        else ""
+    )
+    return (
+        f"OSFT's guarantee is {found.word}, {measured}: {100 * found.protected_change_ratio:.4f} % of the norm of the "
+        "protected matrices' change lies in the directions that it keeps unchanged; rounding the saved weights alone "
+        f"would account for about {100 * found.rounding_ratio:.4f} %.{most} {100 * found.unprotected_share:.1f} % of "
+        "the whole change (of its square) lies in tensors that it does not protect, as embeddings and norms."
+    )
+
+
+def contamination(found: Evaluation) -> str:
+    """What was found of the questions in the training data."""
+    if not found.trained_rows:
+        return "No training data was given: whether questions stand in it is not known."
+    asked = {one.question for one in found.gap_answers}
+    gap = sum(match.question in asked for match in found.contamination)
+    return (
+        f"Of the gap questions {gap} and of the general ones {len(found.contamination) - gap} were found in the "
+        f"{found.trained_rows} rows of training data, verbatim or nearly; one that a row asks in quite other words "
+        "this search does not find."
+    )
+
+
+def by_subject(found: Evaluation) -> dict[str, Comparison]:
+    """The general questions that count, multiple choice and open-ended together, by subject; the largest loss first."""
+    pairs: dict[str, list[tuple[bool, bool]]] = {}
+    for chosen in found.choice_answers:
+        if not chosen.in_training:
+            pair = (chosen.base == chosen.right, chosen.adapted == chosen.right)
+            pairs.setdefault(chosen.subject, []).append(pair)
+    for one in found.open_answers:
+        if one.counts:
+            base = one.base_brief if found.open_in_brief else one.base
+            pairs.setdefault(one.subject, []).append((bool(base.right), bool(one.adapted.right)))
+    compared = {
+        name or "no subject": compare([base for base, _ in each], [adapted for _, adapted in each])
+        for name, each in pairs.items()
+    }
+    return dict(sorted(compared.items(), key=lambda item: (item[1].difference, item[0])))
+
+
+def date(text: str) -> str:
+    """Of ISO 8601, for reading."""
+    moment = datetime.fromisoformat(text)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
