@@ -36,20 +36,12 @@ def compiled_yaml(settings: ClusterSettings) -> str:
 
 
 def write_compiled(settings: ClusterSettings, output: Path) -> None:
-    """Write the compiled pipeline, whole or not at all.
-
-    Raises:
-        Problems: when it cannot be written.
-    """
+    """Write the compiled pipeline, whole or not at all. Raises Problems when it cannot be written."""
     write_output(output, compiled_yaml(settings))
 
 
 def check_compiled(settings: ClusterSettings, committed: Path) -> None:
-    """Compare a committed pipeline with what the code gives now.
-
-    Raises:
-        Problems: when they differ.
-    """
+    """Compare a committed pipeline with what the code gives now. Raises Problems when they differ."""
     if not committed.is_file() or committed.read_bytes() != compiled_yaml(settings).encode():
         raise problem(
             "the compiled pipeline is stale",

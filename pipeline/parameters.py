@@ -29,11 +29,8 @@ OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOp
 
 
 def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | None) -> dict[str, Any]:
-    """The parameters of a run on a cluster: those of a YAML file, and over them those of `--param name=value`.
-
-    Raises:
-        Problems: naming at once all that are unknown, missing, of a wrong type or out of range.
-    """
+    """The parameters of a run on a cluster: those of a YAML file, and over them those of `--param name=value`. Raises
+    Problems naming at once all that are unknown, missing, of a wrong type or out of range."""
     checks = Checks()
     given = given_in_file(file, checks) | _given_as_text(texts, checks)
     remedy = "add --param {name}=VALUE, or {name} to the file of --params"
@@ -71,13 +68,8 @@ def given_in_file(file: Path | None, checks: Checks) -> dict[str, tuple[Any, str
 def read_values(
     known: Mapping[str, Parameter], given: Mapping[str, tuple[Any, str]], if_missing: str, checks: Checks
 ) -> dict[str, Any]:
-    """The values of parameters in their types; a problem is added for each that is unknown, missing or of another type.
-
-    Args:
-        known: the parameters that there are.
-        given: values with where they were given.
-        if_missing: what to do about a required one that is missing; {name} and {flag} stand for it.
-    """
+    """The values of parameters in their types; a problem is added for each that is unknown, missing or of another
+    type. Values come with where they were given; in `if_missing` {name} and {flag} stand for a required one."""
     read: dict[str, Any] = {}
     for name, (value, where) in given.items():
         if name not in known:

@@ -82,12 +82,8 @@ class ClusterSettings:
 
 
 def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
-    """The default cluster's settings with those of a file over them.
-
-    Raises:
-        Problems: when the file cannot be read, or naming every key that is unknown, and every value that is of
-            another type than the default's or cannot be.
-    """
+    """The default cluster's settings with those of a file over them. Raises Problems when the file cannot be read, or
+    naming every key that is unknown, and every value that is of another type than the default's or cannot be."""
     values = tomllib.loads(
         resources.files("pipeline.cluster_files").joinpath("default.toml").read_text(encoding="utf-8")
     )

@@ -43,13 +43,7 @@ def is_page(address: str) -> bool:
 
 
 def check_values(values: dict[str, Any], where: str, checks: Checks) -> None:
-    """Add a problem for each value that the cluster could not use.
-
-    Args:
-        values: of a whole cluster file, each of its default's type.
-        where: the cluster file.
-        checks: what they are added to.
-    """
+    """Add a problem for each value of a whole cluster file that the cluster could not use."""
     for name, (rule, holds) in RULES.items():
         for found, value in _values_of(values, name):
             if not holds(value) and not (found == "gpu.memory_gib" and values["gpu"]["count"] == "0"):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_model(tmp_path_factory):
     """A model folder of a few thousand parameters."""
     from tests.tiny_model import write_tiny_model
 
@@ -18,7 +18,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Path:
+def smollm2():
     """SmolLM2-135M-Instruct, converted once and kept for `make demo`."""
     folder = ROOT / "build" / "smollm2"
     if not folder.exists():  # appears complete or not at all

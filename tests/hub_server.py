@@ -11,13 +11,13 @@ the first of a repository that fits and is not used up:
 
 import dataclasses
 import hashlib
-import json
 import re
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
+
+from tests.http_server import Answer, HttpServer, Request
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LFS_SUFFIXES = (".safetensors", ".bin")
@@ -76,47 +76,57 @@ class Repository:
     """Of one answer; 0: as fast as it can."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
-    method: str
-    address: str
-    """Path and query."""
-    authorization: str
-    start: int
-    """The first byte asked for."""
-
-
-class HubServer:
-    """Serves repositories on a free port of 127.0.0.1, and remembers what it was asked for."""
+class HubServer(HttpServer):
+    """Serves repositories, and remembers what it was asked for."""
 
     def __init__(self, repositories: dict[str, Repository]) -> None:
+        super().__init__()
         self.repositories = repositories
-        self.requests: list[Request] = []
         self.sent_bytes: dict[str, int] = dict.fromkeys(repositories, 0)
         """Of files, by org/name."""
         self.spoilt: dict[tuple[str, int], int] = {}
-        self.lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.hub = self  # type: ignore[attr-defined]
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self.stopping = threading.Event()
-
-    def __enter__(self) -> "HubServer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def asked_about(self, name: str) -> list[Request]:
         """The requests for one repository."""
         return [request for request in self.requests if f"/{name}/" in request.address]
 
-    def fault(self, name: str, file: str) -> Fault | None:
+    def sent_files(self, name: str) -> list[str]:
+        """The files of one repository whose content was asked for, each time that it was."""
+        asked = [_parts(FILE_ADDRESS, request.path) for request in self.requests if request.method == "GET"]
+        return sorted(parts["file"] for parts in asked if parts.get("name") == name)
+
+    def clear_faults(self, name: str) -> None:
+        """From now on nothing goes wrong with a repository's answers."""
+        with self.lock:
+            self.repositories[name] = dataclasses.replace(self.repositories[name], faults=(), bytes_per_second=0.0)
+
+    def answer(self, request: Request) -> Answer:
+        parts = _parts(MODEL_ADDRESS, request.path) or _parts(FILE_ADDRESS, request.path)
+        name, file = parts.get("name", ""), parts.get("file", "")
+        repository = self.repositories.get(f"{name}@{parts.get('revision')}") or self.repositories.get(name)
+        if repository is None:
+            return _refusal(404, "RepoNotFound", "Repository not found")
+        fault = None if request.method == "HEAD" else self._fault(name, file)
+        if fault and fault.status:
+            return _refusal(fault.status, fault.code, "A fault", fault.headers)
+        if repository.token and request.authorization != f"Bearer {repository.token}":
+            return _refusal(401, "RepoNotFound", "Repository not found")
+        if parts["revision"] not in (*repository.revisions, repository.commit):
+            return _refusal(404, "RevisionNotFound", f"Invalid rev id: {parts['revision']}")
+        if file and repository.gated:
+            return _refusal(403, "GatedRepo", "Access to this model is restricted")
+        if file and file not in repository.files:
+            return _refusal(404, "EntryNotFound", f"{file} does not exist")
+        if file:
+            return self._file(repository, name, file, request, fault or Fault())
+        if fault and fault.content is not None:
+            return Answer(body=fault.content, headers={"Content-Type": "application/json"})
+        if parts["kind"] == "tree":
+            return Answer.of_json(_tree(repository))
+        self._move(name)
+        return Answer.of_json(description(name, repository, "blobs" in request.query))
+
+    def _fault(self, name: str, file: str) -> Fault | None:
         """What goes wrong with the next answer."""
         with self.lock:
             for fault in self.repositories[name].faults:
@@ -126,7 +136,7 @@ class HubServer:
                     return fault
         return None
 
-    def move(self, name: str) -> None:
+    def _move(self, name: str) -> None:
         """The revisions mean something else from now on."""
         with self.lock:
             repository = self.repositories[name]
@@ -135,120 +145,42 @@ class HubServer:
                 self.repositories[f"{name}@{repository.commit}"] = past
                 self.repositories[name] = repository.later
 
-    def clear_faults(self, name: str) -> None:
-        """From now on nothing goes wrong with a repository's answers."""
-        with self.lock:
-            self.repositories[name] = dataclasses.replace(self.repositories[name], faults=(), bytes_per_second=0.0)
-
-    def sent_files(self, name: str) -> list[str]:
-        """The files of one repository whose content was asked for, each time that it was."""
-        found = [
-            FILE_ADDRESS.fullmatch(unquote(request.address)) for request in self.requests if request.method == "GET"
-        ]
-        return sorted(match["file"] for match in found if match and match["name"] == name)
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Clients are killed, and go away in the middle of an answer."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    @property
-    def hub(self) -> HubServer:
-        return self.server.hub  # type: ignore[attr-defined, no-any-return]
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        authorization = self.headers.get("Authorization", "")
-        part = RANGE.fullmatch(self.headers.get("Range", ""))
-        start = int(part[1]) if part else 0
-        self.hub.requests.append(Request(self.command, self.path, authorization, start))
-        address = urlsplit(self.path)
-        parts = _parts(MODEL_ADDRESS, address.path) or _parts(FILE_ADDRESS, address.path)
-        name, file = parts.get("name", ""), parts.get("file", "")
-        repository = self.hub.repositories.get(f"{name}@{parts.get('revision')}") or self.hub.repositories.get(name)
-        if repository is None:
-            return self._refuse(404, "RepoNotFound", "Repository not found")
-        fault = None if self.command == "HEAD" else self.hub.fault(name, file)
-        if fault and fault.status:
-            return self._refuse(fault.status, fault.code, "A fault", fault.headers)
-        if repository.token and authorization != f"Bearer {repository.token}":
-            return self._refuse(401, "RepoNotFound", "Repository not found")
-        if parts["revision"] not in (*repository.revisions, repository.commit):
-            return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {parts['revision']}")
-        if file and repository.gated:
-            return self._refuse(403, "GatedRepo", "Access to this model is restricted")
-        if not file and fault and fault.content is not None:
-            return self._send(200, fault.content, {"Content-Type": "application/json"})
-        if file:
-            return self._send_file(repository, name, file, start, fault or Fault())
-        if parts["kind"] == "tree":
-            return self._send_json(_tree(repository))
-        self._send_json(_description(name, repository, "blobs" in parse_qs(address.query)))
-        self.hub.move(name)
-
-    def _send_file(self, repository: Repository, name: str, file: str, start: int, fault: Fault) -> None:
-        if file not in repository.files:
-            return self._refuse(404, "EntryNotFound", f"{file} does not exist")
+    def _file(self, repository: Repository, name: str, file: str, request: Request, fault: Fault) -> Answer:
         right = repository.files[file]
         content = right if fault.content is None else fault.content
         etag = "etag-1" if repository.is_plain_mirror else _digest(file, right)
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repository.commit, "Accept-Ranges": "bytes"}
         if repository.file_host:
             headers |= {"X-Linked-Size": str(len(right)), "X-Linked-Etag": f'"{etag}"'}
-            return self._send(302, b"", {**headers, "Location": f"{repository.file_host}{self.path}"})
-        if fault.ignores_ranges:
-            start = 0
+            return Answer(status=302, headers={**headers, "Location": f"{repository.file_host}{request.address}"})
+        part = RANGE.fullmatch(request.headers.get("range", ""))
+        start = int(part[1]) if part and not fault.ignores_ranges else 0
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self.send_response(206 if start else 200)
-        for header, value in {**headers, "Content-Length": str(len(content) - start)}.items():
-            self.send_header(header, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self._send_pieces(name, memoryview(content), start, repository.bytes_per_second, fault)
+        headers["Content-Length"] = str(len(content) - start)
+        pieces = self._pieces(name, content, start, repository.bytes_per_second, fault)
+        return Answer(status=206 if start else 200, headers=headers, body=pieces)
 
-    def _send_pieces(self, name: str, content: memoryview, start: int, bytes_per_second: float, fault: Fault) -> None:
-        """Send what is left of a file, as far as the fault lets it come; the client may go away."""
-        length = SLOW_PIECE_BYTES if bytes_per_second else PIECE_BYTES
+    def _pieces(self, name: str, content: bytes, start: int, rate: float, fault: Fault) -> Iterator[bytes]:
+        """What is left of a file, as far as the fault lets it come; counted as sent once it is."""
+        length = SLOW_PIECE_BYTES if rate else PIECE_BYTES
         end = int(len(content) * min(fault.cut_at, fault.stalls_at))
-        try:
-            while start < end and not self.hub.stopping.is_set():
-                piece = content[start : min(start + length, end)]
-                self.wfile.write(piece)
-                start += len(piece)
-                with self.hub.lock:
-                    self.hub.sent_bytes[name] += len(piece)
-                if bytes_per_second:
-                    time.sleep(len(piece) / bytes_per_second)
-        except ConnectionError:
-            self.close_connection = True
+        while start < end and not self.closing.is_set():
+            piece = content[start : min(start + length, end)]
+            yield piece
+            start += len(piece)
+            with self.lock:
+                self.sent_bytes[name] += len(piece)
+            if rate:
+                time.sleep(len(piece) / rate)
         if fault.stalls_at < 1:
-            self.hub.stopping.wait(60)
-        self.close_connection = self.close_connection or end < len(content)
+            self.closing.wait(60)
 
-    def _send_json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _refuse(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
-        headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {}), **(headers or {})}
-        self._send(status, json.dumps({"error": message}).encode(), {"Content-Type": "application/json", **headers})
-
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Requests are remembered, not printed."""
+def _refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Answer:
+    answer = Answer.of_json({"error": message}, status)
+    named = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {}), **(headers or {})}
+    return dataclasses.replace(answer, headers={**answer.headers, **named})
 
 
 def _parts(pattern: re.Pattern[str], path: str) -> dict[str, str]:
@@ -257,7 +189,8 @@ def _parts(pattern: re.Pattern[str], path: str) -> dict[str, str]:
     return {name: unquote(part) for name, part in match.groupdict().items()} if match else {}
 
 
-def _description(name: str, repository: Repository, with_blobs: bool) -> dict[str, Any]:
+def description(name: str, repository: Repository, with_blobs: bool) -> dict[str, Any]:
+    """What the hub says of a repository."""
     siblings: list[dict[str, Any]] = []
     for file, content in repository.files.items():
         sibling: dict[str, Any] = {"rfilename": file}

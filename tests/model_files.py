@@ -7,20 +7,23 @@ import numpy
 from safetensors.numpy import save
 
 EMBEDDING, LAYER = "model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 2,
-    "intermediate_size": 4,
-    "num_attention_heads": 1,
-    "num_hidden_layers": 1,
-    "vocab_size": 3,
-}
+SIZES = {"hidden_size": 2, "intermediate_size": 4, "num_attention_heads": 1, "num_hidden_layers": 1, "vocab_size": 3}
+CONFIG = {"model_type": "llama", **SIZES}
 TOKENIZER = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}
 SMALL = {
     "config.json": json.dumps(CONFIG).encode(),
     "tokenizer.json": json.dumps(TOKENIZER).encode(),
     "tokenizer_config.json": b'{"chat_template": "{{ messages }}"}',
 }
+OTHERS = {
+    "README.md": b"---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A model",
+    "pytorch_model.bin": b"pickle" * 100,
+    "modeling_custom.py": b"import os",
+    ".gitattributes": b"*.safetensors filter=lfs",
+    "onnx/model.onnx": b"onnx",
+    "original/model.safetensors": b"other",
+}
+"""What repositories hold besides."""
 
 
 def weights(filling: bytes = b"") -> bytes:
@@ -43,7 +46,7 @@ def shards(filling: bytes = b"", count: int = 2) -> dict[str, bytes]:
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder

@@ -38,7 +38,8 @@ class S3Server:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
         keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
-        self.client: Any = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+        self.resource: Any = boto3.resource("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+        self.client: Any = self.resource.meta.client
         request = urllib.request.Request(
             f"{endpoint}/moto-api/reset-auth", data=b"0", headers={"Content-Type": "text/plain"}
         )

@@ -48,16 +48,8 @@ class FormatReport:
 
 
 def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatReport:
-    """Write the chat rows.
-
-    Args:
-        records: what ingest_sdg made.
-        system_prompt: the first message of every conversation; empty for none.
-        output: folder to make.
-
-    Raises:
-        Problems: when the system prompt is no valid Unicode.
-    """
+    """Make the folder of chat rows out of what ingest_sdg made. Without a system prompt conversations begin with the
+    question. Raises Problems when it is no valid Unicode."""
     started = time.monotonic()
     check_system_prompt(system_prompt)
     system_prompt = system_prompt.strip()
@@ -82,9 +74,7 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
 
 
 def check_system_prompt(system_prompt: str) -> None:
-    """Raises:
-    Problems: when it holds what rows may not hold either: NUL, or half a surrogate pair.
-    """
+    """Raises Problems when it holds what rows may not hold either: NUL, or half a surrogate pair."""
     if NO_TEXT.search(system_prompt):
         raise problem(
             f"system_prompt is {quote(progress.printable(system_prompt))}",

@@ -37,19 +37,9 @@ FIRST_ROWS = 10_000  # that a check before a run looks at
 def ingest_sdg(
     *, data: str, questions: str, retention_questions: str, output: Path, review: Path, options: Mapping[str, Any]
 ) -> IngestReport:
-    """Read everything that the run trains on and is asked.
-
-    Args:
-        data: address of the SDG output: a file, a folder or a glob.
-        questions: address of the gap questions.
-        retention_questions: address of the general questions; empty for the set that comes with the project.
-        output: folder to make.
-        review: HTML page to make: what was dropped, and rows to look at.
-        options: DataOptions by name: how the data is read and which rows are kept.
-
-    Raises:
-        Problems: for anything unreadable or unusable, all of it at once.
-    """
+    """Read everything that the run trains on and is asked, from addresses of files, folders or globs; without
+    general questions the project's own are taken. Makes the folder `output`, and the page `review` of what was
+    dropped, with rows to look at. Raises Problems for anything unreadable or unusable, all of it at once."""
     started = time.monotonic()
     checks = Checks()
     parsed = DataOptions()
@@ -114,11 +104,8 @@ def ingest_sdg(
 
 
 def check_data(data: str, options: DataOptions) -> None:
-    """Look at the files behind an address, and at the first rows of those on this machine.
-
-    Raises:
-        Problems: for what is unreadable or unusable there.
-    """
+    """Look at the files behind an address, and at the first rows of those on this machine. Raises Problems for what is
+    unreadable or unusable there."""
     checks = Checks()
     judgments = Judgments(sources.without_credentials(data), options)
     for file in sources.find_files(data):

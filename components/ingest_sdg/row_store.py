@@ -44,11 +44,8 @@ class RowStore:
         self._reading: IO[bytes] | None = None
 
     def read(self, data: str) -> None:
-        """Read all rows; those that cannot be trained on are dropped, the others wait.
-
-        Raises:
-            Problems: when a file cannot be read, or a judgment is unknown.
-        """
+        """Read all rows; those that cannot be trained on are dropped, the others wait. Raises Problems when a file
+        cannot be read, or a judgment is unknown."""
         checks = Checks()
         judgments = Judgments(sources.without_credentials(data), self._options)
         with local_files(sources.find_files(data)) as files, self._waiting.open("wb") as waiting:

@@ -33,11 +33,7 @@ class Row:
 
 
 def read_file(path: Path, shown: str, options: DataOptions) -> Iterator[Row]:
-    """The rows of one file, cleaned.
-
-    Raises:
-        Problems: naming missing columns, and what cannot be read.
-    """
+    """The rows of one file, cleaned. Raises Problems naming missing columns, and what cannot be read."""
     columns = options.column_names
     table = open_table(path, shown, columns.values())
     refuse = options.unjudged == "refuse"

@@ -94,11 +94,7 @@ class RowIndex:
         return sorted(set(self._asked_by.values()))
 
     def decide(self, text_of: Callable[[int], tuple[str, str]]) -> Decision:
-        """Decide about all rows.
-
-        Args:
-            text_of: question and response of a row by its number.
-        """
+        """Decide about all rows; `text_of` gives question and response of a row by its number."""
         rows = pd.DataFrame({"rank": _numbers(self._ranks), "question": _numbers(self._questions)})
         rows["outcome"] = np.uint8(KEPT)
         rows["duplicate_of"] = np.arange(len(rows))

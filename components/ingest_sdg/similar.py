@@ -49,17 +49,11 @@ def signatures(texts: Sequence[str]) -> Array:
 
 
 def candidates(signed: Array, order: Array, threshold: float, apart: Array | None = None) -> Array:
-    """Pairs of rows that may be as similar as `threshold`, as an array of two columns.
+    """Pairs of rows that may be as similar as `threshold`, as an array of two columns; only rows with the same number
+    in `apart` are paired.
 
     In each band, all that agree are paired with the one of them that comes first in `order`, not with each other: a
-    thousand similar texts give a thousand pairs and not half a million.
-
-    Args:
-        signed: signatures.
-        order: a number for each row.
-        threshold: similarity.
-        apart: a number for each row; only rows with the same one are paired.
-    """
+    thousand similar texts give a thousand pairs and not half a million."""
     found = [np.empty((0, 2), np.int64)]
     for key in band_keys(signed, threshold, apart):
         sorted_rows = np.lexsort((order, key))
@@ -74,17 +68,10 @@ def duplicates(
 ) -> dict[int, int]:
     """Rows that need not stay, each with a row that stays and is as similar as `threshold`.
 
-    Rows that agree in a band are compared with the first of them in `order`. Those that are left have another round
-    with the first of these, when the first one was like any of them or is gone itself; otherwise what they agree in is
-    a common passage, and comparing each with each would take hours. A row that another one goes for stays.
-
-    Args:
-        signed: signatures.
-        order: a number for each row.
-        threshold: similarity.
-        apart: a number for each row; only rows with the same one are compared.
-        text_of: a row's text.
-    """
+    Rows that agree in a band, and in `apart`, are compared with the first of them in `order`. Those that are left
+    have another round with the first of these, when the first one was like any of them or is gone itself; otherwise
+    what they agree in is a common passage, and comparing each with each would take hours. A row that another one
+    goes for stays."""
     rank = np.empty(len(signed), np.int64)
     by_rank = np.argsort(order, kind="stable")
     rank[by_rank] = np.arange(len(signed))

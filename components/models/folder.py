@@ -12,18 +12,10 @@ from components.shared.problems import Checks, list_some, problem, quote
 
 # What a model is besides its weights. No *.py: code from a model's author is not run.
 SMALL = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
     "chat_template.json",
-)
+)  # fmt: skip
 SHARD = "model-*.safetensors"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 FAST_TOKENIZER = "tokenizer.json"
@@ -36,6 +28,9 @@ TRAINABLE_TYPES = (
 SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
 SIZES_WITH_DEFAULT = ("head_dim", "num_key_value_heads")
 EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+
+
+FETCH_FILE = "fetch the file again"
 
 
 def is_plain_name(name: str) -> bool:
@@ -59,44 +54,20 @@ def likely_weights(names: Collection[str]) -> list[str]:
 
 
 def check_model_files(names: Collection[str], read: Callable[[str], bytes], where: str) -> None:
-    """Make sure that a model can be trained and asked with these files.
-
-    Args:
-        names: the files that are there, others among them.
-        read: gives the content of one of the small ones.
-        where: the folder or repository, for the error.
-
-    Raises:
-        Problems: naming everything that is missing, and a model that this project cannot train.
-    """
+    """Make sure that a model can be trained and asked with these files, others among them; `read` gives the content
+    of the small ones. Raises Problems naming everything that is missing, and a model that this project cannot train."""
     checks = Checks()
-    rule = "a model is config.json, a tokenizer, its chat template and its weights as *.safetensors"
-    remedy = (
-        "name a folder written by save_pretrained, or a model on a hub; for a chat template take the -instruct model"
-    )
 
     def document(name: str) -> dict[str, Any]:
-        if name not in names:
-            return {}
+        value: Any = {}
         try:
-            value = json.loads(read(name).decode())  # as those who use it read it
+            value = json.loads(read(name).decode()) if name in names else {}  # as those who use it read it
+            fault = "" if isinstance(value, dict) else f"holds a {type(value).__name__}"
         except (ValueError, RecursionError) as error:
-            checks.add(
-                f"{name} is no JSON: {error}",
-                where=f"{where}/{name}",
-                rule="a JSON object",
-                remedy="fetch the file again",
-            )
-            return {}
-        if isinstance(value, dict):
-            return value
-        checks.add(
-            f"{name} holds a {type(value).__name__}",
-            where=f"{where}/{name}",
-            rule="a JSON object",
-            remedy="fetch the file again",
-        )
-        return {}
+            fault = f"is no JSON: {error}"
+        if fault:
+            checks.add(f"{name} {fault}", where=f"{where}/{name}", rule="a JSON object", remedy=FETCH_FILE)
+        return {} if fault else value
 
     config = document("config.json")
     missing = []
@@ -113,7 +84,13 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
     elif WEIGHTS not in names and INDEX not in names:
         missing.append(f"{WEIGHTS}, or {INDEX} with the files that it names")
     if missing:
-        checks.add(f"the model lacks {', '.join(missing)}", where=where, rule=rule, remedy=remedy)
+        checks.add(
+            f"the model lacks {', '.join(missing)}",
+            where=where,
+            rule="a model is config.json, a tokenizer, its chat template and its weights as *.safetensors",
+            remedy="name a folder written by save_pretrained, or a model on a hub; for a chat template take the "
+            "-instruct model",
+        )
     weight_map = document(INDEX).get("weight_map") if is_split else {}
     if not isinstance(weight_map, dict) or (is_split and not weight_map):
         checks.add(
@@ -124,12 +101,8 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
         )
         weight_map = {}
     shards = {str(shard) for shard in weight_map.values()}
-    absent = sorted(
-        shard
-        for shard in shards
-        if shard not in names or not fnmatch(shard, "*.safetensors") or not is_plain_name(shard)
-    )
-    if absent:
+    usable = {name for name in names if fnmatch(name, "*.safetensors") and is_plain_name(name)}
+    if absent := sorted(shards - usable):
         checks.add(
             f"weights are missing: {list_some(map(quote, absent))}",
             where=f"{where}/{INDEX}",
@@ -143,11 +116,8 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A model's config.json, or the one in a folder.
-
-    Raises:
-        Problems: when it cannot be read, or says that the model cannot be trained.
-    """
+    """A model's config.json, or the one in a folder. Raises Problems when it cannot be read, or says that the model
+    cannot be trained."""
     file = path / "config.json" if path.is_dir() else path
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -186,18 +156,18 @@ def check_model_folder(folder: Path) -> list[str]:
 
 def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
     """Add what keeps a model from being trained, as its config.json says."""
-    model_type = config.get("model_type")
+    model_type, where = config.get("model_type"), f"{where}/config.json"
     if any(config.get(key) not in (None, 0, 1) for key in EXPERT_KEYS):
         checks.add(
             f"the model is a mixture of experts ({model_type})",
-            where=f"{where}/config.json",
+            where=where,
             rule=f"the backend single-device trains dense models: {', '.join(TRAINABLE_TYPES)}",
             remedy="use a dense model, or train this one by training_hub.osft(backend='mini-trainer') on several GPUs",
         )
     elif model_type not in TRAINABLE_TYPES:
         checks.add(
             f"models of type {model_type!r} are not supported",
-            where=f"{where}/config.json",
+            where=where,
             rule=f"the backend single-device trains {', '.join(TRAINABLE_TYPES)}",
             remedy="use one of these, or train this one with training_hub.osft(backend='mini-trainer')",
         )
@@ -206,32 +176,20 @@ def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
         given = {name: config[name] for name in SIZES_WITH_DEFAULT if config.get(name) is not None}
         wrong = {name: value for name, value in (needed | given).items() if type(value) is not int or value < 1}
         for name, value in wrong.items():
-            checks.add(
-                f"{name} is {quote(value)}" if name in config else f"{name} is missing",
-                where=f"{where}/config.json",
-                rule="a model's sizes are integers from 1",
-                remedy="fetch the file again, or save the model with transformers' save_pretrained",
-            )
+            what = f"{name} is {quote(value)}" if name in config else f"{name} is missing"
+            remedy = f"{FETCH_FILE}, or save the model with transformers' save_pretrained"
+            checks.add(what, where=where, rule="a model's sizes are integers from 1", remedy=remedy)
 
 
 def _check_tokenizer(config: dict[str, Any], fast: bytes | None, where: str, checks: Checks) -> None:
-    """Add what keeps a tokenizer from being loaded.
-
-    Args:
-        config: tokenizer_config.json.
-        fast: tokenizer.json, if there is one.
-    """
+    """Add what keeps a tokenizer from being loaded: tokenizer_config.json and, if there is one, tokenizer.json."""
     kind, auto_map = config.get("tokenizer_class"), config.get("auto_map", {})
     code = auto_map.get("AutoTokenizer") if isinstance(auto_map, dict) else auto_map  # a list in older models
     has_none = isinstance(auto_map, dict) and code is None
     is_pair = isinstance(code, list) and len(code) == 2
     if not isinstance(kind, str | None):
-        checks.add(
-            f"tokenizer_class is {quote(kind)}",
-            where=f"{where}/tokenizer_config.json",
-            rule="the name of a tokenizer's class",
-            remedy="fetch the file again",
-        )
+        what, rule = f"tokenizer_class is {quote(kind)}", "the name of a tokenizer's class"
+        checks.add(what, where=f"{where}/tokenizer_config.json", rule=rule, remedy=FETCH_FILE)
     elif not has_none and not (is_pair and _is_built_in(kind)):
         checks.add(
             f"the tokenizer needs code of its author: {quote(code)}",
@@ -246,12 +204,8 @@ def _check_tokenizer(config: dict[str, Any], fast: bytes | None, where: str, che
     try:
         Tokenizer.from_buffer(fast)
     except Exception as error:  # the library raises no other type
-        checks.add(
-            f"the tokenizer cannot be loaded: {quote(error)}",
-            where=f"{where}/{FAST_TOKENIZER}",
-            rule="a tokenizer as the tokenizers library saves it",
-            remedy="fetch the file again",
-        )
+        what, rule = f"the tokenizer cannot be loaded: {quote(error)}", "a tokenizer as the tokenizers library saves it"
+        checks.add(what, where=f"{where}/{FAST_TOKENIZER}", rule=rule, remedy=FETCH_FILE)
 
 
 def _is_built_in(tokenizer_class: str | None) -> bool:

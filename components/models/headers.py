@@ -20,18 +20,9 @@ FETCH = "fetch the model again; if it stays, its author's files are broken: tell
 
 
 def check_weights(folder: Path, files: list[str], where: str) -> None:
-    """Make sure that weights are whole and those of the model beside them.
-
-    Args:
-        folder: with the files, config.json, and the index where there is more than one file; `check_model_files`
-            accepts them.
-        files: names of the files that hold the weights.
-        where: the folder or repository, for the error.
-
-    Raises:
-        Problems: naming each file that is cut or something else, and what does not fit.
-        FileNotFoundError: when a file is taken away meanwhile.
-    """
+    """Make sure that weights are whole and those of the model beside them, whose other files `check_model_files`
+    accepts. Raises Problems naming each file that is cut or something else, and what does not fit, and
+    FileNotFoundError when a file is taken away meanwhile."""
     from safetensors import SafetensorError, safe_open
 
     checks = Checks()
@@ -44,12 +35,11 @@ def check_weights(folder: Path, files: list[str], where: str) -> None:
                 if EMBEDDING in found[name]:
                     embedding = file.get_slice(EMBEDDING).get_shape()
         except SafetensorError as error:
-            checks.add(
+            what, rule = (
                 f"{name} is cut or no safetensors file: {quote(error)}",
-                where=f"{where}/{name}",
-                rule="the file's header describes every byte of it",
-                remedy=FETCH,
+                "its header describes every byte of it",
             )
+            checks.add(what, where=f"{where}/{name}", rule=rule, remedy=FETCH)
     checks.raise_if_any()
     if WEIGHTS not in found:
         _check_index(json.loads((folder / INDEX).read_bytes())["weight_map"], found, where, checks)
@@ -61,19 +51,11 @@ def check_weights(folder: Path, files: list[str], where: str) -> None:
     lacks = [f"{missing} of {config['num_hidden_layers']} layers"] if missing else []
     lacks += [] if EMBEDDING in names else [EMBEDDING]
     if lacks:
-        checks.add(
-            f"the weights lack {' and '.join(lacks)}",
-            where=where,
-            rule="the files hold every weight of the model that config.json describes, under transformers' names",
-            remedy=FETCH,
-        )
+        rule = "the files hold every weight of the model that config.json describes, under transformers' names"
+        checks.add(f"the weights lack {' and '.join(lacks)}", where=where, rule=rule, remedy=FETCH)
     elif embedding != expected:
-        checks.add(
-            f"{EMBEDDING} has the shape {embedding}",
-            where=where,
-            rule=f"vocab_size and hidden_size of config.json are {expected}",
-            remedy=FETCH,
-        )
+        rule = f"vocab_size and hidden_size of config.json are {expected}"
+        checks.add(f"{EMBEDDING} has the shape {embedding}", where=where, rule=rule, remedy=FETCH)
     checks.raise_if_any()
 
 
@@ -81,9 +63,5 @@ def _check_index(weight_map: dict[str, str], found: dict[str, set[str]], where: 
     for file, there in found.items():
         named = {name for name, place in weight_map.items() if place == file}
         if named != there:
-            checks.add(
-                f"{file} holds other weights than the index says: {list_some(map(quote, sorted(named ^ there)))}",
-                where=f"{where}/{INDEX}",
-                rule="the index names the file of each weight",
-                remedy=FETCH,
-            )
+            what = f"{file} holds other weights than the index says: {list_some(map(quote, sorted(named ^ there)))}"
+            checks.add(what, where=f"{where}/{INDEX}", rule="the index names the file of each weight", remedy=FETCH)

@@ -39,11 +39,7 @@ class ModelReference:
 
 
 def refer_to(folder: Path, marker: str, workspace: Path, *, commit: str, run_key: str = "") -> ModelReference:
-    """The note about a complete model in the workspace.
-
-    Raises:
-        Problems: when it lies elsewhere.
-    """
+    """The note about a complete model in the workspace. Raises Problems when it lies elsewhere."""
     try:
         path = folder.resolve().relative_to(workspace.resolve()).as_posix()
     except ValueError:
@@ -59,24 +55,14 @@ def refer_to(folder: Path, marker: str, workspace: Path, *, commit: str, run_key
 
 
 def find_model(note: Path, workspace: Path) -> Path:
-    """The folder of the model that a step was handed.
-
-    Args:
-        note: the artifact: what `ModelReference.write` wrote.
-        workspace: the run's workspace; a model outside of it is refused.
-
-    Raises:
-        Problems: when the note cannot be read, or the model is not there, not in the workspace, or another one now.
-    """
+    """The folder of the model that a step was handed. Raises Problems when the note cannot be read, or the model is
+    not there, not in the workspace, or another one now."""
     return _find(_read(note), workspace)
 
 
 def find_judge(note: Path, workspace: Path) -> Path | None:
-    """The folder of the model that judges on the GPU; None when it is the base model itself.
-
-    Raises:
-        Problems: as `find_model`.
-    """
+    """The folder of the model that judges on the GPU; None when it is the base model itself. Raises Problems as
+    `find_model`."""
     judge = _read(note).judge
     return _find(judge, workspace) if judge else None
 

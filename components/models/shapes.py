@@ -47,10 +47,7 @@ class Shapes:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Shapes":
-        """
-        Args:
-            config: the values of config.json.
-        """
+        """Of the values of config.json."""
         kind, hidden, intermediate = config["model_type"], config["hidden_size"], config["intermediate_size"]
         heads = config["num_attention_heads"]
         size = config.get("head_dim", HEAD_SIZES.get(kind)) or hidden // heads

@@ -50,13 +50,8 @@ class Outcome:
 
 
 def notify(*, state: str, run: str, runs_page: str) -> Outcome:
-    """Send a notification of how the run ended.
-
-    Args:
-        state: KFP's, for the case that the steps' records do not say.
-        run: the run's name on the cluster.
-        runs_page: address under which the dashboard shows a run by its id; empty for no link.
-    """
+    """Send a notification of how the run ended. KFP's `state` is for the case that the steps' records do not say;
+    the dashboard shows a run by its id below `runs_page`, if there is one."""
     folder = records_folder()
     records = read_records(folder) if folder and folder.is_dir() else {}
     records.pop("notify", None)  # its own, begun a moment ago

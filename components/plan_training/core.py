@@ -1,6 +1,7 @@
 """Before a GPU is requested: what will be trained, does it fit, and is there anything to do at all?"""
 
 import dataclasses
+import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.data.samples import tokenize_rows
 from components.models.reference import find_judge, find_model
 from components.models.shapes import Shapes, default_patterns
-from components.plan_training.lengths import MIN_STOCK_SAMPLE, Lengths, length_chart
+from components.plan_training.lengths import MIN_STOCK_SAMPLE, length_chart
 from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
 from components.run.plan import MemoryPlan, TrainingPlan
@@ -68,19 +69,8 @@ class Request:
 def plan_training(
     *, dataset: Path, snapshot: Path, workspace: Path, output: Path, page: Path, **request: Any
 ) -> TrainingPlan:
-    """Plan a run; write the plan and its page.
-
-    Args:
-        dataset: what format_chat made.
-        snapshot: what snapshot_model wrote about the base model.
-        workspace: the run's workspace.
-        output: JSON file to make: the plan.
-        page: HTML page to make: the plan to look at.
-        request: the fields of Request.
-
-    Raises:
-        Problems: when the run is impossible, with the change that would make it possible.
-    """
+    """Plan a run on what format_chat and snapshot_model made; write the plan, and a page to look at. Raises Problems
+    when the run is impossible, with the change that would make it possible."""
     base = find_model(snapshot, workspace)
     manifest = read_json(base / SNAPSHOT_MANIFEST)
     plan, lengths = make_plan(base, manifest, dataset, workspace, Request(**request))
@@ -99,7 +89,8 @@ def plan_training(
             title="Training plan",
             plan=plan,
             verdict=_verdict(plan),
-            lengths=Lengths.of(lengths),
+            lengths=sorted(lengths),
+            median=statistics.median(lengths),
             length_chart=length_chart(lengths, plan.options["max_seq_len"]),
             stock=MIN_STOCK_SAMPLE,
             duration=progress.duration,
@@ -114,15 +105,8 @@ def plan_training(
 def make_plan(
     base: Path, manifest: dict[str, Any], dataset: Path, workspace: Path, request: Request
 ) -> tuple[TrainingPlan, list[int]]:
-    """Plan a run and change nothing; gives the plan, and the tokens of each sample.
-
-    Args:
-        base: folder of the base model; its weights are not read.
-        manifest: its snapshot.json.
-
-    Raises:
-        Problems: as `plan_training`.
-    """
+    """Plan a run and change nothing; gives the plan, and the tokens of each sample. The base model's weights are not
+    read; `manifest` is its snapshot.json. Raises Problems as `plan_training`."""
     from transformers import AutoTokenizer
 
     started = time.monotonic()
@@ -299,11 +283,7 @@ def _check_context(checks: Checks, lengths: list[int], config: dict[str, Any]) -
 
 
 def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOptions) -> None:
-    """Add what mini-trainer would silently drop or ignore.
-
-    Args:
-        lengths: tokens of each sample.
-    """
+    """Add what mini-trainer would silently drop or ignore."""
     dropped = [n for n, length in enumerate(lengths, 1) if length < MIN_STOCK_SAMPLE or length >= options.max_seq_len]
     if dropped:
         checks.add(

@@ -1,6 +1,5 @@
 """How long the samples are, in tokens, and a histogram of it."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,26 +9,6 @@ from components.shared.drawing import Plot
 
 MIN_STOCK_SAMPLE = 20  # tokens; instructlab.training.data_process drops what is shorter
 BARS = 40
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Lengths:
-    """Of all samples, in tokens."""
-
-    shortest: int
-    median: float
-    longest: int
-    below_stock: int
-    """Samples below MIN_STOCK_SAMPLE."""
-
-    @classmethod
-    def of(cls, lengths: Sequence[int]) -> "Lengths":
-        return cls(
-            shortest=min(lengths),
-            median=float(np.median(lengths)),
-            longest=max(lengths),
-            below_stock=sum(length < MIN_STOCK_SAMPLE for length in lengths),
-        )
 
 
 def length_chart(lengths: Sequence[int], max_seq_len: int) -> Markup:

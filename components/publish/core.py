@@ -31,18 +31,9 @@ TIMEOUT_SECONDS = 120.0
 
 
 def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_path: str) -> Published:
-    """Publish an adapted model, unless it is published already.
-
-    Args:
-        adapted: the output of train_osft, which names the adapted model.
-        plan: the output of plan_training, which names the published model and the registry.
-        workspace: the run's workspace.
-        claim: its PersistentVolumeClaim; empty without one.
-        mount_path: where the claim is mounted.
-
-    Raises:
-        Problems: when the registry cannot be used, or has another model under the same name and version.
-    """
+    """Publish an adapted model, unless it is published already. The plan names the model and the registry; `claim`
+    is the workspace's PersistentVolumeClaim, if there is one, and where it is mounted. Raises Problems when the
+    registry cannot be used, or has another model under the same name and version."""
     planned = TrainingPlan.read(plan)
     model = find_model(adapted, workspace)
     key, name, registry = planned.run_key, planned.publish["name"], planned.publish["registry"]
@@ -97,11 +88,8 @@ def _lineage(training: TrainingReport, summary: Summary) -> dict[str, str | int 
 def _register(
     registry: str, name: str, version: str, uri: str, lineage: dict[str, str | int | float], verdict: str
 ) -> str:
-    """Create or find the version's entry and return its id.
-
-    Raises:
-        Problems: when the registry cannot be used, or the entry is another model's.
-    """
+    """Create or find the version's entry and return its id. Raises Problems when the registry cannot be used, or the
+    entry is another model's."""
     import aiohttp
     from model_registry.exceptions import StoreError
     from mr_openapi.exceptions import ApiException

@@ -29,9 +29,7 @@ class DataOptions:
     HOLDER: ClassVar = ("--data-option", "data_options")
 
     columns: str = option(
-        "",
-        "the data's own column names",
-        string("known=name, comma-separated: response=answer, judgment=verdict"),
+        "", "the data's own column names", string("known=name, comma-separated: response=answer, judgment=verdict")
     )
     accepted_judgments: str = option("YES", "judgments of rows to keep", _judgments("YES,FAITHFUL"))
     rejected_judgments: str = option("NO", "judgments of rows to drop, others are errors", _judgments("NO,UNFAITHFUL"))

@@ -37,14 +37,8 @@ class Published:
 
 
 def registered_name(publish_as: str, source: str) -> str:
-    """The name to register a model under: the user's, or the base model's with a suffix.
-
-    Args:
-        source: `org/name` or a folder, as the snapshot has it.
-
-    Raises:
-        Problems: when it is not a valid name.
-    """
+    """The name to register a model under: the user's, or the base model's, as the snapshot has it, with a suffix.
+    Raises Problems when it is not a valid name."""
     name = publish_as.strip() or re.sub(r"[^A-Za-z0-9._-]+", "-", source.rstrip("/").rsplit("/", 1)[-1]) + SUFFIX
     if not NAME.fullmatch(name):
         raise problem(
@@ -59,11 +53,8 @@ def registered_name(publish_as: str, source: str) -> str:
 def registry_address(url: str) -> str:
     """A model registry's address as its client needs it: scheme, host, and a port if it has one.
 
-    The client appends a port to an address without one, even after a path.
-
-    Raises:
-        Problems: when it has more or fewer parts. It is not shown, as it might hold a password.
-    """
+    The client appends a port to an address without one, even after a path. Raises Problems when it has more or fewer
+    parts. It is not shown, as it might hold a password."""
     if not url.strip():
         return ""
     try:

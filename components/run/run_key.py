@@ -21,20 +21,11 @@ def trainer(gpus: int) -> str:
 def run_key(data_digest: str, model_commit: str, options: TrainingOptions, gpus: int) -> str:
     """16 hex digits."""
     return sha256_of_json(
-        {
-            "data": data_digest,
-            "model": model_commit,
-            "options": options.determining(gpus),
-            "trainer": trainer(gpus),
-        }
+        {"data": data_digest, "model": model_commit, "options": options.determining(gpus), "trainer": trainer(gpus)}
     )[:16]
 
 
 def evaluation_key(digests: list[str], system_prompt: str, options: EvaluationOptions) -> str:
-    """16 hex digits.
-
-    Args:
-        digests: of the questions, and of the rows that were held out.
-    """
+    """16 hex digits; digests are those of the questions, and of the rows that were held out."""
     asked = [EVALUATOR_VERSION, *digests, system_prompt, dataclasses.asdict(options)]
     return sha256_of_json(asked)[:16]

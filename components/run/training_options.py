@@ -47,11 +47,7 @@ _PATTERNS = or_none(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """Checked when made.
-
-    Raises:
-        Problems: naming every value out of its range.
-    """
+    """Checked when made. Raises Problems naming every value out of its range."""
 
     HOLDER: ClassVar = ("--option", "training_options")
 

@@ -48,11 +48,7 @@ class TrainingReport:
 
     @classmethod
     def read(cls, model: Path) -> "TrainingReport":
-        """The report of an adapted model's folder.
-
-        Raises:
-            Problems: when it is none of this project's.
-        """
+        """The report of an adapted model's folder. Raises Problems when it is none of this project's."""
         try:
             return from_dict(cls, read_json(model / TRAINING_REPORT))
         except ValueError as error:

@@ -14,17 +14,8 @@ SHARED = re.compile(r"-shared$")  # what the GPU operator adds to a product's na
 
 
 def check_gpu(gpus: int, gpu_memory_gib: float, gpu_product: str, needed_gib: float) -> None:
-    """Compare the pod's GPUs with the planned ones; a plan for the CPU needs none.
-
-    Args:
-        gpus: how many.
-        gpu_memory_gib: of each; 0 for a plan for the CPU.
-        gpu_product: as the node's label names it; empty for any.
-        needed_gib: GPU memory that must be free.
-
-    Raises:
-        Problems: when there is no GPU, too few, another kind of GPU, or too little free memory on one.
-    """
+    """Compare the pod's GPUs with the planned ones; a plan for the CPU (memory 0) needs none. Raises Problems when
+    there is no GPU, too few, another kind of GPU than the node's label names, or less than `needed_gib` free on one."""
     import torch
 
     if not gpu_memory_gib:

@@ -46,13 +46,8 @@ _PAGE = """<!doctype html>
 
 def render(package: str, template: str, *, title: str, subject: str = "", **values: Any) -> str:
     """A page from a template file of a step's package: HTML, which extends "page" and fills its block, or Markdown.
-
-    Nothing is escaped in Markdown: that is up to the template.
-
-    Args:
-        title: what all pages of this kind are called.
-        subject: what this one is about, to tell browser tabs apart.
-    """
+    Nothing is escaped in Markdown: that is up to the template. All pages of a kind have one `title`; the `subject`
+    tells their browser tabs apart."""
     source = resources.files(package).joinpath(template).read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.DictLoader({"page": _PAGE, template: source}),

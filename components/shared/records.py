@@ -96,13 +96,7 @@ def finish() -> None:
 
 
 def fail(error: str, mistake: bool, at: str = "") -> None:
-    """Record that the step failed.
-
-    Args:
-        error: what it said.
-        mistake: whether the user has to change something before another attempt can succeed.
-        at: when; empty for now.
-    """
+    """Record that the step failed; `mistake`: the user has to change something before another attempt can succeed."""
     _end(state=FAILED, error=error, mistake=mistake, ended_at=at or _now())
 
 

@@ -17,10 +17,7 @@ VOLUME_AWAY = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO)
 
 S3_CODES = {
     "InvalidAccessKeyId": ("the object store does not know the access key", "correct AWS_ACCESS_KEY_ID"),
-    "SignatureDoesNotMatch": (
-        "the secret key does not fit the access key",
-        "correct AWS_SECRET_ACCESS_KEY in the data connection",
-    ),
+    "SignatureDoesNotMatch": ("the secret key does not fit the access key", "correct AWS_SECRET_ACCESS_KEY"),
     "ExpiredToken": ("the session token has expired", "set fresh keys in the data connection"),
     "RequestTimeTooSkewed": ("the object store's clock and this machine's differ", "set the clock"),
     "NoSuchBucket": ("no such bucket", "correct the bucket's name, or AWS_S3_ENDPOINT if it is another store's"),
@@ -111,10 +108,8 @@ def _explain_s3(error: Exception, where: str) -> Problems:
         what = "the endpoint's certificate is not trusted"
         remedy = "set AWS_CA_BUNDLE to the certificate authorities of your company"
     elif isinstance(error, ValueError) or kind in ("ParamValidationError", "InvalidRegionError"):
-        what, remedy = (
-            "no usable bucket, endpoint or region",
-            "correct the address, AWS_S3_ENDPOINT, AWS_DEFAULT_REGION",
-        )
+        what = "no usable bucket, endpoint or region"
+        remedy = "correct the address, AWS_S3_ENDPOINT, AWS_DEFAULT_REGION"
     elif status and status < 500 and status not in RETRIED_STATUS:
         what, remedy = f"the object store refuses: {code or status}", "check the data connection"
     else:

@@ -45,11 +45,7 @@ class File:
     """In the filesystem."""
 
     def pieces(self, start: int = 0) -> Iterator[bytes]:
-        """The content from a byte on, in pieces.
-
-        Raises:
-            Problems: when it cannot be read, or not to its end.
-        """
+        """The content from a byte on, in pieces. Raises Problems when it cannot be read, or not to its end."""
         uncached = {"cache_type": "none"} if is_of(self.filesystem, S3) else {}
         with (
             reading(self.address, self.filesystem),
@@ -63,11 +59,8 @@ class File:
                 yield piece
 
     def copy(self, target: Path) -> None:
-        """Copy the content into a file, trying again when the connection breaks.
-
-        Raises:
-            Problems: when it cannot be read, or not to its end.
-        """
+        """Copy the content into a file, trying again when the connection breaks. Raises Problems when it cannot be
+        read, or not to its end."""
 
         def attempt() -> None:
             with target.open("wb") as file:
@@ -82,12 +75,9 @@ class File:
 def find_files(address: str) -> list[File]:
     """The files behind an address, sorted by name: one file, all below a folder, or those that a glob matches.
 
-    Names that begin with a dot or an underscore are skipped, markers and half-written files, unless a part of the
-    glob begins with it, too.
-
-    Raises:
-        Problems: when there is none, one is a link to nothing or to a folder, or the place cannot be reached.
-    """
+    Names that begin with a dot or an underscore are skipped, markers and half-written files, unless a part of the glob
+    begins with it, too. Raises Problems when there is none, one is a link to nothing or to a folder, or the place
+    cannot be reached."""
     shown = without_credentials(address)
     filesystem, path = _open_filesystem(address, shown)
     files: list[File] = []
@@ -101,11 +91,7 @@ def find_files(address: str) -> list[File]:
 
 
 def find_file(address: str) -> File:
-    """The one file behind an address.
-
-    Raises:
-        Problems: when it cannot be found, or there is more than one.
-    """
+    """The one file behind an address. Raises Problems when it cannot be found, or there is more than one."""
     files = find_files(address)
     if len(files) > 1:
         raise problem(
@@ -118,11 +104,8 @@ def find_file(address: str) -> File:
 
 
 def read_bytes(address: str) -> bytes:
-    """The content of the one file behind an address.
-
-    Raises:
-        Problems: when it cannot be read, or there is more than one.
-    """
+    """The content of the one file behind an address. Raises Problems when it cannot be read, or there is more than
+    one."""
     file = find_file(address)
     content = bytearray()
 

@@ -35,18 +35,9 @@ MAX_FILES = 10_000  # whose state is looked at
 
 
 def run_step(name: str, **inputs: Any) -> Any:
-    """Run a step's core, the function of its name in components/<name>/core.py.
-
-    Args:
-        name: the step.
-        inputs: the function's arguments; paths of files that are there count with their size and time of change.
-
-    Returns:
-        what the function returns.
-
-    Raises:
-        SystemExit: with code 1 when it fails; a user's mistake is printed without a traceback.
-    """
+    """Run a step's core, the function of its name in components/<name>/core.py, and give what it returns. Of its
+    arguments, paths of files that are there count with their size and time of change. Raises SystemExit with code 1
+    when it fails; a user's mistake is printed without a traceback."""
     return run_as_step(name, lambda: getattr(importlib.import_module(f"components.{name}.core"), name), inputs)
 
 

@@ -55,11 +55,8 @@ def mark_used(marker: Path) -> None:
 
 
 def check_workspace(workspace: Path, needed_bytes: int) -> None:
-    """Make sure that the workspace can be written to and has room; makes nothing.
-
-    Raises:
-        Problems: when it cannot, or has not.
-    """
+    """Make sure that the workspace can be written to and has room; makes nothing. Raises Problems when it cannot, or
+    has not."""
     checks = Checks()
     where = f"workspace {workspace}"
     writable = "the steps write models and results there, as any user of group 0"

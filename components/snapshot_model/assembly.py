@@ -47,18 +47,9 @@ class Snapshot:
 
 
 def assemble_snapshot(workspace: Path, final: Path, source: Source, *, repair: bool = False) -> Snapshot:
-    """Have a complete snapshot under its name, whoever makes it.
-
-    Args:
-        workspace: the run's workspace.
-        final: the snapshot's folder.
-        source: what it should hold.
-        repair: verify every file of a snapshot that looks complete, too, and fetch those that are broken.
-
-    Raises:
-        Problems: when it cannot be had, cannot be trained, or there is no room for it; what has arrived stays for the
-            next attempt.
-    """
+    """Have a complete snapshot under its name, whoever makes it; `repair` verifies every file of one that looks
+    complete, too, and fetches those that are broken. Raises Problems when it cannot be had, cannot be trained, or
+    there is no room for it; what has arrived stays for the next attempt."""
     partial = final.parent / f"{PARTIAL}{final.name}"
     fetched_bytes = 0
     if repair or not is_complete(final):

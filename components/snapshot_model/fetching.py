@@ -47,12 +47,8 @@ def fetch_files(folder: Path, expected: dict[str, FileInfo], source: Source) -> 
     """Fetch files into a folder that may hold some of them, whole or in part.
 
     What was there before counts where a digest can show it to be right. Other files are written whole once more, over
-    what is there.
-
-    Raises:
-        Problems: when one of them cannot be had, is not what the source says, or cannot be written.
-        FileNotFoundError: when the folder is taken away meanwhile.
-    """
+    what is there. Raises Problems when one of them cannot be had, is not what the source says, or cannot be written,
+    and FileNotFoundError when the folder is taken away meanwhile."""
     missing = sum(max(0, info.size - _usable(folder / name, info)) for name, info in expected.items())
     stopped = threading.Event()
     first: list[BaseException] = []
@@ -93,12 +89,8 @@ def total_bytes(files: dict[str, FileInfo]) -> int:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what a volume refuses into a problem.
-
-    Raises:
-        FileNotFoundError: when the file or its folder was taken away meanwhile.
-        Problems: otherwise.
-    """
+    """Turn what a volume refuses into a problem. Raises FileNotFoundError when the file or its folder was taken away
+    meanwhile, and Problems otherwise."""
     try:
         yield
     except FileNotFoundError:

@@ -28,12 +28,8 @@ RULE = "the model must be readable on the hub with the token in HF_TOKEN, if it 
 
 
 def open_model(name: str, revision: str) -> Source:
-    """What the hub holds under org/name at a branch, a tag or a commit.
-
-    Raises:
-        Unreachable: when the hub gives no answer, or only errors of its own.
-        Problems: when it answers that the model cannot be had.
-    """
+    """What the hub holds under org/name at a branch, a tag or a commit. Raises Unreachable when the hub gives no
+    answer, or only errors of its own, and Problems when it answers that the model cannot be had."""
     if os.environ.get(ENDPOINT) == "":  # a secret's empty value; the client would take it for an address
         del os.environ[ENDPOINT]
     from huggingface_hub import HfApi, ModelCardData, constants
@@ -202,11 +198,7 @@ def _explaining_errors(name: str, revision: str, where: str) -> Iterator[None]:
 
 
 def _explain_answer(error: Any, name: str, has_token: bool) -> tuple[str, str]:
-    """What an answer with an error means, and the remedy.
-
-    Raises:
-        Unreachable: when another attempt may succeed.
-    """
+    """What an answer with an error means, and the remedy. Raises Unreachable when another attempt may succeed."""
     from huggingface_hub import errors
 
     status = error.response.status_code

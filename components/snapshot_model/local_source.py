@@ -17,11 +17,8 @@ MAX_FRONT_MATTER = 1 << 16  # bytes
 
 
 def open_folder(folder: Path) -> Source:
-    """What a folder holds now; reads all of it.
-
-    Raises:
-        Problems: when the model is incomplete, cannot be trained, or cannot be read.
-    """
+    """What a folder holds now; reads all of it. Raises Problems when the model is incomplete, cannot be trained, or
+    cannot be read."""
     try:
         names = check_model_folder(folder)
         digests = hash_files((folder / name for name in names), "hashing files")

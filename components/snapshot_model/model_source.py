@@ -75,11 +75,8 @@ class RetryPolicy:
         return time.monotonic() - self._since + further_seconds > self._timeout_seconds
 
     def wait(self, error: Unreachable, what: str) -> None:
-        """Wait before the next attempt.
-
-        Raises:
-            Unreachable: the given one, when there was no progress for too long, or the source asks for a longer wait.
-        """
+        """Wait before the next attempt. Raises Unreachable the given one, when there was no progress for too long, or
+        the source asks for a longer wait."""
         seconds = max(self._wait, error.retry_after_seconds)
         if self.is_over(seconds):
             raise error

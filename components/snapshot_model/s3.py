@@ -28,11 +28,7 @@ def folder_name(address: str) -> str:
 
 
 def open_s3(address: str) -> Source:
-    """What a folder of an object store holds now.
-
-    Raises:
-        Problems: when it cannot be listed.
-    """
+    """What a folder of an object store holds now. Raises Problems when it cannot be listed."""
     found = {file.name: file for file in sources.find_files(address.rstrip("/") + "/")}
     weights = [name for name in found if fnmatch(name, "*.safetensors") and "/" not in name]
     names = sorted({*small_files(found), *weights})

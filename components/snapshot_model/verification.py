@@ -34,11 +34,8 @@ class Verification:
 
 
 def verify(path: Path, repair: bool) -> list[Verification]:
-    """Hash every file of a snapshot, or of all snapshots of a workspace.
-
-    Raises:
-        Problems: naming every file that is broken and was not repaired.
-    """
+    """Hash every file of a snapshot, or of all snapshots of a workspace. Raises Problems naming every file that is
+    broken and was not repaired."""
     folders = snapshots(path)
     if not folders:
         raise problem(

@@ -19,12 +19,7 @@ _ASKS_FOR_GROUPED_QUERIES = "enable_gqa" in inspect.signature(varlen_attn).param
 
 
 def attention_for(config: Any, device: torch.device, dtype: torch.dtype, longest_sample: int) -> str:
-    """The name of the attention implementation to load a model with.
-
-    Args:
-        config: a transformers configuration.
-        longest_sample: in tokens.
-    """
+    """The name of the attention implementation to load a model with; samples have so many tokens at most."""
     if config.model_type == "gemma2" or getattr(config, "attn_logit_softcapping", None):
         return "eager"  # transformers has nothing else for Gemma 2, capped or not
     heads = config.num_attention_heads
@@ -42,16 +37,8 @@ def attention_for(config: Any, device: torch.device, dtype: torch.dtype, longest
 def packed_attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: None, *, scaling: float, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """As transformers' attention functions.
-
-    Args:
-        query: [1, heads, T, head size]
-        key, value: [1, key heads, T, head size]
-        kwargs: with the samples' limits, as `Pack.limits` gives them.
-
-    Returns:
-        [1, T, heads, head size]
-    """
+    """As transformers' attention functions: queries [1, heads, T, head size], keys and values [1, key heads, T, head
+    size], result [1, T, heads, head size]; `kwargs` with the samples' limits, as `Pack.limits` gives them."""
     query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     limits, longest = kwargs["cu_seq_lens_q"], kwargs["max_length_q"]
     grouped: Any = {"enable_gqa": True} if _ASKS_FOR_GROUPED_QUERIES else {}

@@ -17,10 +17,8 @@ class PackLoss:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """
-        Raises:
-            Problems: when the model does anything else between its last layer and its logits than scaling and capping.
-        """
+        """Raises Problems when the model does anything else between its last layer and its logits than scaling and
+        capping."""
         self.model = model
         self.backbone: nn.Module = model.base_model  # type: ignore[assignment]
         self.head: nn.Linear = model.get_output_embeddings()  # type: ignore[operator]

@@ -35,12 +35,8 @@ SMALL_BYTES = 4 * 4  # value, two moments and gradient in float32
 
 
 def checkpoint_seconds(cost: float, writing: float) -> float:
-    """Time between two checkpoints.
-
-    Args:
-        cost: seconds of training that one costs.
-        writing: seconds that the volume is busy with one.
-    """
+    """Time between two checkpoints, of which one costs so many seconds of training, and keeps the volume busy for so
+    many."""
     return min(MAX_CHECKPOINT_SECONDS, max(MIN_CHECKPOINT_SECONDS, cost / COST_SHARE, writing / WRITING_SHARE))
 
 
@@ -51,13 +47,8 @@ def expected_checkpoint_seconds(plan: MemoryPlan, on_gpu: bool) -> float:
 
 
 def plan_memory(config: Mapping[str, Any], options: TrainingOptions, gpus: int = 1) -> MemoryPlan:
-    """Memory of a training on each of its GPUs.
-
-    Args:
-        config: the values of the model's config.json.
-        options: the training's options; `train_dtype` decided for one GPU.
-        gpus: how many; more than one are mini-trainer's.
-    """
+    """Memory of a training on each of its GPUs, from the model's config.json; `train_dtype` is decided for one GPU,
+    more than one are mini-trainer's."""
     shapes = Shapes.of(config)
     if gpus > 1:
         return _plan_stock(shapes, options, gpus)

@@ -91,12 +91,8 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, number: int, learning_rate: float, gradient_norm: float) -> None:
-        """Learn from the gradients that are there; nothing is changed when they are not finite.
-
-        Args:
-            number: of the step, from 1.
-            gradient_norm: what `finish_gradients` gave.
-        """
+        """Learn from the gradients that are there; nothing is changed when their norm, which `finish_gradients`
+        gave, is not finite. Steps count from 1."""
         if math.isfinite(gradient_norm):
             self._move(
                 Update(

@@ -23,14 +23,7 @@ OURS_ALONE = ("train_dtype", "train_unfactored", "checkpoint_minutes")
 
 
 def train(model_path: Path, data_path: Path, output: Path, options: TrainingOptions, gpus: int) -> TrainingResult:
-    """Train on all GPUs of this machine.
-
-    Args:
-        model_path: a plain Hugging Face folder.
-        data_path: chat rows as JSONL.
-        output: where the stock backend writes; metrics.jsonl lies there afterwards in this project's form.
-        gpus: how many there are.
-    """
+    """Train on all GPUs of this machine; metrics.jsonl in the output folder has this project's form afterwards."""
     started = time.monotonic()
     metrics = output / "training_metrics_0.jsonl"
     metrics.unlink(missing_ok=True)  # mini-trainer would add to a killed attempt's

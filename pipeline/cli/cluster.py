@@ -1,11 +1,14 @@
 """The commands for a cluster: upload, submit, schedule, status, unschedule, release."""
 
+import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from pipeline.cli.flags import KEYWORD, Command, with_parameters
 
 if TYPE_CHECKING:
     from pipeline.cluster.compiled_file import CompiledPipeline
@@ -14,41 +17,11 @@ if TYPE_CHECKING:
     from pipeline.cluster.runs import Version
     from pipeline.cluster.schedules import Removal
 
-PANEL = "Connection"
 FOR_LINKS = "for links: notify.runs_page in the cluster file and --pipeline, or OSFT_KFP_DASHBOARD"
 TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 commands = typer.Typer()
 
-Host = Annotated[
-    str,
-    typer.Option(
-        envvar="OSFT_KFP_HOST",
-        help="Address of the KFP API (route ds-pipeline-dspa); else that of the pod's or the oc login's project.",
-        rich_help_panel=PANEL,
-    ),
-]
-Token = Annotated[
-    str,
-    typer.Option(
-        envvar="OSFT_KFP_TOKEN",
-        help="Bearer token; rather in the variable, the command line is public. Else the pod's, or the oc login's.",
-        rich_help_panel=PANEL,
-        show_default=False,
-    ),
-]
-Ca = Annotated[
-    str,
-    typer.Option(envvar="OSFT_KFP_CA", help="PEM file of certificate authorities to trust.", rich_help_panel=PANEL),
-]
-Dashboard = Annotated[
-    str,
-    typer.Option(
-        envvar="OSFT_KFP_DASHBOARD",
-        help="For links: the page of the project's runs, https://.../PROJECT/runs; else the pipeline's own.",
-        rich_help_panel=PANEL,
-    ),
-]
 PipelineFile = Annotated[Path | None, typer.Option("--pipeline", help="Compiled pipeline; the project's own if none.")]
 Params = Annotated[list[str] | None, typer.Option("--param", help="Parameter as name=value; repeatable.")]
 ParamsFile = Annotated[Path | None, typer.Option("--params", help="YAML file of parameters; --param goes over it.")]
@@ -56,14 +29,34 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, 
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.")]
 
 
+def _flag(name: str, help: str, **more: Any) -> inspect.Parameter:
+    option = typer.Option(envvar=f"OSFT_KFP_{name.upper()}", help=help, rich_help_panel="Connection", **more)
+    return inspect.Parameter(name, KEYWORD, default="", annotation=Annotated[str, option])
+
+
+CONNECTION = (
+    _flag("host", "Address of the KFP API (route ds-pipeline-dspa); else that of the pod's or the oc login's project."),
+    _flag(
+        "token",
+        "Bearer token; rather in the variable, the command line is public. Else the pod's, or the oc login's.",
+        show_default=False,
+    ),
+    _flag("ca", "PEM file of certificate authorities to trust."),
+    _flag("dashboard", "For links: the page of the project's runs, https://.../PROJECT/runs; else the pipeline's own."),
+)
+
+
+def connected(command: Command) -> Command:
+    """Let a command take the flags of a connection; they reach it as its **access."""
+    return with_parameters(command, CONNECTION)
+
+
 @commands.command()
+@connected
 def upload(
     file: Annotated[Path | None, typer.Argument(help="Compiled pipeline; the project's own if none.")] = None,
     dry_run: DryRun = False,
-    host: Host = "",
-    token: Token = "",
-    ca: Ca = "",
-    dashboard: Dashboard = "",
+    **access: str,
 ) -> None:
     """Register the compiled pipeline on the cluster; a new version only when its content is new."""
     from pipeline.cluster import runs
@@ -71,20 +64,18 @@ def upload(
 
     pipeline = _pipeline(file)
     check_images(pipeline)
-    _show_version(runs.upload(_connect(pipeline, host, token, ca, dashboard), pipeline, dry_run), dry_run)
+    _show_version(runs.upload(_connect(pipeline, **access), pipeline, dry_run), dry_run)
 
 
 @commands.command()
+@connected
 def submit(
     param: Params = None,
     params: ParamsFile = None,
     pipeline: PipelineFile = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the steps; exit with 0 on success only.")] = False,
     dry_run: DryRun = False,
-    host: Host = "",
-    token: Token = "",
-    ca: Ca = "",
-    dashboard: Dashboard = "",
+    **access: str,
 ) -> None:
     """Start a run on the cluster, after a check of all its parameters."""
     from pipeline.cluster import runs
@@ -93,7 +84,7 @@ def submit(
 
     compiled = _pipeline(pipeline)
     _, values = _all_of(lambda: check_images(compiled), lambda: read_parameters(compiled, param or [], params))
-    connection = _connect(compiled, host, token, ca, dashboard)
+    connection = _connect(compiled, **access)
     submission = runs.submit(connection, compiled, values, dry_run)
     _show_version(submission.version, dry_run)
     if submission.run is None:
@@ -111,6 +102,7 @@ def submit(
 
 
 @commands.command()
+@connected
 def schedule(
     name: ScheduleName,
     cron: Annotated[
@@ -120,29 +112,22 @@ def schedule(
     params: ParamsFile = None,
     pipeline: PipelineFile = None,
     dry_run: DryRun = False,
-    host: Host = "",
-    token: Token = "",
-    ca: Ca = "",
-    dashboard: Dashboard = "",
+    **access: str,
 ) -> None:
     """Run the pipeline again and again: make the schedule, or replace the one of that name.
 
     A training that runs is left alone. Times are UTC, unless the pipelines server sets cronScheduleTimezone.
     """
+    from pipeline.cluster import schedules
     from pipeline.cluster.compiled_file import check_images
     from pipeline.cluster.cron import read_cron
     from pipeline.parameters import read_parameters
 
     compiled = _pipeline(pipeline)
     now = datetime.now(UTC)
-    parsed, _, values = _all_of(
-        lambda: read_cron(cron, now),
-        lambda: check_images(compiled),
-        lambda: read_parameters(compiled, param or [], params),
-    )
-    from pipeline.cluster import schedules
-
-    connection = _connect(compiled, host, token, ca, dashboard)
+    reading = (lambda: read_cron(cron, now)), (lambda: read_parameters(compiled, param or [], params))
+    parsed, values, _ = _all_of(*reading, lambda: check_images(compiled))
+    connection = _connect(compiled, **access)
     done = schedules.schedule(connection, compiled, name, parsed, values, dry_run, schedules.SETTLE_SECONDS)
     _show_cron(parsed, now)
     _show_version(done.version, dry_run)
@@ -161,13 +146,11 @@ def schedule(
 
 
 @commands.command()
+@connected
 def status(
     newest: Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many of the newest runs.")] = 10,
     pipeline: PipelineFile = None,
-    host: Host = "",
-    token: Token = "",
-    ca: Ca = "",
-    dashboard: Dashboard = "",
+    **access: str,
 ) -> None:
     """Show the newest runs and the schedules."""
     from components.shared.problems import Problems
@@ -175,7 +158,7 @@ def status(
     from pipeline.cluster.cron import parse_cron
 
     compiled = _pipeline(pipeline)
-    connection = _connect(compiled, host, token, ca, dashboard)
+    connection = _connect(compiled, **access)
     found = runs.status(connection, compiled.name, newest)
     typer.echo(f"Runs of {compiled.name}" if found.runs else f"No runs of {compiled.name}")
     for run in found.runs:
@@ -201,20 +184,18 @@ def status(
 
 
 @commands.command()
+@connected
 def unschedule(
     name: ScheduleName,
     pipeline: PipelineFile = None,
     dry_run: DryRun = False,
-    host: Host = "",
-    token: Token = "",
-    ca: Ca = "",
-    dashboard: Dashboard = "",
+    **access: str,
 ) -> None:
     """Remove a schedule; a training that it started continues."""
     from pipeline.cluster import schedules
 
     compiled = _pipeline(pipeline)
-    connection = _connect(compiled, host, token, ca, dashboard)
+    connection = _connect(compiled, **access)
     removal = schedules.unschedule(connection, compiled.name, name, dry_run, schedules.SETTLE_SECONDS)
     if not (removal.removed or removal.kept):
         _line("schedule", f"there is none named {name}")
@@ -252,11 +233,11 @@ def _all_of(*checks: Callable[[], Any]) -> list[Any]:
     return returned
 
 
-def _connect(pipeline: "CompiledPipeline", host: str, token: str, ca: str, dashboard: str) -> "Connection":
+def _connect(pipeline: "CompiledPipeline", *, dashboard: str, **access: Any) -> "Connection":
     from pipeline.cluster.access import find_access
     from pipeline.cluster.connection import connect
 
-    return connect(find_access(host=host, token=token, ca=ca, runs_page=dashboard or pipeline.runs_page))
+    return connect(find_access(**access, runs_page=dashboard or pipeline.runs_page))
 
 
 def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> str:
@@ -292,10 +273,8 @@ def _show_failures(connection: "Connection", run_id: str, indent: str) -> None:
 
 
 def _show_version(version: "Version", dry_run: bool) -> None:
-    if not version.created:
-        _line("version", f"{version.name} is there already")
-    else:
-        _line("version", f"{version.name} {'would be registered' if dry_run else 'is registered'}")
+    state = "is there already" if not version.created else "would be registered" if dry_run else "is registered"
+    _line("version", f"{version.name} {state}")
 
 
 def _show_parameters(values: dict[str, Any]) -> None:
@@ -314,10 +293,8 @@ def _show_cron(cron: "Cron", now: datetime) -> None:
 
 
 def _show_link(link: str, own_id: str) -> None:
-    if link:
-        _line("link", link)
-    else:
-        _line("id", own_id)
+    _line("link" if link else "id", link or own_id)
+    if not link:
         _line("", FOR_LINKS)
 
 

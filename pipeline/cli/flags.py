@@ -14,35 +14,29 @@ import typer
 from components.shared.options import Declared
 from components.shared.problems import problem
 
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def with_flags(
     panels: Mapping[str, Mapping[str, Declared]], replaced: Iterable[str] = ()
 ) -> Callable[[Command], Command]:
-    """Let a command take a flag for each option, under its panel's heading; they reach its **keywords.
+    """Let a command take a flag for each option, under its panel's heading; they reach its **keywords. Names of
+    earlier releases are hidden: what checks the options refuses them."""
+    flags: dict[str, Any] = {name: Annotated[str | None, typer.Option(hidden=True)] for name in replaced}
+    flags |= {name: _annotation(option, panel) for panel, options in panels.items() for name, option in options.items()}
+    added = [inspect.Parameter(name, KEYWORD, default=None, annotation=kind) for name, kind in flags.items()]
+    return lambda command: with_parameters(command, added, before=True)
 
-    Args:
-        replaced: names of earlier releases, which the help does not show: what checks the options refuses them.
-    """
-    hidden = Annotated[str | None, typer.Option(hidden=True)]
-    flags = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hidden) for name in replaced
-    ]
-    flags += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(option, panel))
-        for panel, options in panels.items()
-        for name, option in options.items()
-    ]
 
-    def decorate(command: Command) -> Command:
-        own = inspect.signature(command).parameters.values()
-        kept = [one.replace(kind=one.KEYWORD_ONLY) for one in own if one.kind is not one.VAR_KEYWORD]
-        command.__signature__ = inspect.Signature([*flags, *kept])  # type: ignore[attr-defined]
-        command.__annotations__ = {one.name: one.annotation for one in [*flags, *kept]}
-        return command
-
-    return decorate
+def with_parameters(command: Command, added: Iterable[inspect.Parameter], before: bool = False) -> Command:
+    """Let typer see further parameters of a command, which reach it in its **keywords."""
+    own = inspect.signature(command).parameters.values()
+    kept = [one.replace(kind=KEYWORD) for one in own if one.kind is not one.VAR_KEYWORD]
+    whole = [*added, *kept] if before else [*kept, *added]
+    command.__signature__ = inspect.Signature(whole)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in whole}
+    return command
 
 
 def given_only(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,15 +45,8 @@ def given_only(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_options(texts: list[str], flag: str, example: str) -> dict[str, Any]:
-    """name=value pairs; a value is JSON where it can be read as such, and a string otherwise.
-
-    Args:
-        flag: the flag that they were given by.
-        example: one that could be given.
-
-    Raises:
-        Problems: when there is no equals sign.
-    """
+    """name=value pairs; a value is JSON where it can be read as such, and a string otherwise. Raises Problems when
+    there is no equals sign, with an example."""
     import json
 
     options: dict[str, Any] = {}

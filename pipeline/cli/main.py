@@ -64,10 +64,7 @@ def run(
     from pipeline.local.parameters import read_run_parameters
 
     given = given_only(flags)
-    holders = {
-        "data_options": DATA_FLAGS,
-        "evaluation_options": FURTHER_EVALUATION_OPTIONS,
-    }
+    holders = {"data_options": DATA_FLAGS, "evaluation_options": FURTHER_EVALUATION_OPTIONS}
     options = {holder: {name: given.pop(name) for name in names if name in given} for holder, names in holders.items()}
     options["data_options"] |= parse_options(data_option or [], "--data-option", "conflicts=keep")
     options["training_options"] = parse_options(option or [], "--option", "warmup_steps=10")

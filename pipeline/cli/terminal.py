@@ -19,11 +19,7 @@ MAX_SUBJECTS = 5  # that lost, named here; the report has all
 
 
 def show(summary: Summary, console: Console, published: Published | None = None) -> None:
-    """Print the gap table, what changed in general, where everything is, and last whether the model is good.
-
-    Args:
-        published: the published model, if it was published.
-    """
+    """Print the gap table, what changed in general, where everything is, and last whether the model is good."""
     found = summary.evaluation
     gap, answers = found.gap, found.gap_answers
     table = Table(title="Gap questions: ✓ graded right, ✗ wrong, ? not graded", title_justify="left", pad_edge=False)

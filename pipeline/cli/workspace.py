@@ -43,8 +43,7 @@ Workspace = Annotated[
 ]
 Keep = Annotated[int, typer.Option(min=1, help="How many of the newest good models stay.")]
 OlderThan = Annotated[
-    int,
-    typer.Option(min=0, metavar="DAYS", help="Keep anything modified in the last DAYS days; 0: nothing may run."),
+    int, typer.Option(min=0, metavar="DAYS", help="Keep anything modified in the last DAYS days; 0: nothing may run.")
 ]
 
 
@@ -202,25 +201,24 @@ def _document(root: Path, policy: Policy, decisions: Sequence["Decision"]) -> di
         "prunable_bytes": _bytes([one for one in decisions if one.goes]),
         "items": [
             {
-                "kind": one.item.kind,
-                "path": one.item.path,
-                "bytes": one.item.bytes,
+                **{name: getattr(one.item, name) for name in ("kind", "path", "bytes", "state")},
                 "changed_at": when(one.item.changed),
-                "state": one.item.state,
-                "published": None
-                if one.item.publication is None
-                else {
-                    "registry": one.item.publication.registry,
-                    "name": one.item.publication.name,
-                    "version": one.item.publication.version,
-                    "published_at": one.item.publication.at.isoformat(timespec="seconds"),
-                },
+                "published": _publication(one.item),
                 "prunable": one.goes,
                 "reason": one.reason,
             }
             for one in decisions
         ],
     }
+
+
+def _publication(item: "Item") -> dict[str, str] | None:
+    from pipeline.workspace.inventory import published_at
+
+    if (found := item.publication) is None:
+        return None
+    at = published_at(found).isoformat(timespec="seconds")
+    return {"registry": found.registry, "name": found.name, "version": found.version, "published_at": at}
 
 
 @contextlib.contextmanager

@@ -48,10 +48,7 @@ def find_access(
     service_account: Path = SERVICE_ACCOUNT,
 ) -> Access:
     """Fill in what is not given: inside the cluster from the pod's service account, elsewhere from the login with oc.
-
-    Raises:
-        Problems: naming everything that is wrong or missing.
-    """
+    Raises Problems naming everything that is wrong or missing."""
     checks = Checks()
     token_file = ""
     namespace = service_account / "namespace"

@@ -45,11 +45,7 @@ class CompiledPipeline:
 
 
 def read_pipeline(path: Path) -> CompiledPipeline:
-    """Read a compiled pipeline.
-
-    Raises:
-        Problems: when the file is none.
-    """
+    """Read a compiled pipeline. Raises Problems when the file is none."""
     if path.suffix not in (".yaml", ".yml"):
         raise problem(
             "this is no compiled pipeline",
@@ -96,11 +92,8 @@ def read_pipeline(path: Path) -> CompiledPipeline:
 
 def check_images(pipeline: CompiledPipeline) -> None:
     """Refuse placeholders: a name without a host is pulled from whatever registry the node is set to search, and
-    whoever owns the name there would be given the secrets.
-
-    Raises:
-        Problems: when the pipeline's images are not the user's own.
-    """
+    whoever owns the name there would be given the secrets. Raises Problems when the pipeline's images are not the
+    user's own."""
     hosts = {image: registry_host(image).partition(":")[0] for image in pipeline.images}
     placeholders = sorted(image for image, host in hosts.items() if not host or host.endswith(NOWHERE))
     if placeholders:
@@ -114,11 +107,7 @@ def check_images(pipeline: CompiledPipeline) -> None:
 
 
 def read_yaml(path: Path, kind: str, remedy: str, load: Callable[[str], Any]) -> Any:
-    """What `load` makes of a YAML file; documents as a list.
-
-    Raises:
-        Problems: when it cannot be read.
-    """
+    """What `load` makes of a YAML file; documents as a list. Raises Problems when it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
         loaded = load(text)

@@ -81,19 +81,13 @@ class Connection:
             )
 
     def ask(self, call: Callable[[], Answer]) -> Answer:
-        """Make a call that may be repeated; what kfp prints about it is dropped.
-
-        Raises:
-            ApiError: when the API refuses, or still fails after several attempts.
-        """
+        """Make a call that may be repeated; what kfp prints about it is dropped. Raises ApiError when the API refuses,
+        or still fails after several attempts."""
         return _attempt(call, self.access, self.policy)
 
     def create(self, call: Callable[[], Answer], find: Callable[[], Answer | None]) -> Answer:
         """Make a call that must succeed once only: after a fault, which may have come after the deed, look first.
-
-        Raises:
-            ApiError: as `ask`.
-        """
+        Raises ApiError as `ask`."""
         tried = False
 
         def call_or_find() -> Answer:
@@ -105,11 +99,8 @@ class Connection:
         return self.ask(call_or_find)
 
     def read(self, path: str, last_bytes: int) -> bytes:
-        """The end of what the API has at a path that kfp.Client does not know; asked once.
-
-        Raises:
-            ApiError: when the API refuses or fails.
-        """
+        """The end of what the API has at a path that kfp.Client does not know; asked once. Raises ApiError when the API
+        refuses or fails."""
         once = dataclasses.replace(self.policy, pauses_seconds=())
         return _attempt(lambda: self.client.read(path, last_bytes), self.access, once)
 
@@ -119,11 +110,7 @@ class Connection:
 
 
 def connect(access: Access, policy: RetryPolicy | None = None) -> Connection:
-    """Connect, and make sure that a KFP API answers.
-
-    Raises:
-        ApiError: when it does not.
-    """
+    """Connect, and make sure that a KFP API answers. Raises ApiError when it does not."""
     return _attempt(lambda: Connection(access, policy or RetryPolicy()), access, policy or RetryPolicy(), first=True)
 
 
@@ -215,80 +202,55 @@ def _refused(error: Any, access: Access, attempts: int, first: bool) -> ApiError
     """What a status means for the user."""
     status = int(error.status or 0)
     message = _hide_token(_message(error), access)
-    where = access.host
     refusal = status == 501 or (status >= 500 and REFUSAL.search(message))
     retryable = status == 429 or (status >= 500 and not refusal)
+    what = f"the KFP API refuses ({status}){message}"
     if status == 401:
-        what = "the KFP API does not accept the token" if _has_token(access) else "the KFP API wants a token"
-        found = problem(f"{what} (401)", where=where, rule="a token that has not expired", remedy=GIVE_TOKEN)
+        what = f"the KFP API {'does not accept the token' if _has_token(access) else 'wants a token'} (401)"
+        rule, remedy = "a token that has not expired", GIVE_TOKEN
     elif status == 403:
-        found = problem(
-            f"the KFP API forbids it (403){message}",
-            where=where,
-            rule="a token whose owner may use the pipelines of the project",
-            remedy="ask for the role edit in the project, or " + GIVE_TOKEN,
-        )
+        what = f"the KFP API forbids it (403){message}"
+        rule = "a token whose owner may use the pipelines of the project"
+        remedy = f"ask for the role edit in the project, or {GIVE_TOKEN}"
     elif 300 <= status < 400:
-        found = problem(
-            f"the host sends the caller elsewhere ({status}), as a login page does{message}",
-            where=where,
-            rule="the address of the KFP API itself, and a token that it accepts",
-            remedy="check --host (https and not http?), and " + GIVE_TOKEN,
-        )
+        what = f"the host sends the caller elsewhere ({status}), as a login page does{message}"
+        rule = "the address of the KFP API itself, and a token that it accepts"
+        remedy = f"check --host (https and not http?), and {GIVE_TOKEN}"
     elif retryable:
-        found = problem(
-            f"the KFP API fails after {attempts} attempts ({status}){message}",
-            where=where,
-            rule="an API that answers",
-            remedy="try again later; if it lasts, look at the pods of the pipelines server",
-        )
+        what = f"the KFP API fails after {attempts} attempts ({status}){message}"
+        rule, remedy = "an API that answers", "try again later; if it lasts, look at the pods of the pipelines server"
     elif "unknown field" in message:
-        found = problem(
-            f"the KFP API refuses ({status}){message}",
-            where=where,
-            rule="a server that knows all fields of the pipeline: OpenShift AI 3.0 or upstream KFP 2.15, or newer "
-            "(with security.run_as_non_root in the cluster file OpenShift AI 3.4 or upstream KFP 2.16)",
-            remedy="upgrade the pipelines server",
-        )
+        rule = "a server that knows all fields of the pipeline: OpenShift AI 3.0 or upstream KFP 2.15, or newer "
+        rule += "(with security.run_as_non_root in the cluster file OpenShift AI 3.4 or upstream KFP 2.16)"
+        remedy = "upgrade the pipelines server"
     elif first:
-        found = _no_kfp(access, f"it answers with status {status}")
+        return ApiError(_no_kfp(access, f"it answers with status {status}"), status, retryable)
     else:
-        found = problem(
-            f"the KFP API refuses ({status}){message}",
-            where=where,
-            rule="what the API says",
-            remedy="correct what it names",
-        )
-    return ApiError(found, status, retryable)
+        rule, remedy = "what the API says", "correct what it names"
+    return ApiError(problem(what, where=access.host, rule=rule, remedy=remedy), status, retryable)
 
 
 def _unanswered(error: Exception, access: Access, attempts: int) -> ApiError:
     """What it means that there is no answer, or none of a KFP API."""
-    reason = getattr(error, "reason", None) or error
     if isinstance(error, _NoKfpAnswer):
         return ApiError(_no_kfp(access, f"it answers with {error}"), 0, retryable=False)
-    if isinstance(reason, urllib3.exceptions.SSLError | ssl.SSLError):
-        found = problem(
-            f"the host's certificate is not trusted: {printable(str(reason))[:MAX_MESSAGE]}",
-            where=access.host,
-            rule="a certificate of a known authority" if not access.ca else f"a certificate of those in {access.ca}",
-            remedy="give the cluster's certificate authority: --ca FILE.pem or OSFT_KFP_CA",
-        )
-        return ApiError(found, 0, retryable=False)
-    remedy = "check the address, the network and the proxy (HTTPS_PROXY does not apply)"
+    reason, retryable = getattr(error, "reason", None) or error, False
     rule = "a host that can be reached"
-    if isinstance(reason, urllib3.exceptions.NameResolutionError):
-        return ApiError(
-            problem("the host is not known", where=access.host, rule=rule, remedy=remedy), 0, retryable=False
-        )
-    if isinstance(reason, urllib3.exceptions.NewConnectionError):  # to urllib3 this is a time-out, too
-        what = "the host cannot be reached"
-    elif isinstance(reason, urllib3.exceptions.TimeoutError):
-        what = "the host does not answer in time"
+    remedy = "check the address, the network and the proxy (HTTPS_PROXY does not apply)"
+    if isinstance(reason, urllib3.exceptions.SSLError | ssl.SSLError):
+        what = f"the host's certificate is not trusted: {printable(str(reason))[:MAX_MESSAGE]}"
+        rule = "a certificate of a known authority" if not access.ca else f"a certificate of those in {access.ca}"
+        remedy = "give the cluster's certificate authority: --ca FILE.pem or OSFT_KFP_CA"
+    elif isinstance(reason, urllib3.exceptions.NameResolutionError):
+        what = "the host is not known"
     else:
-        what = "the connection broke"
-    attempted = f"{what} ({attempts} attempt{'s' if attempts > 1 else ''})"
-    return ApiError(problem(attempted, where=access.host, rule=rule, remedy=remedy), 0, retryable=True)
+        what, retryable = "the connection broke", True
+        if isinstance(reason, urllib3.exceptions.NewConnectionError):  # to urllib3 this is a time-out, too
+            what = "the host cannot be reached"
+        elif isinstance(reason, urllib3.exceptions.TimeoutError):
+            what = "the host does not answer in time"
+        what += f" ({attempts} attempt{'s' if attempts > 1 else ''})"
+    return ApiError(problem(what, where=access.host, rule=rule, remedy=remedy), 0, retryable)
 
 
 def _no_kfp(access: Access, what: str) -> Problems:
@@ -296,8 +258,7 @@ def _no_kfp(access: Access, what: str) -> Problems:
         f"there is no KFP API: {what}",
         where=access.host,
         rule="the address of the pipelines server, under which /apis/v2beta1/healthz is",
-        remedy="give the route ds-pipeline-dspa of the project, and not the dashboard or the console; and "
-        + GIVE_TOKEN,
+        remedy=f"give the route ds-pipeline-dspa of the project, not the dashboard or the console; and {GIVE_TOKEN}",
     )
 
 

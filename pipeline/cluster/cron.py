@@ -72,12 +72,8 @@ class Cron:
 
 
 def read_cron(text: str, now: datetime) -> Cron:
-    """Parse an expression that will fire.
-
-    Raises:
-        Problems: naming every field that is wrong; for five fields, with the six that were meant; for dates that never
-            come.
-    """
+    """Parse an expression that will fire. Raises Problems naming every field that is wrong; for five fields, with the
+    six that were meant; for dates that never come."""
     cron = parse_cron(text)
     if next(cron.times_after(now), None) is None:
         raise problem(
@@ -90,11 +86,8 @@ def read_cron(text: str, now: datetime) -> Cron:
 
 
 def parse_cron(text: str) -> Cron:
-    """Parse an expression.
-
-    Raises:
-        Problems: naming every field that is wrong; for five fields, with the six that were meant.
-    """
+    """Parse an expression. Raises Problems naming every field that is wrong; for five fields, with the six that were
+    meant."""
     parts = text.split()
     if len(parts) != len(FIELDS):
         raise _wrong_count(text, parts)

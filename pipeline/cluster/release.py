@@ -28,11 +28,8 @@ KEPT = {
 
 
 def objects_of(compiled: Path) -> list[dict[str, Any]]:
-    """The two objects of a pipeline that `osft-pipeline compile` wrote.
-
-    Raises:
-        Problems: when the file is no compiled pipeline.
-    """
+    """The two objects of a pipeline that `osft-pipeline compile` wrote. Raises Problems when the file is no compiled
+    pipeline."""
     pipeline = read_pipeline(compiled)
     spec, platform = yaml.safe_load_all(compiled.read_text(encoding="utf-8"))
     return [
@@ -60,11 +57,8 @@ def objects_of(compiled: Path) -> list[dict[str, Any]]:
 
 
 def write_release(compiled: Path, output: Path) -> str:
-    """Write the objects of a compiled pipeline; gives the version's name.
-
-    Raises:
-        Problems: when the file is no compiled pipeline, has placeholders for images, or the output cannot be written.
-    """
+    """Write the objects of a compiled pipeline; gives the version's name. Raises Problems when the file is no compiled
+    pipeline, has placeholders for images, or the output cannot be written."""
     check_images(read_pipeline(compiled))
     objects = objects_of(compiled)
     header = "# Made by `osft-pipeline release`; not to be edited.\n"

@@ -21,12 +21,8 @@ REVISION = re.compile(r"\S+")
 
 
 def check_inputs(values: Mapping[str, Any], checks: Checks) -> None:
-    """Add a problem for each text that the steps could make nothing of, or that KFP must not keep.
-
-    Args:
-        values: parameters by name, with their defaults; those that were found wrong already are left out.
-        checks: what they are added to.
-    """
+    """Add a problem for each text that the steps could make nothing of, or that KFP must not keep. Parameters come
+    with their defaults; those that were found wrong already are left out."""
     texts = {name: value for name, value in values.items() if isinstance(value, str)}
     if texts.get("judge_url") or not texts.get("judge_model"):
         texts.pop("judge_model", None)  # a name at an endpoint, or the base model

@@ -70,11 +70,7 @@ class Change:
 
 
 def upload(connection: Connection, pipeline: CompiledPipeline, dry_run: bool) -> Version:
-    """Register the pipeline's content as a version, unless it is one already.
-
-    Raises:
-        Problems: when the API refuses.
-    """
+    """Register the pipeline's content as a version, unless it is one already. Raises Problems when the API refuses."""
     client = connection.client
     pipeline_id = find_pipeline(connection, pipeline.name)
     version_id = _find_version(connection, pipeline_id, pipeline.version) if pipeline_id else ""
@@ -104,11 +100,8 @@ def upload(connection: Connection, pipeline: CompiledPipeline, dry_run: bool) ->
 
 
 def submit(connection: Connection, pipeline: CompiledPipeline, parameters: dict[str, Any], dry_run: bool) -> Submission:
-    """Start a run of the pipeline's content, which is registered first where it is not.
-
-    Raises:
-        Problems: when the API refuses.
-    """
+    """Start a run of the pipeline's content, which is registered first where it is not. Raises Problems when the API
+    refuses."""
     version = upload(connection, pipeline, dry_run)
     if dry_run:
         return Submission(version=version, run=None)
@@ -130,19 +123,12 @@ def submit(connection: Connection, pipeline: CompiledPipeline, parameters: dict[
 
 
 def follow(
-    connection: Connection,
-    run_id: str,
-    steps: tuple[str, ...],
-    poll_seconds: float,
-    lost_seconds: float,
+    connection: Connection, run_id: str, steps: tuple[str, ...], poll_seconds: float, lost_seconds: float
 ) -> Iterator[Change]:
     """Yield what happens in a run until it has ended; the last change is the run's own.
 
-    Faults of the connection are yielded, too, and borne for `lost_seconds`.
-
-    Raises:
-        ApiError: when the API refuses, or stays away for longer.
-    """
+    Faults of the connection are yielded, too, and borne for `lost_seconds`. Raises ApiError when the API refuses, or
+    stays away for longer."""
     known: dict[str, str] = {}
     lost_at: float | None = None
     while True:
@@ -177,11 +163,7 @@ def follow(
 
 
 def status(connection: Connection, pipeline_name: str, max_runs: int) -> Status:
-    """The newest runs of the pipeline, and its schedules.
-
-    Raises:
-        Problems: when the API refuses.
-    """
+    """The newest runs of the pipeline, and its schedules. Raises Problems when the API refuses."""
     pipeline_id = find_pipeline(connection, pipeline_name)
     if not pipeline_id:
         return Status(runs=(), schedules=())
@@ -201,11 +183,7 @@ def status(connection: Connection, pipeline_name: str, max_runs: int) -> Status:
 
 
 def find_pipeline(connection: Connection, name: str) -> str:
-    """The pipeline's id; empty when there is none.
-
-    Raises:
-        Problems: when there are several, or the API refuses.
-    """
+    """The pipeline's id; empty when there is none. Raises Problems when there are several, or the API refuses."""
     try:
         return connection.ask(lambda: connection.client.get_pipeline_id(name)) or ""
     except ApiError:

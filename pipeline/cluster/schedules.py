@@ -13,16 +13,7 @@ from typing import Any
 
 from components.shared.problems import Problem, Problems, problem, quote
 from components.shared.storage import sha256_of_json
-from pipeline.cluster.api_objects import (
-    PAGE,
-    Run,
-    Schedule,
-    equals,
-    pages_of,
-    recurring_runs,
-    run_of,
-    schedule_of,
-)
+from pipeline.cluster.api_objects import PAGE, Run, Schedule, equals, pages_of, recurring_runs, run_of, schedule_of
 from pipeline.cluster.compiled_file import CompiledPipeline
 from pipeline.cluster.connection import ApiError, Connection
 from pipeline.cluster.cron import Cron
@@ -60,20 +51,9 @@ def schedule(
     dry_run: bool,
     settle_seconds: float,
 ) -> Scheduling:
-    """Let there be one enabled schedule of this name, with this content; others of the name are retired.
-
-    Args:
-        connection: to the API.
-        pipeline: what runs; it is registered first where it is not.
-        name: the schedule's.
-        cron: when.
-        parameters: of each run.
-        dry_run: look, and change nothing.
-        settle_seconds: how long after a schedule was disabled its last run may still appear.
-
-    Raises:
-        Problems: when the name belongs to another pipeline's schedule, or the API refuses.
-    """
+    """Let there be one enabled schedule of this name, with this content; others of the name are retired. The
+    pipeline is registered first where it is not; `settle_seconds` after a schedule was disabled its last run may
+    still appear. Raises Problems when the name belongs to another pipeline's schedule, or the API refuses."""
     check_name(name)
     found = _own_schedules(connection, name, find_pipeline(connection, pipeline.name))
     version = upload(connection, pipeline, dry_run)
@@ -113,20 +93,15 @@ def schedule(
 
 
 def unschedule(connection: Connection, pipeline_name: str, name: str, dry_run: bool, settle_seconds: float) -> Removal:
-    """Remove the schedules of a name; nothing when there is none.
-
-    Raises:
-        Problems: when the name belongs to another pipeline's schedule, or the API refuses.
-    """
+    """Remove the schedules of a name; nothing when there is none. Raises Problems when the name belongs to another
+    pipeline's schedule, or the API refuses."""
     check_name(name)
     found = _own_schedules(connection, name, find_pipeline(connection, pipeline_name))
     return _retire(connection, found, dry_run, settle_seconds)
 
 
 def check_name(name: str) -> None:
-    """Raises:
-    Problems: for a name that nobody could tell from another.
-    """
+    """Raises Problems for a name that nobody could tell from another."""
     if not name or name != name.strip() or not name.isprintable() or len(name) > 100:
         raise problem(
             f"the schedule's name is {quote(name)}",

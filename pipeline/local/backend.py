@@ -52,12 +52,8 @@ class LocalRun:
     """What each step handed on, by its task's name."""
 
     def run(self, parameters: Mapping[str, Any]) -> None:
-        """Run the whole graph.
-
-        Raises:
-            BackendError: when KFP's driver or launcher would end a task.
-            StepExited: when a step failed.
-        """
+        """Run the whole graph. Raises BackendError when KFP's driver or launcher would end a task, and StepExited when
+        a step failed."""
         defaults = {
             name: as_protobuf(item["defaultValue"])
             for name, item in self.pipeline["root"]["inputDefinitions"]["parameters"].items()

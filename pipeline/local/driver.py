@@ -61,11 +61,8 @@ def as_protobuf(value: Any) -> Any:
 def resolve_inputs(
     task: Mapping[str, Any], component: Mapping[str, Any], dag: Dag, run_name: str
 ) -> tuple[dict[str, Any], dict[str, Artifact]]:
-    """A task's parameters, its component's defaults among them, and its artifacts.
-
-    Raises:
-        BackendError: when one comes from where there is none.
-    """
+    """A task's parameters, its component's defaults among them, and its artifacts. Raises BackendError when one comes
+    from where there is none."""
     inputs = task.get("inputs", {})
     parameters = {
         name: _parameter(name, source, dag, run_name) for name, source in inputs.get("parameters", {}).items()
@@ -77,11 +74,8 @@ def resolve_inputs(
 
 
 def will_trigger(task: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Whether a task's condition holds; one without a condition always runs.
-
-    Raises:
-        BackendError: for any other comparison than the one that this pipeline compiles to.
-    """
+    """Whether a task's condition holds; one without a condition always runs. Raises BackendError for any other
+    comparison than the one that this pipeline compiles to."""
     condition = task.get("triggerPolicy", {}).get("condition", "")
     if not condition:
         return True

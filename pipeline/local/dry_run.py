@@ -51,11 +51,7 @@ class Forecast:
 
 
 def forecast(parameters: Mapping[str, Any], workspace: Path) -> Forecast:
-    """Plan a run in a temporary folder.
-
-    Raises:
-        Problems: as the steps up to plan_training.
-    """
+    """Plan a run in a temporary folder. Raises Problems as the steps up to plan_training."""
     progress.name_step("dry_run")
     with tempfile.TemporaryDirectory(prefix="osft-dry-run-") as name:
         folder = Path(name)

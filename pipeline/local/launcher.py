@@ -61,9 +61,7 @@ class ObjectStore:
         _copy(source, self.path_of(uri))
 
     def download(self, uri: str, target: Path) -> None:
-        """Raises:
-        BackendError: when nothing lies there.
-        """
+        """Raises BackendError when nothing lies there."""
         source = self.path_of(uri)
         if not source.exists():
             raise BackendError(f"failed to download input artifact from remote storage URI {uri!r}: nothing is there")
@@ -77,19 +75,9 @@ def launch(
     store: ObjectStore,
     execute: Callable[[dict[str, Any], Path], int],
 ) -> Outputs:
-    """Run a step's executor between download and upload.
-
-    Args:
-        executor_input: what the driver resolved and provisioned.
-        defined_parameters: output parameters of the component.
-        pod: where it runs.
-        store: the object store.
-        execute: runs the executor with its input, writes what it prints to a file, and gives its exit code.
-
-    Raises:
-        BackendError: what the launcher ends the task with.
-        StepExited: when the executor ended with another code than 0.
-    """
+    """Run a step's executor between download and upload; `execute` runs it with its input, writes what it prints to
+    a file, and gives its exit code. Raises BackendError, with which the launcher ends the task, and StepExited when
+    the executor ended with another code than 0."""
     _download(executor_input["inputs"]["artifacts"], pod, store)
     outputs = executor_input["outputs"]
     made = {name: entry["artifacts"][0] for name, entry in outputs["artifacts"].items()}
@@ -128,11 +116,8 @@ class StepExited(Exception):
 
 
 def as_metadata(values: Mapping[str, Any], artifact: str) -> dict[str, Any]:
-    """An artifact's metadata as the next step gets it.
-
-    Raises:
-        BackendError: for None, of which ML Metadata has no kind.
-    """
+    """An artifact's metadata as the next step gets it. Raises BackendError for None, of which ML Metadata has no
+    kind."""
     if none := [name for name, value in values.items() if value is None]:
         raise BackendError(f"unable to produce MLMD artifact for output {artifact!r}: {none[0]} is null")
     kept: dict[str, Any] = {}

@@ -27,16 +27,8 @@ def read_run_parameters(
     file: Path | None, flags: Mapping[str, Any], further: Mapping[str, Mapping[str, Any]], checks: Checks
 ) -> dict[str, Any]:
     """All parameters of a run, with absolute paths; the default stands for what is not given, and for what is wrong.
-
-    Args:
-        file: YAML file of parameters.
-        flags: values of the command line by parameter; they go over the file's.
-        further: options of the command line by the parameter that holds them; they go over the file's one by one.
-        checks: gets a problem for each that is unknown, missing, of a wrong type or out of range.
-
-    Raises:
-        Problems: when the file cannot be read.
-    """
+    Values of the command line go over the file's, further options one by one. Adds a problem for each that is
+    unknown, missing, of a wrong type or out of range; raises Problems when the file cannot be read."""
     given = given_in_file(file, checks)
     checks.raise_if_any()
     given |= {name: (value, f"--{name.replace('_', '-')}") for name, value in flags.items()}

@@ -76,13 +76,10 @@ class StepProcesses:
         """Run a step's executor, and give its exit code, negative for a signal.
 
         Args:
-            program: the source of its wrapper, as the compiled pipeline has it.
-            function: the wrapper's name.
+            program: the source of its wrapper, as the compiled pipeline has it; function: the wrapper's name.
             executor_input: what KFP's launcher would tell it.
-            root: the pod's folder.
             environment: variables over those of this process.
-            log: all that it prints.
-            show: gets each line.
+            log, show: get all that it prints, line by line.
         """
         assert self.server.stdin
         assert self.server.stdout

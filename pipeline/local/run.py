@@ -40,27 +40,10 @@ class Result:
 
 
 def run(
-    settings: ClusterSettings,
-    parameters: dict[str, Any],
-    workspace: Path,
-    processes: StepProcesses,
-    console: Console,
+    settings: ClusterSettings, parameters: dict[str, Any], workspace: Path, processes: StepProcesses, console: Console
 ) -> Result:
-    """Run the pipeline.
-
-    Args:
-        settings: a cluster's settings; of them only what a laptop has as well matters.
-        parameters: the pipeline's parameters.
-        workspace: where models and results go.
-        processes: what runs the steps.
-        console: shows the progress.
-
-    Returns:
-        what the run planned and found.
-
-    Raises:
-        StepFailed: when a step ended with an error.
-    """
+    """Run the pipeline; of a cluster's settings only what a laptop has as well matters. Raises StepFailed when a
+    step ended with an error."""
     from pipeline.compile import compile_documents
 
     folder = _new_folder(workspace / "kfp")
@@ -85,11 +68,8 @@ def run(
 
 
 def _new_folder(runs: Path) -> Path:
-    """A folder for a run, named after the second in which it starts, the first that no other run has.
-
-    Raises:
-        Problems: when there can be none.
-    """
+    """A folder for a run, named after the second in which it starts, the first that no other run has. Raises Problems
+    when there can be none."""
     while True:
         folder = runs / time.strftime("%Y%m%d-%H%M%S")
         try:

@@ -10,6 +10,7 @@ under a name of its own, a link: these are foreign, and only counted.
 
 import contextlib
 import dataclasses
+import enum
 import os
 import re
 from collections.abc import Iterator
@@ -17,30 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from components.run.publication import Published
 from components.shared.problems import list_some, problem
-from components.shared.storage import TEMPORARY, read_json
+from components.shared.storage import TEMPORARY, from_dict, read_json
 from components.shared.workspace import PUBLISHED, SNAPSHOT_MANIFEST, STEP_RECORDS, SUMMARY, TRAINING_REPORT
 from pipeline.workspace.sizes import Progress, Size, measure
 
-BASE, ADAPTED, RUN, WORKING, LEFTOVER, RECORD, LOG, FOREIGN = KINDS = (
-    "base_model",
-    "adapted_model",
-    "run",
-    "working_files",
-    "leftover",
-    "record",
-    "log",
-    "foreign",
-)
-COMPLETE, UNFINISHED, GOOD, NOT_GOOD, NOT_EVALUATED, FINISHED, REPORT_ONLY = (
-    "complete",
-    "unfinished",
-    "good",
-    "not good",
-    "not evaluated",
-    "finished",
-    "report only",
-)
 FOLDERS = ("models", "runs", "adapted", STEP_RECORDS, "kfp")
 # What a run's folder holds besides its reports, of this project's trainer and of mini-trainer.
 WORKING_FOLDERS = ("checkpoints", "full_state_checkpoints", "hf_format")
@@ -51,35 +34,46 @@ COMMIT, RUN_KEY = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{16}")
 STAMP = re.compile(r"\d{8}-\d{6}(\.log)?")  # of a run on this machine
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Publication:
-    """What `published.json` says."""
+class Kind(enum.StrEnum):
+    BASE = "base_model"
+    ADAPTED = "adapted_model"
+    RUN = "run"
+    WORKING = "working_files"
+    LEFTOVER = "leftover"
+    RECORD = "record"
+    LOG = "log"
+    FOREIGN = "foreign"
 
-    registry: str
-    name: str
-    version: str
-    at: datetime
+
+class State(enum.StrEnum):
+    COMPLETE = "complete"
+    UNFINISHED = "unfinished"
+    GOOD = "good"
+    NOT_GOOD = "not good"
+    NOT_EVALUATED = "not evaluated"
+    FINISHED = "finished"
+    REPORT_ONLY = "report only"
+    LINK = "link"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Item:
     """One thing in the workspace."""
 
-    kind: str
-    """One of KINDS."""
+    kind: Kind
     path: str
     """Below the workspace."""
     bytes: int
     changed: float
     """Newest modification of any file in it, in seconds since 1970; for what belongs to a run, in all of the run."""
-    state: str
+    state: State
     key: str = ""
     """Run key; of a base model its commit."""
     base: str = ""
     """Commit of the base model that an adapted model was trained from."""
     evaluated: float = 0.0
     """When, in seconds since 1970."""
-    publication: Publication | None = None
+    publication: Published | None = None
     trouble: str = ""
     """Why it cannot be judged and is left alone."""
 
@@ -94,31 +88,22 @@ class Inventory:
 
 
 def take_inventory(workspace: Path, progress: Progress) -> Inventory:
-    """Everything in a workspace, foreign things too.
-
-    Args:
-        workspace: a resolved path.
-        progress: is called while the workspace is read.
-
-    Raises:
-        Problems: when the folder is no workspace.
-    """
+    """Everything in a workspace, a resolved path, foreign things too. Raises Problems when the folder is no
+    workspace."""
     check_is_workspace(workspace)
     reader = _Reader(workspace, progress)
     items = (
         *reader.base_models(),
         *reader.runs_and_adapted_models(),
-        *reader.records(STEP_RECORDS, RECORD),
-        *reader.records("kfp", LOG),
+        *reader.records(STEP_RECORDS, Kind.RECORD),
+        *reader.records("kfp", Kind.LOG),
         *reader.others(),
     )
     return Inventory(items=items, unreadable=tuple(reader.unreadable))
 
 
 def check_is_workspace(workspace: Path) -> None:
-    """Raises:
-    Problems: when there is nothing in it that the steps make.
-    """
+    """Raises Problems when there is nothing in it that the steps make."""
     expected = ("models", "runs", "adapted")
     if any((workspace / name).is_dir() for name in expected):
         return
@@ -149,8 +134,8 @@ class _Reader:
                 continue
             for entry in self.entries(model.path):
                 if _is_folder(entry) and COMMIT.fullmatch(entry.name):
-                    state = COMPLETE if self.holds(entry, SNAPSHOT_MANIFEST) else UNFINISHED
-                    yield from self.item(entry, kind=BASE, state=state, key=entry.name)
+                    state = State.COMPLETE if self.holds(entry, SNAPSHOT_MANIFEST) else State.UNFINISHED
+                    yield from self.item(entry, kind=Kind.BASE, state=state, key=entry.name)
                 elif _is_folder(entry) or entry.name.startswith("."):
                     yield from self.unknown(entry)
 
@@ -170,13 +155,13 @@ class _Reader:
             ]
             newest = max((item.changed for item in items), default=0.0)
             for item in items:
-                yield item if item.kind == LEFTOVER else dataclasses.replace(item, changed=newest)
+                yield item if item.kind == Kind.LEFTOVER else dataclasses.replace(item, changed=newest)
 
     def adapted_model(self, entry: os.DirEntry[str]) -> Iterator[Item]:
-        known: dict[str, Any] = {"state": UNFINISHED}
+        known: dict[str, Any] = {"state": State.UNFINISHED}
         if self.holds(entry, TRAINING_REPORT):
             known = _read_state(self.workspace / "runs" / entry.name, Path(entry.path))
-        yield from self.item(entry, kind=ADAPTED, key=entry.name, **known)
+        yield from self.item(entry, kind=Kind.ADAPTED, key=entry.name, **known)
 
     def run(self, entry: os.DirEntry[str], adapted: os.DirEntry[str] | None) -> Iterator[Item]:
         entries = self.entries(entry.path)
@@ -185,9 +170,9 @@ class _Reader:
         reports = [size for one in entries if one not in (*working, *temporary) for size in self.size(one.path)]
         evaluated = any(one.name == SUMMARY for one in entries)
         trained = adapted is not None and self.holds(adapted, TRAINING_REPORT)
-        state = FINISHED if trained else REPORT_ONLY if evaluated and not working else UNFINISHED
+        state = State.FINISHED if trained else State.REPORT_ONLY if evaluated and not working else State.UNFINISHED
         yield Item(
-            kind=RUN,
+            kind=Kind.RUN,
             path=self.below(entry),
             bytes=sum(size.bytes for size in reports),
             changed=max((size.changed for size in reports), default=0.0 if entries else _changed(entry)),
@@ -195,22 +180,26 @@ class _Reader:
             key=entry.name,
         )
         for one in working:
-            yield from self.item(one, kind=WORKING, state=state, key=entry.name)
+            yield from self.item(one, kind=Kind.WORKING, state=state, key=entry.name)
         for one in temporary:
-            yield from self.item(one, kind=LEFTOVER, state=UNFINISHED)
+            yield from self.item(one, kind=Kind.LEFTOVER, state=State.UNFINISHED)
 
-    def records(self, folder: str, kind: str) -> Iterator[Item]:
+    def records(self, folder: str, kind: Kind) -> Iterator[Item]:
         for entry in self.entries(folder):
-            if entry.is_symlink() or entry.name.startswith(".") or (kind == LOG and not STAMP.fullmatch(entry.name)):
+            if (
+                entry.is_symlink()
+                or entry.name.startswith(".")
+                or (kind == Kind.LOG and not STAMP.fullmatch(entry.name))
+            ):
                 yield from self.unknown(entry)
             else:
-                yield from self.item(entry, kind=kind, state=COMPLETE)
+                yield from self.item(entry, kind=kind, state=State.COMPLETE)
 
     def others(self) -> Iterator[Item]:
         """What lies beside the steps' folders: data and models that somebody put there."""
         for entry in self.entries(self.workspace):
             if entry.name.startswith(TEMPORARY):
-                yield from self.item(entry, kind=LEFTOVER, state=UNFINISHED)
+                yield from self.item(entry, kind=Kind.LEFTOVER, state=State.UNFINISHED)
             elif not (entry.name in FOLDERS and _is_folder(entry)) and not NOT_OURS.fullmatch(entry.name):
                 yield self.foreign(entry)
 
@@ -219,7 +208,7 @@ class _Reader:
         if NOT_OURS.fullmatch(entry.name):
             return
         if entry.name.startswith(".") and not entry.is_symlink():
-            yield from self.item(entry, kind=LEFTOVER, state=UNFINISHED)
+            yield from self.item(entry, kind=Kind.LEFTOVER, state=State.UNFINISHED)
         else:
             yield self.foreign(entry)
 
@@ -229,8 +218,8 @@ class _Reader:
             size = measure(Path(entry.path), self.progress)
         except OSError:
             size = Size(0, 0.0, ())
-        state = "link" if entry.is_symlink() else COMPLETE
-        return Item(kind=FOREIGN, path=self.below(entry), bytes=size.bytes, changed=size.changed, state=state)
+        state = State.LINK if entry.is_symlink() else State.COMPLETE
+        return Item(kind=Kind.FOREIGN, path=self.below(entry), bytes=size.bytes, changed=size.changed, state=state)
 
     def item(self, entry: os.DirEntry[str], **known: Any) -> Iterator[Item]:
         for size in self.size(entry.path):
@@ -271,7 +260,7 @@ class _Reader:
 
 def _read_state(run: Path, model: Path) -> dict[str, Any]:
     """What the files of an adapted model's run say of it; a file that cannot be read is its trouble."""
-    found: dict[str, Any] = {"state": NOT_EVALUATED}
+    found: dict[str, Any] = {"state": State.NOT_EVALUATED}
     reading = model / TRAINING_REPORT
     try:
         found["base"] = str(read_json(reading)["plan"]["model"]["commit"])
@@ -281,20 +270,21 @@ def _read_state(run: Path, model: Path) -> dict[str, Any]:
             good = read_json(reading)["good"]
             if not isinstance(good, bool):
                 raise TypeError(good)
-            found["state"] = GOOD if good else NOT_GOOD
+            found["state"] = State.GOOD if good else State.NOT_GOOD
         reading = run / PUBLISHED
         if reading.exists():
-            published = read_json(reading)
-            at = datetime.fromisoformat(published["published_at"])
-            found["publication"] = Publication(
-                registry=str(published["registry"]),
-                name=str(published["name"]),
-                version=str(published["version"]),
-                at=at if at.tzinfo else at.replace(tzinfo=UTC),
-            )
+            published = from_dict(Published, read_json(reading))
+            published_at(published)
+            found["publication"] = published
     except (OSError, ValueError, KeyError, TypeError):
         found["trouble"] = f"{reading.name} cannot be read"
     return found
+
+
+def published_at(publication: Published) -> datetime:
+    """With a time zone, also where an older release wrote none."""
+    at = datetime.fromisoformat(publication.published_at)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _changed(entry: os.DirEntry[str]) -> float:

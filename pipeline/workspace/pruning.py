@@ -20,26 +20,11 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from components.shared.problems import Checks, list_some
-from pipeline.workspace.inventory import (
-    ADAPTED,
-    BASE,
-    FINISHED,
-    FOREIGN,
-    GOOD,
-    LEFTOVER,
-    LOG,
-    RECORD,
-    REMOVED,
-    RUN,
-    UNFINISHED,
-    WORKING,
-    Inventory,
-    Item,
-    Publication,
-)
+from pipeline.workspace.inventory import REMOVED, Inventory, Item, Kind, State, published_at
 from pipeline.workspace.sizes import SECONDS_OF_DAY, Progress, measure
 
 YOUNG = "modified recently"
@@ -75,11 +60,7 @@ class Outcome:
 
 
 def decide(inventory: Inventory, policy: Policy, now: float) -> tuple[Decision, ...]:
-    """What stays and what goes, in the inventory's order.
-
-    Args:
-        now: seconds since 1970.
-    """
+    """What stays and what goes, in the inventory's order; `now` in seconds since 1970."""
     items, limit = inventory.items, now - policy.older_than_days * SECONDS_OF_DAY
     adapted = _decide_adapted(items, policy, limit)
     staying = [decision.item for decision in adapted.values() if not decision.goes]
@@ -89,12 +70,8 @@ def decide(inventory: Inventory, policy: Policy, now: float) -> tuple[Decision, 
 
 
 def remove(workspace: Path, going: Iterable[Item], progress: Progress) -> Iterator[Outcome]:
-    """Remove items one after the other; what was changed or removed meanwhile is left alone.
-
-    Args:
-        workspace: a resolved path.
-        progress: as in `take_inventory`.
-    """
+    """Remove items from a workspace, a resolved path, one after the other; what was changed or removed meanwhile is
+    left alone."""
     for item in going:
         path = workspace / item.path
         try:
@@ -112,9 +89,7 @@ def remove(workspace: Path, going: Iterable[Item], progress: Progress) -> Iterat
 
 
 def check_outcomes(outcomes: Sequence[Outcome], unreadable: Sequence[str]) -> None:
-    """Raises:
-    Problems: naming all that could not be looked into and all that could not be removed.
-    """
+    """Raises Problems naming all that could not be looked into and all that could not be removed."""
     checks = Checks()
     rule = "whoever looks after a workspace may read and change all of it, as a user of its group"
     remedy = "run this as any user of group 0 (fsGroup, in a pod), or let the owner run chmod -R g+rwX there"
@@ -122,23 +97,19 @@ def check_outcomes(outcomes: Sequence[Outcome], unreadable: Sequence[str]) -> No
         checks.add("a folder cannot be read, and is left alone", where=folder, rule=rule, remedy=remedy)
     for outcome in outcomes:
         if outcome.error:
-            checks.add(
-                f"{outcome.item.path} could not be removed: {outcome.error}",
-                where=outcome.item.path,
-                rule=rule,
-                remedy=remedy,
-            )
+            what = f"{outcome.item.path} could not be removed: {outcome.error}"
+            checks.add(what, where=outcome.item.path, rule=rule, remedy=remedy)
     checks.raise_if_any()
 
 
 def order_of_removal(item: Item) -> int:
     """A model before the files of its run: when these go, the run's folder changes, and a change protects the model."""
-    return (ADAPTED, BASE, WORKING, LEFTOVER, RECORD, LOG).index(item.kind)
+    return (Kind.ADAPTED, Kind.BASE, Kind.WORKING, Kind.LEFTOVER, Kind.RECORD, Kind.LOG).index(item.kind)
 
 
 def _decide_adapted(items: Sequence[Item], policy: Policy, limit: float) -> dict[str, Decision]:
-    models = [item for item in items if item.kind == ADAPTED]
-    good = [item for item in models if item.state == GOOD and not item.trouble]
+    models = [item for item in items if item.kind == Kind.ADAPTED]
+    good = [item for item in models if item.state == State.GOOD and not item.trouble]
     good.sort(key=lambda item: (item.evaluated, item.key), reverse=True)
     best = good[: max(1, policy.keep)]
     published = _newest_published(models)
@@ -154,7 +125,7 @@ def _decide_adapted(items: Sequence[Item], policy: Policy, limit: float) -> dict
             reasons.append(YOUNG)
         if reasons:
             decisions[item.path] = Decision(item, False, ", ".join(reasons))
-        elif item.state == GOOD:
+        elif item.state == State.GOOD:
             decisions[item.path] = Decision(item, True, _newer_words(len(best)))
         else:
             decisions[item.path] = Decision(item, True, item.state)
@@ -162,38 +133,40 @@ def _decide_adapted(items: Sequence[Item], policy: Policy, limit: float) -> dict
 
 
 def _newest_published(models: Sequence[Item]) -> list[Item]:
-    newest: dict[tuple[str, str], tuple[Publication, Item]] = {}
+    newest: dict[tuple[str, str], tuple[datetime, Item]] = {}
     for item in models:
-        if (found := item.publication) is not None and item.state != UNFINISHED:
-            name = (found.registry, found.name)
-            if name not in newest or newest[name][0].at < found.at:
-                newest[name] = (found, item)
+        if (found := item.publication) is not None and item.state != State.UNFINISHED:
+            name, at = (found.registry, found.name), published_at(found)
+            if name not in newest or newest[name][0] < at:
+                newest[name] = (at, item)
     return [item for _, item in newest.values()]
 
 
 def _decide_bases(inventory: Inventory, staying: Sequence[Item], limit: float) -> dict[str, Decision]:
-    under_way = any(item.kind == RUN and item.state != FINISHED and item.changed >= limit for item in inventory.items)
+    under_way = any(
+        item.kind == Kind.RUN and item.state != State.FINISHED and item.changed >= limit for item in inventory.items
+    )
     unknown = inventory.unreadable or any(not item.base for item in staying)
     every = ["a run is under way"] if under_way else []
     every += ["it is not known what all models were trained from"] if unknown else []
     decisions = {}
     for item in inventory.items:
-        if item.kind != BASE:
+        if item.kind != Kind.BASE:
             continue
         users = [model.key for model in staying if model.base == item.key]
         reasons = [f"base of {list_some(users, 2)}"] if users else []
         reasons += [item.trouble] if item.trouble else []
         reasons += [YOUNG] if item.changed >= limit else []
         reasons = reasons or every
-        why_not = UNFINISHED if item.state == UNFINISHED else "no model that stays was trained from it"
+        why_not = State.UNFINISHED if item.state == State.UNFINISHED else "no model that stays was trained from it"
         decisions[item.path] = Decision(item, not reasons, ", ".join(reasons) or why_not)
     return decisions
 
 
 def _decide_other(item: Item, limit: float) -> Decision:
-    if item.kind == FOREIGN:
+    if item.kind == Kind.FOREIGN:
         return Decision(item, False, "")
-    if item.kind == RUN:
+    if item.kind == Kind.RUN:
         return Decision(item, False, "reports stay")
     if item.trouble:
         return Decision(item, False, item.trouble)
@@ -201,9 +174,9 @@ def _decide_other(item: Item, limit: float) -> Decision:
         return Decision(item, True, "rest of a removal that was ended")
     if item.changed >= limit:
         return Decision(item, False, YOUNG)
-    if item.kind == WORKING:
-        return Decision(item, True, "given up" if item.state == UNFINISHED else "its training is over")
-    return Decision(item, True, "left behind by a pod that was ended" if item.kind == LEFTOVER else "old")
+    if item.kind == Kind.WORKING:
+        return Decision(item, True, "given up" if item.state == State.UNFINISHED else "its training is over")
+    return Decision(item, True, "left behind by a pod that was ended" if item.kind == Kind.LEFTOVER else "old")
 
 
 def _newer_words(kept: int) -> str:
@@ -211,13 +184,10 @@ def _newer_words(kept: int) -> str:
 
 
 def _changed_since(workspace: Path, item: Item, progress: Progress) -> bool:
-    """Whether anything was written to it since it was judged; to a model's run, too.
-
-    Raises:
-        FileNotFoundError: when it is gone.
-    """
+    """Whether anything was written to it since it was judged; to a model's run, too. Raises FileNotFoundError when it
+    is gone."""
     newest = measure(workspace / item.path, progress).changed
-    if item.kind in (ADAPTED, WORKING):
+    if item.kind in (Kind.ADAPTED, Kind.WORKING):
         for folder in ("runs", "adapted"):
             with contextlib.suppress(FileNotFoundError):
                 newest = max(newest, measure(workspace / folder / item.key, progress).changed)
@@ -225,12 +195,9 @@ def _changed_since(workspace: Path, item: Item, progress: Progress) -> bool:
 
 
 def _check_removable(path: Path) -> None:
-    """Before anything is touched: half a removal would cost the model and free nothing.
-
-    Raises:
-        PermissionError: naming the first folder whose content cannot be removed.
-        FileNotFoundError: when it is gone, or a folder above it has become a link.
-    """
+    """Before anything is touched: half a removal would cost the model and free nothing. Raises PermissionError naming
+    the first folder whose content cannot be removed, and FileNotFoundError when it is gone, or a folder above it has
+    become a link."""
     if os.path.realpath(path.parent) != str(path.parent):
         raise FileNotFoundError(path)
     inside = (folder for folder, _, _ in os.walk(path)) if path.is_dir() and not path.is_symlink() else ()

@@ -23,10 +23,7 @@ class Size:
 
 def measure(path: Path, progress: Progress) -> Size:
     """Size and newest modification. A folder's own time counts only when it is empty: removing from it sets it, too.
-
-    Raises:
-        FileNotFoundError: when it is gone.
-    """
+    Raises FileNotFoundError when it is gone."""
     status = path.lstat()
     if not S_ISDIR(status.st_mode):
         return Size(status.st_size, status.st_mtime, ())

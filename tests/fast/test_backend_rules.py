@@ -17,6 +17,7 @@ from pipeline.local.driver import (
     will_trigger,
 )
 from pipeline.local.launcher import ObjectStore, Pod, StepExited, as_metadata, launch
+from tests.tables import table
 
 ROOT = "minio://mlpipeline/v2/artifacts/osft/run/task/0000"
 DEFINED = {
@@ -26,12 +27,12 @@ DEFINED = {
 
 
 @pytest.fixture
-def pod(tmp_path: Path) -> Pod:
+def pod(tmp_path):
     return Pod.make(tmp_path / "pod")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
+def store(tmp_path):
     return ObjectStore(folder=tmp_path / "store")
 
 
@@ -62,9 +63,7 @@ def about_model(**values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "uri", ["/mnt/osft/models/a", "file:///mnt/osft/a", "pvc://claim/a", "https://host/a", "minio:/a"]
 )
-def test_an_input_artifact_outside_of_the_object_stores_ends_the_task_before_its_step(
-    pod: Pod, store: ObjectStore, uri: str
-) -> None:
+def test_an_input_artifact_outside_of_the_object_stores_ends_the_task_before_its_step(pod, store, uri):
     def never(told: dict[str, Any], log: Path) -> int:
         raise AssertionError("the step was started")
 
@@ -72,7 +71,7 @@ def test_an_input_artifact_outside_of_the_object_stores_ends_the_task_before_its
         launch(given(uri), {}, pod, store, never)
 
 
-def test_input_artifacts_are_copied_to_the_pods_own_folder(pod: Pod, store: ObjectStore, tmp_path: Path) -> None:
+def test_input_artifacts_are_copied_to_the_pods_own_folder(pod, store, tmp_path):
     (tmp_path / "rows").write_text("rows", encoding="utf-8")
     store.upload(tmp_path / "rows", "s3://bucket/rows")
 
@@ -81,12 +80,12 @@ def test_input_artifacts_are_copied_to_the_pods_own_folder(pod: Pod, store: Obje
     assert (pod.root / "s3" / "bucket" / "rows").read_text(encoding="utf-8") == "rows"
 
 
-def test_an_input_artifact_that_nobody_wrote_ends_the_task(pod: Pod, store: ObjectStore) -> None:
+def test_an_input_artifact_that_nobody_wrote_ends_the_task(pod, store):
     with pytest.raises(BackendError, match="nothing is there"):
         launch(given("minio://mlpipeline/a"), {}, pod, store, writing())
 
 
-def test_outputs_are_uploaded_under_kfps_uri_and_the_log_beside_them(pod: Pod, store: ObjectStore) -> None:
+def test_outputs_are_uploaded_under_kfps_uri_and_the_log_beside_them(pod, store):
     made = launch(given(), {"Output": {}}, pod, store, writing(**about_model(metadata={"steps": 3})))
 
     assert made.artifacts["model"]["uri"] == f"{ROOT}/model"
@@ -96,25 +95,25 @@ def test_outputs_are_uploaded_under_kfps_uri_and_the_log_beside_them(pod: Pod, s
     assert store.path_of(f"{ROOT}/{LOGS}").read_text(encoding="utf-8") == "what it printed\n"
 
 
-def test_a_uri_that_the_executor_changed_is_kept_and_nothing_is_uploaded(pod: Pod, store: ObjectStore) -> None:
+def test_a_uri_that_the_executor_changed_is_kept_and_nothing_is_uploaded(pod, store):
     made = launch(given(), {"Output": {}}, pod, store, writing(**about_model(uri="pvc://claim/model")))
 
     assert made.artifacts["model"]["uri"] == "pvc://claim/model"
     assert not store.path_of(f"{ROOT}/model").exists()
 
 
-def test_a_missing_output_file_is_no_error_of_the_task(pod: Pod, store: ObjectStore) -> None:
+def test_a_missing_output_file_is_no_error_of_the_task(pod, store):
     made = launch(given(), {"Output": {}}, pod, store, writing(content=None, **about_model()))
 
     assert made.artifacts["model"]["uri"] == f"{ROOT}/model"
 
 
-def test_a_missing_output_parameter_is_one(pod: Pod, store: ObjectStore) -> None:
+def test_a_missing_output_parameter_is_one(pod, store):
     with pytest.raises(BackendError, match="output parameter name='Output'"):
         launch(given(), {"Output": {}}, pod, store, writing())
 
 
-def test_of_a_step_that_failed_only_the_log_is_kept(pod: Pod, store: ObjectStore) -> None:
+def test_of_a_step_that_failed_only_the_log_is_kept(pod, store):
     with pytest.raises(StepExited, match="exit status 1"):
         launch(given(), {"Output": {}}, pod, store, writing(code=1, **about_model()))
 
@@ -122,19 +121,13 @@ def test_of_a_step_that_failed_only_the_log_is_kept(pod: Pod, store: ObjectStore
     assert not store.path_of(f"{ROOT}/model").exists()
 
 
-@pytest.mark.parametrize(
-    ("value", "found"),
-    [
-        (3, 3), (0.5, 0.5), (2.0, 2), (True, 1), (False, 0), ("a", "a"),
-        ([1, 2.0], {"list": [1, 2]}), ({"a": 1}, {"struct": {"a": 1}}),
-    ],
-)  # fmt: skip
-def test_metadata_comes_back_through_ml_metadata(value: Any, found: Any) -> None:
+@pytest.mark.parametrize(("value", "found"), table("backend_rules", "metadata"))
+def test_metadata_comes_back_through_ml_metadata(value, found):
     assert as_metadata({"value": value}, "model") == {"value": found}
     assert type(as_metadata({"value": value}, "model")["value"]) is type(found)
 
 
-def test_metadata_without_a_value_ends_the_task_after_its_work() -> None:
+def test_metadata_without_a_value_ends_the_task_after_its_work():
     with pytest.raises(BackendError, match="'model': commit is null"):
         as_metadata({"run_key": "a", "commit": None}, "model")
 
@@ -143,12 +136,12 @@ def test_metadata_without_a_value_ends_the_task_after_its_work() -> None:
     ("value", "found"),
     [(5.0, 5), (5, 5), (5e-06, 5e-06), (True, True), ({"a": [1.0, "b", None]}, {"a": [1, "b", None]}), (1e22, 1e22)],
 )
-def test_the_kind_of_a_number_is_not_kept(value: Any, found: Any) -> None:
+def test_the_kind_of_a_number_is_not_kept(value, found):
     assert as_protobuf(value) == found
     assert type(as_protobuf(value)) is type(found)
 
 
-def test_inputs_come_from_the_dag_from_tasks_from_constants_and_from_defaults() -> None:
+def test_inputs_come_from_the_dag_from_tasks_from_constants_and_from_defaults():
     task = {
         "inputs": {
             "parameters": {
@@ -175,7 +168,7 @@ def test_inputs_come_from_the_dag_from_tasks_from_constants_and_from_defaults() 
 
 
 @pytest.mark.parametrize("missing", ["parameter", "artifact"])
-def test_an_input_that_no_task_made_is_refused(missing: str) -> None:
+def test_an_input_that_no_task_made_is_refused(missing):
     source = {"producerTask": "before", "outputParameterKey": "x", "outputArtifactKey": "x"}
     inputs = {
         "parameter": {"parameters": {"a": {"taskOutputParameter": source}}},
@@ -190,12 +183,12 @@ def test_an_input_that_no_task_made_is_refused(missing: str) -> None:
 @pytest.mark.parametrize(
     ("value", "runs"), [(True, True), (False, False), ("true", False), (1, False)]
 )  # a comparison of CEL: of one type only
-def test_a_condition_compares_one_output_with_true(value: Any, runs: bool) -> None:
+def test_a_condition_compares_one_output_with_true(value, runs):
     task = {"triggerPolicy": {"condition": "inputs.parameter_values['plan-Output'] == true"}}
 
     assert will_trigger(task, {"plan-Output": value}) is runs
 
 
-def test_any_other_condition_is_refused_and_not_guessed() -> None:
+def test_any_other_condition_is_refused_and_not_guessed():
     with pytest.raises(BackendError, match="condition"):
         will_trigger({"triggerPolicy": {"condition": "inputs.parameter_values['a'] == 'x'"}}, {"a": "x"})

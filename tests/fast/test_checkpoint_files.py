@@ -19,6 +19,7 @@ from components.training import checkpoints as module
 from components.training import memory
 from components.training.checkpoints import MANIFEST, Checkpoints
 from components.training.memory import checkpoint_seconds, expected_checkpoint_seconds
+from tests.tables import table
 
 STATE = "state-00001.safetensors"
 
@@ -46,7 +47,7 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Checkpoints:
+def written(tmp_path):
     """One whole checkpoint."""
     checkpoints = writer(tmp_path / "checkpoints")
     checkpoints.write(3, state(3), [])
@@ -56,9 +57,7 @@ def written(tmp_path: Path) -> Checkpoints:
 
 
 @pytest.mark.parametrize(("file", "change", "said"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_checkpoint_is_named_and_not_used(
-    written: Checkpoints, capsys: pytest.CaptureFixture[str], file: str, change: Callable[[bytes], bytes], said: str
-) -> None:
+def test_a_damaged_checkpoint_is_named_and_not_used(written, capsys, file, change, said):
     folder = written.folder / "step-00000003"
     before = (folder / file).read_bytes()
     (folder / file).write_bytes(change(before))
@@ -69,16 +68,14 @@ def test_a_damaged_checkpoint_is_named_and_not_used(
 
 
 @pytest.mark.parametrize(("file", "said"), [(STATE, f"{STATE} is missing"), (MANIFEST, f"{MANIFEST} {CANNOT_BE_READ}")])
-def test_a_checkpoint_that_lacks_a_file_is_named_and_not_used(
-    written: Checkpoints, capsys: pytest.CaptureFixture[str], file: str, said: str
-) -> None:
+def test_a_checkpoint_that_lacks_a_file_is_named_and_not_used(written, capsys, file, said):
     (written.folder / "step-00000003" / file).unlink()
 
     assert written.latest() is None
     assert said in capsys.readouterr().out
 
 
-def test_a_checkpoint_holds_the_state_of_its_moment(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_the_state_of_its_moment(tmp_path):
     checkpoints = writer(tmp_path / "checkpoints")
     changing = state(1)
 
@@ -94,7 +91,7 @@ def test_a_checkpoint_holds_the_state_of_its_moment(tmp_path: Path) -> None:
     assert all(torch.equal(found.state[name], tensor) for name, tensor in state(1).items())
 
 
-def test_a_large_state_is_spread_over_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_state_is_spread_over_files(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_FILE", 100)
     checkpoints = writer(tmp_path / "checkpoints")
     wanted = {f"w{n}/value": torch.full((20,), float(n)) for n in range(5)}
@@ -110,24 +107,12 @@ def test_a_large_state_is_spread_over_files(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("minutes", "due"), [(0.0, True), (10.0, False), (None, False)])
-def test_a_checkpoint_is_due_by_time(tmp_path: Path, minutes: float | None, due: bool) -> None:
+def test_a_checkpoint_is_due_by_time(tmp_path, minutes, due):
     assert writer(tmp_path, minutes).due() == due
 
 
-@pytest.mark.parametrize(
-    ("cost", "writing", "seconds"),
-    [
-        (0.0, 0.0, 60),
-        (0.6, 30.0, 60),
-        (1.0, 0.0, 100),  # a hundredth of the time
-        (1.0, 49.0, 100),
-        (1.0, 60.0, 120),  # the volume is busy half of the time at most
-        (6.0, 0.0, 600),
-        (9.0, 0.0, 600),
-        (0.0, 400.0, 600),
-    ],
-)
-def test_checkpoints_are_as_often_as_their_cost_allows(cost: float, writing: float, seconds: float) -> None:
+@pytest.mark.parametrize(("cost", "writing", "seconds"), table("checkpoint_files", "costs"))
+def test_checkpoints_are_as_often_as_their_cost_allows(cost, writing, seconds):
     assert checkpoint_seconds(cost, writing) == pytest.approx(seconds)
 
 
@@ -141,17 +126,13 @@ def test_checkpoints_are_as_often_as_their_cost_allows(cost: float, writing: flo
         (12e9, False, 600),
     ],
 )
-def test_a_plan_expects_checkpoints_by_the_bytes_of_the_trained_weights(
-    trained_bytes: float, on_gpu: bool, seconds: float
-) -> None:
+def test_a_plan_expects_checkpoints_by_the_bytes_of_the_trained_weights(trained_bytes, on_gpu, seconds):
     plan = MemoryPlan(frozen_gib=0.0, trained_gib=trained_bytes / GIB, gradients_gib=0.0, activations_gib=0.0)
 
     assert expected_checkpoint_seconds(plan, on_gpu) == pytest.approx(seconds)
 
 
-def test_the_next_checkpoint_is_due_by_what_the_last_one_cost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_next_checkpoint_is_due_by_what_the_last_one_cost(tmp_path, monkeypatch, capsys):
     for name, value in {"MIN_CHECKPOINT_SECONDS": 0.0, "MAX_CHECKPOINT_SECONDS": 1e9, "COST_SHARE": 1e-5}.items():
         monkeypatch.setattr(memory, name, value)
     busy_seconds = 0.1
@@ -175,7 +156,7 @@ def test_the_next_checkpoint_is_due_by_what_the_last_one_cost(
     assert checkpoints.due()
 
 
-def test_there_is_no_checkpoint_where_none_was_written(tmp_path: Path) -> None:
+def test_there_is_no_checkpoint_where_none_was_written(tmp_path):
     assert writer(tmp_path / "checkpoints").latest() is None
 
 
@@ -197,9 +178,7 @@ def file_in_the_way(folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("failure", [full_disk, file_in_the_way])
-def test_a_checkpoint_that_cannot_be_written_is_logged_and_the_previous_one_is_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], failure: Callable[[Path], Any]
-) -> None:
+def test_a_checkpoint_that_cannot_be_written_is_logged_and_the_previous_one_is_kept(tmp_path, capsys, failure):
     folder = tmp_path / "checkpoints"
     checkpoints = writer(folder)
     checkpoints.write(1, state(1), [])

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tables import table
+
 HEAVY = ("kfp", "torch", "transformers", "training_hub", "pandas", "huggingface_hub", "matplotlib", "scipy")
 
 
@@ -17,7 +19,7 @@ def osft_pipeline(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, tiny_model: Path) -> dict[str, str]:
+def inputs(tmp_path, tiny_model):
     """Options of a run that would work."""
     data = tmp_path / "qa.csv"
     data.write_text("question,response,faithfulness_judgment\nWho?,The heron.,YES\n", encoding="utf-8")
@@ -35,29 +37,11 @@ def flat(options: dict[str, str]) -> list[str]:
     return [part for option in options.items() for part in option]
 
 
-GRANITE_8B = {
-    "model_type": "granite",
-    "vocab_size": 49155,
-    "hidden_size": 4096,
-    "intermediate_size": 12800,
-    "num_hidden_layers": 40,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "tie_word_embeddings": True,
-}
+GRANITE_8B = table("cli", "granite_8b")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        ([], 0, "It fits."),
-        (["--gpu-memory-gib", "30"], 1, "It does not fit."),
-        (["--gpu-memory-gib", "34", "--unfreeze-rank-ratio", "0.3"], 1, "largest unfreeze_rank_ratio 0.2"),
-        (["--max-tokens-per-gpu", "8192"], 0, "at max_tokens_per_gpu 8192"),
-        (["--unfreeze-rank-ratio", "0"], 1, "a number above 0 and up to 1"),
-    ],
-)
-def test_plan_says_from_config_json_what_fits(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+@pytest.mark.parametrize(("arguments", "code", "said"), table("cli", "plans"))
+def test_plan_says_from_config_json_what_fits(tmp_path, arguments, code, said):
     (tmp_path / "config.json").write_text(json.dumps(GRANITE_8B), encoding="utf-8")
 
     done = osft_pipeline("plan", tmp_path, *arguments)
@@ -69,9 +53,7 @@ def test_plan_says_from_config_json_what_fits(tmp_path: Path, arguments: list[st
 @pytest.mark.parametrize(
     ("config", "said"), [({"model_type": "gpt2"}, "models of type 'gpt2' are not supported"), (None, "cannot be read")]
 )
-def test_plan_refuses_what_is_no_model_that_can_be_trained(
-    tmp_path: Path, config: dict[str, str] | None, said: str
-) -> None:
+def test_plan_refuses_what_is_no_model_that_can_be_trained(tmp_path, config, said):
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
@@ -82,7 +64,7 @@ def test_plan_refuses_what_is_no_model_that_can_be_trained(
     assert "Traceback" not in done.stderr
 
 
-def test_help_loads_nothing_heavy() -> None:
+def test_help_loads_nothing_heavy():
     code = (
         "import sys; sys.argv = ['osft-pipeline', '--help']\n"
         "from pipeline.cli.main import main\n"
@@ -95,25 +77,11 @@ def test_help_loads_nothing_heavy() -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-BAD_INPUTS = {
-    "missing file": ({"--data": "nowhere.csv"}, "no such file"),
-    "missing questions": ({"--questions": "nowhere.csv"}, "no such file"),
-    "model that is nothing": ({"--model": "a/b/c"}, "neither a folder nor org/name"),
-    "model folder that is not there": ({"--model": "./nowhere"}, "no such folder"),
-    "ratio above one": ({"--unfreeze-rank-ratio": "1.5"}, "above 0 and up to 1"),
-    "unknown training option": ({"--option": "warmup_stps=3"}, "did you mean warmup_steps?"),
-    "option that is a parameter": ({"--option": "num_epochs=3"}, "take it out there, and add --num-epochs"),
-    "option without value": ({"--option": "warmup_steps"}, "name=value"),
-    "unknown data option": ({"--data-option": "conflict=keep"}, "did you mean conflicts?"),
-    "data option without value": ({"--data-option": "conflicts"}, "for instance --data-option conflicts=keep"),
-    "column that is not there": ({"--columns": "response=answer"}, "columns found: question, response"),
-    "unknown kind of column": ({"--columns": "answer=response"}, "known being question, response, judgment"),
-    "unknown judgment": ({"--accepted-judgments": "GOOD"}, "unknown judgment 'YES' in 1 of 1 rows"),
-}
+BAD_INPUTS = table("cli", "bad_inputs")
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS)
-def test_a_mistake_is_one_clear_error(inputs: dict[str, str], case: str) -> None:
+def test_a_mistake_is_one_clear_error(inputs, case):
     options, said = BAD_INPUTS[case]
 
     done = osft_pipeline("run", *flat(inputs | options))
@@ -125,7 +93,7 @@ def test_a_mistake_is_one_clear_error(inputs: dict[str, str], case: str) -> None
     assert not list(Path(inputs["--workspace"]).glob("**/*")), "something was written"
 
 
-def test_all_mistakes_are_said_at_once(inputs: dict[str, str]) -> None:
+def test_all_mistakes_are_said_at_once(inputs):
     Path(inputs["--workspace"]).write_text("a file", encoding="utf-8")
     mistakes = {"--data": "nowhere.csv", "--unfreeze-rank-ratio": "0", "--model": "./nowhere", "--num-epochs": "0"}
 
@@ -137,11 +105,7 @@ def test_all_mistakes_are_said_at_once(inputs: dict[str, str]) -> None:
         assert said in done.stderr
 
 
-def test_a_misused_command_line_is_exit_code_2(inputs: dict[str, str]) -> None:
-    assert osft_pipeline("run", "--no-such-option").returncode == 2
-
-
-def test_compile_writes_where_it_is_told_and_checks_it(tmp_path: Path) -> None:
+def test_compile_writes_where_it_is_told_and_checks_it(tmp_path):
     target = tmp_path / "pipeline.yaml"
 
     assert osft_pipeline("compile", "-o", target).returncode == 0
@@ -155,7 +119,7 @@ def test_compile_writes_where_it_is_told_and_checks_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("check", [[], ["--check"]])
-def test_compile_into_what_is_no_file_is_one_clear_error(tmp_path: Path, check: list[str]) -> None:
+def test_compile_into_what_is_no_file_is_one_clear_error(tmp_path, check):
     (tmp_path / "folder").mkdir()
 
     for target in (tmp_path / "folder", Path("/proc/x/p.yaml")):

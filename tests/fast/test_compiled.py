@@ -13,31 +13,32 @@ from pipeline import compile as compiling
 from pipeline.placement import PLACES
 from pipeline.settings import load_settings
 from tests.kfp_fields import unknown_fields
+from tests.tables import table
 
 GPU_STEPS = {"train_osft", "evaluate"}
 
 
 @pytest.fixture(scope="module")
-def documents() -> list[dict[str, Any]]:
+def documents():
     return list(yaml.safe_load_all(compiling.COMPILED.read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")
-def containers(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def containers(documents):
     """The container of each step."""
     executors = documents[0]["deploymentSpec"]["executors"]
     return {_step(name): executor["container"] for name, executor in executors.items()}
 
 
 @pytest.fixture(scope="module")
-def placed(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def placed(documents):
     """The Kubernetes settings of each step."""
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     return {_step(name): executor for name, executor in executors.items()}
 
 
 @pytest.fixture(scope="module")
-def tasks(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def tasks(documents):
     """The task of each step, wherever in the graph it is."""
     dags = [documents[0]["root"]["dag"], *(c["dag"] for c in documents[0]["components"].values() if "dag" in c)]
     return {name.replace("-", "_"): task for dag in dags for name, task in dag["tasks"].items() if "taskInfo" in task}
@@ -47,49 +48,35 @@ def _step(executor: str) -> str:
     return executor.removeprefix("exec-").replace("-", "_")
 
 
-def test_every_step_is_in_the_graph(tasks: dict[str, Any], containers: dict[str, Any], placed: dict[str, Any]) -> None:
-    assert set(containers) == set(placed) == set(PLACES)
-    assert set(PLACES) <= set(tasks)
-
-
-def test_only_fields_of_kfp_2_14_are_used(documents: list[dict[str, Any]]) -> None:
+def test_only_fields_of_kfp_2_14_are_used(documents):
     assert unknown_fields(documents) == []
 
 
-EVERYTHING = """
-labels = { cost-center = "4711" }
-annotations = { owner = "platform" }
-kueue.queue = "osft"
-images.pull_secret = "puller"
-model_registry.url = "https://registry.example.com"
-notify.runs_page = "https://ai.example.com/runs"
-[gpu]
-count = "2"
-tolerations = [{ key = "nvidia.com/gpu", operator = "Exists" }, { key = "pool", value = "ai", effect = "NoExecute" }]
-"""
-
-
-def test_only_these_fields_are_used_with_everything_switched_on(tmp_path: Path) -> None:
-    documents = compiled(tmp_path, EVERYTHING)
+def test_only_these_fields_are_used_with_everything_switched_on(tmp_path):
+    documents = compiled(tmp_path, table("compiled", "everything"))
 
     assert unknown_fields(documents) == []
-    text = str(documents)
-    for switched_on in ("cost-center", "'owner': 'platform'", "queue-name': 'osft'", "puller", "Count': '2'", "pool"):
-        assert switched_on in text
+    executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert {_step(name) for name in executors} == set(PLACES)
+    for step, placed in ((_step(name), executor) for name, executor in executors.items()):
+        part_of = {"app.kubernetes.io/part-of": "osft-pipeline", "app.kubernetes.io/component": step}
+        queue = {"kueue.x-k8s.io/queue-name": "osft"} if step in GPU_STEPS else {}
+        assert placed["podMetadata"]["labels"] == part_of | queue | {"cost-center": "4711"}
+        assert placed["podMetadata"]["annotations"] == {"owner": "platform"}
+        assert "puller" in str(placed["imagePullSecret"])
+        assert ("pool" in str(placed)) == (step in GPU_STEPS)
+    assert str(documents).count("'resourceCount': '2'") == len(GPU_STEPS)
 
 
-def test_training_and_evaluation_and_only_they_ask_for_one_l40s(
-    containers: dict[str, Any], placed: dict[str, Any]
-) -> None:
+def test_training_and_evaluation_and_only_they_ask_for_one_l40s(containers, placed):
     for step in PLACES:
         accelerator = containers[step]["resources"].get("accelerator", {})
         if step in GPU_STEPS:
             assert accelerator["resourceType"] == "nvidia.com/gpu"
             assert accelerator["resourceCount"] == "1"
             assert placed[step]["nodeSelector"] == {"labels": {"nvidia.com/gpu.product": "NVIDIA-L40S"}}
-            assert placed[step]["tolerations"] == [
-                {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
-            ]
+            tolerated = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+            assert placed[step]["tolerations"] == [tolerated]
             (memory,) = placed[step]["emptyDirMounts"]
             assert (memory["mountPath"], memory["medium"]) == ("/dev/shm", "Memory")
         else:
@@ -108,37 +95,25 @@ TRIAL = (resources.files("pipeline.cluster_files") / "trial.toml").read_text(enc
 
 
 @pytest.mark.parametrize("settings", ['gpu.count = "0"\nkueue.queue = "osft"\n', TRIAL], ids=["key", "trial.toml"])
-def test_a_trial_is_the_same_graph_without_anything_of_a_gpu(
-    documents: list[dict[str, Any]], tmp_path: Path, settings: str
-) -> None:
+def test_a_trial_is_the_same_graph_without_anything_of_a_gpu(documents, tmp_path, settings):
     pipeline, platform = compiled(tmp_path, settings)
 
     assert unknown_fields([pipeline, platform]) == []
-    graphs = [
-        {
-            name: (set(dag["dag"]["tasks"]), dag.get("inputDefinitions"))
-            for name, dag in whole["components"].items()
-            if "dag" in dag
-        }
-        for whole in (pipeline, documents[0])
-    ]
-    assert graphs[0] == graphs[1]
+    dags, others = ([part for part in of["components"].values() if "dag" in part] for of in (pipeline, documents[0]))
+    for dag, other in zip(dags, others, strict=True):
+        assert (set(dag["dag"]["tasks"]), dag["inputDefinitions"]) == (
+            set(other["dag"]["tasks"]), other["inputDefinitions"],
+        )  # fmt: skip
     for name, executor in pipeline["deploymentSpec"]["executors"].items():
         assert "accelerator" not in executor["container"]["resources"], name
     text = str(platform)
     for key in ("nodeSelector", "tolerations", "emptyDirMounts", "queue-name", "nvidia"):
         assert key not in text
-    plan = next(
-        component["dag"]["tasks"]["plan-training"]
-        for component in pipeline["components"].values()
-        if "plan-training" in component.get("dag", {}).get("tasks", {})
-    )
+    (plan,) = (dag["dag"]["tasks"]["plan-training"] for dag in dags if "plan-training" in dag["dag"]["tasks"])
     assert plan["inputs"]["parameters"]["gpus"]["runtimeValue"]["constant"] == 0
 
 
-def test_steps_run_as_non_root_where_the_cluster_file_asks_for_it(
-    placed: dict[str, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_steps_run_as_non_root_where_the_cluster_file_asks_for_it(placed, tmp_path):
     """KFP 2.14.3 knows no such field, so that nothing else sets it."""
     documents = compiled(tmp_path, "security.run_as_non_root = true\n")
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
@@ -149,15 +124,11 @@ def test_steps_run_as_non_root_where_the_cluster_file_asks_for_it(
     assert {path.rpartition("/")[2] for path in unknown_fields(documents)} == {"securityContext"}
 
 
-def test_every_step_mounts_the_same_claim(placed: dict[str, Any]) -> None:
-    mounts = {step: settings.get("pvcMount", []) for step, settings in placed.items()}
-
-    assert all(mounts.values())
-    assert {
-        (mount["pvcNameParameter"]["runtimeValue"]["constant"], mount["mountPath"])
-        for mounted in mounts.values()
-        for mount in mounted
-    } == {("osft-workspace", "/mnt/osft")}
+def test_every_step_mounts_the_same_claim(placed):
+    for settings in placed.values():
+        (mount,) = settings["pvcMount"]
+        assert mount["pvcNameParameter"]["runtimeValue"]["constant"] == "osft-workspace"
+        assert mount["mountPath"] == "/mnt/osft"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +142,7 @@ def test_every_step_mounts_the_same_claim(placed: dict[str, Any]) -> None:
         ("AWS_SECRET_ACCESS_KEY", {"ingest_sdg", "snapshot_model"}),
     ],
 )
-def test_a_secret_reaches_only_the_steps_that_need_it(placed: dict[str, Any], variable: str, steps: set[str]) -> None:
+def test_a_secret_reaches_only_the_steps_that_need_it(placed, variable, steps):
     given = {
         step: reference["optional"]
         for step, settings in placed.items()
@@ -184,27 +155,25 @@ def test_a_secret_reaches_only_the_steps_that_need_it(placed: dict[str, Any], va
     assert all(given.values()), "a secret that is not there must not stop the pod"
 
 
-def test_no_step_installs_anything_when_it_starts(containers: dict[str, Any]) -> None:
+def test_no_step_installs_anything_when_it_starts(containers):
     for step, container in containers.items():
         started = " ".join([*container["command"], *container["args"]])
         assert not re.search(r"\bpip\b|install", started), step
 
 
-def test_the_images_are_those_of_the_cluster_file(containers: dict[str, Any]) -> None:
+def test_the_images_are_those_of_the_cluster_file(containers):
     images = load_settings().images
     assert {step: container["image"] for step, container in containers.items()} == {
         step: images.gpu if step in GPU_STEPS else images.cpu for step in PLACES
     }
 
 
-def test_nothing_is_cached(tasks: dict[str, Any]) -> None:
+def test_nothing_is_cached(tasks):
     for step in PLACES:
         assert not tasks[step]["cachingOptions"].get("enableCache", False), step
 
 
-def test_retries_are_not_cut_off_by_the_time_of_earlier_attempts_nor_by_days_of_waiting(
-    tasks: dict[str, Any], placed: dict[str, Any]
-) -> None:
+def test_retries_are_not_cut_off_by_the_time_of_earlier_attempts_nor_by_days_of_waiting(tasks, placed):
     """Argo counts a pod's wait for a GPU, and the last attempt needs its own time, too."""
     for step in PLACES:
         policy = tasks[step]["retryPolicy"]
@@ -229,7 +198,7 @@ def _gates(documents: list[dict[str, Any]]) -> dict[str, tuple[str, set[str]]]:
     }
 
 
-def test_training_waits_for_the_plan_and_publishing_for_the_evaluation(documents: list[dict[str, Any]]) -> None:
+def test_training_waits_for_the_plan_and_publishing_for_the_evaluation(documents):
     gates = _gates(documents)
 
     assert {name: inside for name, (_, inside) in gates.items()} == {
@@ -240,7 +209,7 @@ def test_training_waits_for_the_plan_and_publishing_for_the_evaluation(documents
     assert gates["good"][0].endswith("['pipelinechannel--evaluate-Output'] == true")
 
 
-def test_notify_is_told_how_everything_else_ended_whatever_happened(documents: list[dict[str, Any]]) -> None:
+def test_notify_is_told_how_everything_else_ended_whatever_happened(documents):
     outside = documents[0]["root"]["dag"]["tasks"]
     (handler,) = set(outside) - {"notify"}
 
@@ -249,14 +218,14 @@ def test_notify_is_told_how_everything_else_ended_whatever_happened(documents: l
     assert outside["notify"]["dependentTasks"] == [handler]
 
 
-def test_without_the_exit_handler_all_steps_are_on_one_level(tmp_path: Path) -> None:
+def test_without_the_exit_handler_all_steps_are_on_one_level(tmp_path):
     pipeline = compiled(tmp_path, "notify.enabled = false\n")[0]
 
     assert {"ingest-sdg", "format-chat", "snapshot-model", "plan-training"} < set(pipeline["root"]["dag"]["tasks"])
     assert "exec-notify" not in pipeline["deploymentSpec"]["executors"]
 
 
-def test_every_step_records_what_it_does_under_the_run(containers: dict[str, Any], placed: dict[str, Any]) -> None:
+def test_every_step_records_what_it_does_under_the_run(containers, placed):
     for step in PLACES:
         assert {"name": "OSFT_STEP_RECORDS", "value": "/mnt/osft/pipeline-runs"} in containers[step]["env"], step
         assert placed[step]["fieldPathAsEnv"] == [
@@ -265,43 +234,13 @@ def test_every_step_records_what_it_does_under_the_run(containers: dict[str, Any
         ]
 
 
-def test_pods_have_the_labels_of_the_cluster_file_and_gpu_steps_the_queue(tmp_path: Path) -> None:
-    own = 'labels.cost-center = "4711"\nannotations.owner = "platform"\nkueue.queue = "osft"\n'
-    platform = compiled(tmp_path, own)[1]
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-
-    assert {_step(name) for name in executors} == set(PLACES)
-    for name, executor in executors.items():
-        labels = executor["podMetadata"]["labels"]
-        queue = {"kueue.x-k8s.io/queue-name": "osft"} if _step(name) in GPU_STEPS else {}
-        assert labels == {
-            "app.kubernetes.io/part-of": "osft-pipeline",
-            "app.kubernetes.io/component": _step(name),
-            "cost-center": "4711",
-            **queue,
-        }
-        assert executor["podMetadata"]["annotations"] == {"owner": "platform"}
-
-
-def test_the_committed_pipeline_is_what_the_code_gives() -> None:
+def test_the_committed_pipeline_is_what_the_code_gives():
     compiling.check_compiled(load_settings(), compiling.COMPILED)
 
 
-def test_a_stale_pipeline_is_an_error_that_names_the_command(tmp_path: Path) -> None:
+def test_a_stale_pipeline_is_an_error_that_names_the_command(tmp_path):
     stale = tmp_path / "osft.yaml"
     stale.write_text("components: {}\n", encoding="utf-8")
 
     with pytest.raises(Problems, match="run: osft-pipeline compile"):
         compiling.check_compiled(load_settings(), stale)
-
-
-def test_a_cluster_file_changes_placement_only_where_it_says(tmp_path: Path) -> None:
-    own = 'gpu.node_selector."nvidia.com/gpu.product" = "NVIDIA-H100"\nworkspace.claim = "ours"\n'
-    documents = compiled(tmp_path, own + 'images.pull_secret = "puller"\n')
-
-    text = str(documents)
-    assert "NVIDIA-H100" in text
-    assert "NVIDIA-L40S" not in text
-    assert "osft-workspace" not in text
-    assert text.count("'secretName': 'puller'") == len(PLACES)
-    assert unknown_fields(documents) == []

@@ -41,7 +41,7 @@ def level(module: str) -> int:
     return PIPELINE if room(module) == "pipeline" else LEVELS.get(room(module), STEP)
 
 
-def test_imports_go_downwards_and_no_step_or_library_imports_its_neighbour() -> None:
+def test_imports_go_downwards_and_no_step_or_library_imports_its_neighbour():
     known = modules()
     assert len(known) > 100
     pairs = [(name, other) for name in known for other in imports_of(name, known) if room(name) != room(other)]
@@ -50,7 +50,7 @@ def test_imports_go_downwards_and_no_step_or_library_imports_its_neighbour() -> 
     assert offenders == []
 
 
-def test_no_circles_of_files() -> None:
+def test_no_circles_of_files():
     known = modules()
     graph = networkx.DiGraph([(name, other) for name in known for other in imports_of(name, known)])
     graph.remove_edges_from([(name, other) for name, other in graph.edges if other in ("components", "pipeline")])

@@ -8,6 +8,7 @@ from components.format_chat.core import format_chat
 from components.shared.problems import Problems
 from components.shared.storage import read_json, read_jsonl, write_json, write_jsonl
 from tests.fast.conftest import files_below
+from tests.tables import table
 
 RECORDS = [
     {"question": "What colour is a master's sash?", "response": "It is crimson."},
@@ -147,30 +148,7 @@ def test_good_row_gives_its_messages(messages):
     assert chat.check_row({"messages": messages, "other": 1}) == messages
 
 
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        (None, "not an object"),
-        ("text", "not an object"),
-        ([USER, ASSISTANT], "not an object"),
-        ({}, "messages"),
-        ({"messages": None}, "messages"),
-        ({"messages": {}}, "messages"),
-        ({"messages": []}, "non-empty"),
-        ({"messages": ["Crimson."]}, "message 1 has no role"),
-        ({"messages": [USER, {"content": "Crimson."}]}, "message 2 has no role"),
-        ({"messages": [USER, {**ASSISTANT, "role": "bot"}]}, "message 2 has no role out of system, user, assistant"),
-        ({"messages": [USER, {**ASSISTANT, "role": ["assistant"]}]}, "message 2 has no role"),
-        ({"messages": [{"role": "user"}, ASSISTANT]}, r"message 1 \(user\) has no text"),
-        ({"messages": [USER, {**ASSISTANT, "content": ""}]}, r"message 2 \(assistant\) has no text"),
-        ({"messages": [USER, {**ASSISTANT, "content": " \n"}]}, r"message 2 \(assistant\) has no text"),
-        ({"messages": [USER, {**ASSISTANT, "content": 5}]}, r"message 2 \(assistant\) has no text"),
-        ({"messages": [USER, {**ASSISTANT, "content": [{"text": "x"}]}]}, r"message 2 \(assistant\) has no text"),
-        ({"messages": [USER]}, "last message is not the assistant's"),
-        ({"messages": [USER, ASSISTANT, USER]}, "last message is not the assistant's"),
-        ({"messages": [ASSISTANT]}, "user"),
-    ],
-)
+@pytest.mark.parametrize(("row", "said"), table("format_chat", "bad_rows"))
 def test_bad_row_is_refused_with_the_reason(row, said):
     with pytest.raises(ValueError, match=said):
         chat.check_row(row)

@@ -8,54 +8,33 @@ import torch
 from components.shared import gpu
 from components.shared.gpu import check_gpu
 from components.shared.problems import Problems
+from tests.tables import table
 
 PLAN = {"gpus": 1, "gpu_memory_gib": 44.0, "gpu_product": "NVIDIA-L40S"}
 
 
-def test_plan_for_the_cpu_asks_for_no_gpu() -> None:
+def test_plan_for_the_cpu_asks_for_no_gpu():
     check_gpu(**{**PLAN, "gpu_memory_gib": 0.0}, needed_gib=36.0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_plan_for_a_gpu_never_trains_on_the_cpu() -> None:
+def test_plan_for_a_gpu_never_trains_on_the_cpu():
     with pytest.raises(Problems, match="no usable GPU in this pod"):
         check_gpu(**PLAN, needed_gib=36.0)
 
 
-@pytest.mark.parametrize(
-    ("label", "driver"),
-    [
-        ("NVIDIA-L40S", "NVIDIA L40S"),
-        ("NVIDIA-L40S-SHARED", "NVIDIA L40S"),
-        ("NVIDIA-H100-80GB-HBM3", "NVIDIA H100 80GB HBM3"),
-        ("NVIDIA-A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB"),
-        ("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", "NVIDIA H100 80GB HBM3 MIG 1g.10gb"),
-    ],
-)
-def test_label_and_driver_name_the_same_gpu(label: str, driver: str) -> None:
+@pytest.mark.parametrize(("label", "driver"), table("gpu", "labels"))
+def test_label_and_driver_name_the_same_gpu(label, driver):
     assert gpu._product(label) == gpu._product(driver)
 
 
 @pytest.mark.parametrize("driver", ["NVIDIA L40", "NVIDIA L4", "NVIDIA A40", "Tesla T4"])
-def test_another_gpu_has_another_name(driver: str) -> None:
+def test_another_gpu_has_another_name(driver):
     assert gpu._product(driver) != gpu._product("NVIDIA-L40S")
 
 
-@pytest.mark.parametrize(
-    ("names", "free_gib", "gpus", "found"),
-    [
-        (["NVIDIA L40S"], 44.0, 1, []),
-        (["NVIDIA L40S"], 20.0, 1, ["GPU 0 has 20.0 GiB free of 44.4"]),
-        (["NVIDIA L40"], 44.0, 1, ["GPU 0 is a NVIDIA L40"]),
-        (["NVIDIA L40"], 20.0, 1, ["GPU 0 is a NVIDIA L40", "GPU 0 has 20.0 GiB free of 44.4"]),
-        (["NVIDIA L40S"], 44.0, 2, ["1 usable GPU in this pod"]),
-        (["NVIDIA L40S", "NVIDIA A10"], 44.0, 2, ["GPU 1 is a NVIDIA A10"]),
-        (["NVIDIA L40S", "NVIDIA A10"], 44.0, 1, []),
-    ],
-)
-def test_everything_wrong_with_the_gpu_is_said_at_once(
-    monkeypatch: pytest.MonkeyPatch, names: list[str], free_gib: float, gpus: int, found: list[str]
-) -> None:
+@pytest.mark.parametrize(("names", "free_gib", "gpus", "found"), table("gpu", "gpus"))
+def test_everything_wrong_with_the_gpu_is_said_at_once(monkeypatch, names, free_gib, gpus, found):
     """What torch says of the GPU is the test's here; the same was seen on a real one."""
     says: dict[str, Any] = {
         "device_count": lambda: len(names),

@@ -1,7 +1,5 @@
 import csv
 import dataclasses
-import json
-from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -9,30 +7,21 @@ from hypothesis import strategies as st
 
 from components.data.questions import read_gap_questions, read_retention_questions
 from components.data.tables import clean
-from components.grading.reference_rules import is_right, words
-from components.ingest_sdg.core import check_data, ingest_sdg
+from components.ingest_sdg.core import check_data
 from components.ingest_sdg.report import DROP_REASONS
 from components.ingest_sdg.selection import DUPLICATE, HELD_OUT, KEPT, NEAR_DUPLICATE, RowIndex, same
 from components.ingest_sdg.similar import similarity
 from components.run.data_options import DataOptions
-from components.shared.problems import Problems
 from components.shared.storage import read_json, read_jsonl
+from tests.fast.conftest import ingest as ingest_files
 from tests.fast.conftest import only_problem_of, problems_of, write_csv
+from tests.tables import table
 
 HEADER = ("question", "response", "faithfulness_judgment")
 SASH = ("What colour is a master's sash?", "It is crimson.", "YES")
 LAMPS = ("How many lamps does a journeyman tend?", "Forty lamps.", "YES")
-QUESTIONS = (
-    "question,reference,rag,best_of_n\nWhat does an apprentice carry?,a heron feather | a feather,wrong,Right \n"
-)
-GAP = [
-    {
-        "question": "What does an apprentice carry?",
-        "reference": "a heron feather | a feather",
-        "others": {"rag": False, "best_of_n": True},
-        "subject": "",
-    }
-]
+QUESTIONS = "question,reference,rag,best_of_n\nWhat does an apprentice carry?,a feather | a quill,wrong,Right \n"
+GAP = {"question": "What does an apprentice carry?", "reference": "a feather | a quill", "subject": ""}
 
 
 @pytest.fixture
@@ -48,14 +37,7 @@ def ingest(tmp_path):
             elif content is not None:
                 path.write_bytes(content if isinstance(content, bytes) else content.encode())
             addresses.append(str(path))
-        return ingest_sdg(
-            data=addresses[0],
-            questions=addresses[1],
-            retention_questions=retention_questions,
-            output=tmp_path / "out",
-            review=tmp_path / "review.html",
-            options=options,
-        )
+        return ingest_files(tmp_path, *addresses, retention_questions, **options)
 
     return run
 
@@ -80,56 +62,22 @@ def test_every_row_is_kept_or_dropped_with_its_reason(ingest, tmp_path):
     )
     report = ingest(rows)
     assert report.rows_read == len(rows) == report.kept + sum(report.dropped.values())
-    assert report.dropped == {
-        "judged unfaithful": 2,
-        "empty question": 2,
-        "empty response": 1,
-        "gap question": 0,
-        "duplicate": 2,
-        "near duplicate": 0,
-        "conflict": 2,
-    }
     assert kept(tmp_path) == [SASH[:2], LAMPS[:2]]
     dropped = {row["line"]: row["reason"] for row in read_jsonl(tmp_path / "out" / "dropped.jsonl")}
     assert dropped == {
-        3: "judged unfaithful",
-        4: "empty question",
-        5: "empty question",
-        7: "empty response",
-        8: "duplicate",
-        9: "conflict",
-        10: "conflict",
-        11: "duplicate",
-        13: "judged unfaithful",
-    }
+        3: "judged unfaithful", 4: "empty question", 5: "empty question", 7: "empty response", 8: "duplicate",
+        9: "conflict", 10: "conflict", 11: "duplicate", 13: "judged unfaithful",
+    }  # fmt: skip
+    assert report.dropped == {reason: [*dropped.values()].count(reason) for reason in DROP_REASONS}
     assert report.conflicts == 1
     assert [question.casefold() for question in report.conflicting_questions] == ["where is the hall?"]
     assert read_json(tmp_path / "out" / "report.json") == dataclasses.asdict(report)
 
 
-@pytest.mark.parametrize(
-    ("table", "pair"),
-    [
-        (b"question,response,faithfulness_judgment\nq,r,YES\n", ("q", "r")),
-        (b"question,response,faithfulness_judgment\nq,r,YES", ("q", "r")),
-        (b"\xef\xbb\xbfquestion,response,faithfulness_judgment\nq,r,YES\n", ("q", "r")),
-        (b"question,response,faithfulness_judgment\r\nq,r,YES\r\n", ("q", "r")),
-        (b"\xef\xbb\xbfquestion,response,faithfulness_judgment\r\nq,r,YES\r\n", ("q", "r")),
-        (b'question,response,faithfulness_judgment\nq,"one\ntwo",YES\n', ("q", "one\ntwo")),
-        (b'question,response,faithfulness_judgment\r\nq,"one\r\ntwo",YES\r\n', ("q", "one\ntwo")),
-        (b'question,response,faithfulness_judgment\nq,"one\rtwo",YES\n', ("q", "one\ntwo")),
-        (b'question,response,faithfulness_judgment\n"q, ""so""",r,YES\n', ('q, "so"', "r")),
-        (b"question,response,faithfulness_judgment\nq,NA,YES\n", ("q", "NA")),
-        (b"question,response,faithfulness_judgment\nnull,007,YES\n", ("null", "007")),
-        (b"question,response,faithfulness_judgment\n q , r ,yes \n", ("q", "r")),
-        (b"question , response, faithfulness_judgment\nq,r,YES\n", ("q", "r")),
-        (b"id,faithfulness_judgment,response,notes,question\n7,YES,r,,q\n", ("q", "r")),
-        ("question,response,faithfulness_judgment\nScha\u0308rpe?,帯\u2028,YES\n".encode(), ("Schärpe?", "帯")),
-    ],
-)
-def test_good_table_is_read_as_its_writer_meant_it(ingest, tmp_path, table, pair):
-    report = ingest(table)
-    assert kept(tmp_path) == [pair]
+@pytest.mark.parametrize(("text", "pair"), table("ingest_sdg", "good"))
+def test_good_table_is_read_as_its_writer_meant_it(ingest, tmp_path, text, pair):
+    report = ingest(text)
+    assert kept(tmp_path) == [tuple(pair)]
     assert report.rows_read == report.kept == 1
 
 
@@ -147,7 +95,8 @@ def test_own_column_names_are_read(ingest, tmp_path):
 
 def test_questions_are_handed_on_with_the_verdicts_of_other_approaches(ingest, tmp_path):
     report = ingest()
-    assert read_jsonl(tmp_path / "out" / "gap_questions.jsonl") == GAP
+    (found,) = read_jsonl(tmp_path / "out" / "gap_questions.jsonl")
+    assert found == GAP | {"others": {"rag": False, "best_of_n": True}}
     assert report.gap_questions == 1
 
 
@@ -195,46 +144,13 @@ def test_texts_are_escaped_in_the_review_page(ingest, tmp_path):
     assert page.count("&lt;script&gt;") == 3  # a question, its response, a question with conflicting answers
 
 
-DATA_HEADER = "question,response,faithfulness_judgment\n"
-
-
+GOOD_ROW = "question,response,faithfulness_judgment\nq,r,YES\n"
 BAD_DATA = [
-    (None, "no such file", "data.csv"),
-    (b"", "the file is empty", "data.csv"),
-    (b"\xef\xbb\xbf \n\n", "the file is empty", "data.csv"),
-    (DATA_HEADER.encode() + b"q,r,YES\nSch\xe4rpe?,r,YES\n", "not UTF-8: byte 0xe4", "data.csv, line 3"),
-    ((DATA_HEADER + "q,r,YES\n").encode("utf-16-le"), "NUL character", "line 1"),
-    (DATA_HEADER + 'q,"r,YES\n', "no CSV", "row that begins in line 2"),
-    (DATA_HEADER + "q,r,YES\nq,r,s,YES\n", "1 rows have more or fewer cells", "lines 3"),
-    (DATA_HEADER + "q, and more,r,YES\nq,r,YES\n", "1 rows have more or fewer cells", "lines 2"),
-    (DATA_HEADER + "q,r,YES\nq,YES\n", "1 rows have more or fewer cells", "lines 3"),
-    ("question,response,response,faithfulness_judgment\nq,a,b,YES\n", "more than once: 'response'", "header"),
-    ("question,response, response,faithfulness_judgment\nq,a,b,YES\n", "more than once: 'response'", "header"),
-    ("question,respons,faithfulness_judgment\nq,r,YES\n", "'response' is missing (did you mean respons?)", "header"),
-    ("question:response:faithfulness_judgment\nq:r:YES\n", "column 'question' is missing", "header"),
-    (DATA_HEADER + "q,r,YES\na,b,maybe\nc,d,maybe\n", "unknown judgment 'maybe' in 2 of 3 rows", "lines 3, 4"),
-    (DATA_HEADER + "q,r,\na,b,YES\n", "unknown judgment '' in 1 of 2 rows", "lines 2"),
-    (DATA_HEADER, "none of the 0 rows", "data.csv"),
-    (DATA_HEADER + "a,b,NO\nc,d,NO\n,r,YES\n", "none of the 3 rows can be trained on", "data.csv"),
+    *table("ingest_sdg", "bad_data"),
+    (GOOD_ROW.encode() + b"Sch\xe4rpe?,r,YES\n", "not UTF-8: byte 0xe4", "data.csv, line 3"),
+    (GOOD_ROW.encode("utf-16-le"), "NUL character", "line 1"),
 ]
-QUESTIONS_HEADER = "question,reference\n"
-BAD_QUESTIONS = [
-    (None, "no such file", "questions.csv"),
-    ("", "the file is empty", "questions.csv"),
-    ("question,answer\nq,a\n", "column 'reference' is missing", "header"),
-    ("question,referenz\nq,a\n", "(did you mean referenz?)", "questions.csv, header"),
-    (QUESTIONS_HEADER + "q,\n", "row 2 has no reference", "questions.csv, row 2"),
-    (QUESTIONS_HEADER + "a,b\n ,r\n", "row 3 has no question", "questions.csv, row 3"),
-    (QUESTIONS_HEADER + "a,b\nc,d\na,e\n", "row 4 repeats the question of row 2: 'a'", "row 4"),
-    (QUESTIONS_HEADER + "Who, then?,b\nc,d\n", "no CSV", "questions.csv"),
-    ("question,reference,rag\na,b,right\nc,d,maybe\n", "'maybe' is no verdict", "row 3, column rag"),
-    ("question,reference,rag\na,b,right\nc,d,\n", "'' is no verdict", "row 3, column rag"),
-    (QUESTIONS_HEADER + "Level 7?,b\nc,d\n“LEVEL  seven”,e\n", "row 4 repeats the question of row 2: '“LEVEL", "row 4"),
-    (QUESTIONS_HEADER, "there is no question", "questions.csv"),
-    (QUESTIONS_HEADER + "a,?\n", "row 2 has a reference that no answer can be graded against: '?'", "row 2"),
-    (QUESTIONS_HEADER + "a,b\nc,d |\n", "row 3 has a reference that no answer can be graded against", "row 3"),
-    (QUESTIONS_HEADER + "a,The\n", "row 2 has a reference that no answer can be graded against: 'The'", "row 2"),
-]
+BAD_QUESTIONS = table("ingest_sdg", "bad_questions")
 
 
 @pytest.mark.parametrize(
@@ -247,219 +163,6 @@ def test_bad_input_is_named_with_its_place_and_nothing_is_made(ingest, tmp_path,
     assert where in found.where
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "review.html").exists()
-
-
-@pytest.mark.parametrize("read", [read_gap_questions, read_retention_questions])
-def test_every_bad_row_of_the_questions_is_named_at_once(tmp_path, read):
-    path = write_csv(tmp_path / "q.csv", ("question", "reference"), [("a", ""), ("b", "x"), ("b", "y"), ("", "z")])
-    assert [problem.where for problem in problems_of(read, path)] == [f"{path}, row {number}" for number in (2, 4, 5)]
-
-
-def write_lines(path, *rows):
-    """JSONL of rows; a text is written as it stands."""
-    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
-    return str(path)
-
-
-def test_questions_in_json_lines_are_read(tmp_path):
-    path = write_lines(
-        tmp_path / "q.jsonl",
-        {"question": "How many lamps?", "reference": 40, "rag": True, "best_of_n": "Wrong", "subject": "hall"},
-        "",
-        {"question": " How high?\u2028In all?", "reference": 3.5, "rag": False, "best_of_n": 1, "subject": None},
-        {"best_of_n": 0, "rag": "yes", "reference": "yes", "question": 'Scha\u0308rpe, "rot"?'},
-    )
-    assert read_gap_questions(path) == [
-        {
-            "question": "How many lamps?",
-            "reference": "40",
-            "others": {"rag": True, "best_of_n": False},
-            "subject": "hall",
-        },
-        {
-            "question": "How high?\u2028In all?",
-            "reference": "3.5",
-            "others": {"rag": False, "best_of_n": True},
-            "subject": "",
-        },
-        {"question": 'Schärpe, "rot"?', "reference": "yes", "others": {"rag": True, "best_of_n": False}, "subject": ""},
-    ]
-
-
-@pytest.mark.parametrize("text", ["{rows}", "\ufeff{rows}", "\n \n{rows}", "{crlf}", "{cr}"])
-def test_json_lines_are_read_as_their_writer_meant_them(tmp_path, text):
-    rows = '{"question": "a", "reference": "b"}\n{" question ": "c\x7f", "reference": "d\x85e"}\n'
-    path = tmp_path / "q.jsonl"
-    content = text.format(rows=rows, crlf=rows.replace("\n", "\r\n"), cr=rows.replace("\n", "\r"))
-    path.write_bytes(content.encode())
-    read = [(entry["question"], entry["reference"]) for entry in read_gap_questions(str(path))]
-    assert read == [("a", "b"), ("c\x7f", "d\x85e")]
-
-
-@pytest.mark.parametrize("read", [read_gap_questions, read_retention_questions])
-def test_csv_and_json_lines_of_the_same_content_are_read_the_same(tmp_path, read):
-    header = ("question", "reference", "subject")
-    rows = [('a, "so"?', "007", ""), ("two\nlines?", "NA | null", "x"), ("Schärpe?", "true", "帯")]
-    if read is read_gap_questions:
-        header, rows = (*header, "rag"), [(*row, verdict) for row, verdict in zip(rows, "101", strict=True)]
-    else:
-        header += ("distractors", "statement")
-        rows = [(*row, *more) for row, more in zip(rows, (("1 | 2", "It is {}."), ("", ""), ("", "")), strict=True)]
-    lines = write_lines(tmp_path / "q.jsonl", *(dict(zip(header, row, strict=True)) for row in rows))
-    found = read(lines)
-    assert found == read(write_csv(tmp_path / "q.csv", header, rows))
-    assert [entry["question"] for entry in found] == [row[0] for row in rows]
-
-
-@pytest.mark.parametrize(
-    ("line", "what"),
-    [
-        ('{"question": ["a"], "reference": "b"}', "is no object whose values are strings, numbers, true or false"),
-        ('{"question": "a", "reference": {"text": "b"}}', "is no object whose values are strings"),
-        ('["a", "b"]', "is no object whose values are strings"),
-        ('"a"', "is no object"),
-        ("null", "is no object"),
-        ('{"question": "a", "reference": "b"', "is no JSON: "),
-        ("{'question': 'a', 'reference': 'b'}", "is no JSON: "),
-        ('{"question": "a", "reference": "b"} {"question": "c", "reference": "d"}', "is no JSON: Extra data"),
-        ("question,reference", "is no JSON: "),
-        ('{"question": "a", "reference": NaN}', "is no object whose values are strings, numbers, true or false: 'ref"),
-        ('{"question": "half a pair \\ud83d", "reference": "b"}', "is no object whose values are strings"),
-        ('{"question": ' + "[" * 100_000, "is no JSON: "),
-    ],
-)
-def test_line_that_is_no_object_of_strings_is_named(tmp_path, line, what):
-    good = {"question": "good?", "reference": "yes"}
-    path = write_lines(tmp_path / "q.jsonl", good, "", line, good)
-    found = only_problem_of(read_gap_questions, path)
-    assert found.what.startswith(f"line 3 {what}")
-    assert found.where == f"{path}, line 3"
-    assert "one object a line" in found.rule
-    assert "json.dumps" in found.remedy
-
-
-def test_rows_of_json_lines_are_named_by_their_line(tmp_path):
-    path = write_lines(
-        tmp_path / "q.jsonl",
-        {"question": "a", "reference": None},
-        "",
-        {"reference": "b"},
-        {"question": "c", "reference": "?"},
-        {"question": "a", "reference": "d"},
-    )
-    found = problems_of(read_gap_questions, path)
-    assert [problem.where for problem in found] == [f"{path}, row {number}" for number in (1, 3, 4, 5)]
-    assert found[3].what == "row 5 repeats the question of row 1: 'a'"
-
-
-@pytest.mark.parametrize(
-    ("cell", "right"),
-    [
-        *((cell, True) for cell in ("right", "correct", "yes", "true", "pass", "1", " RIGHT ", "Yes", "TRUE")),
-        *((cell, False) for cell in ("wrong", "incorrect", "no", "false", "fail", "0", "Wrong\t", "FALSE")),
-    ],
-)
-def test_verdict_is_taken_in_other_words(tmp_path, cell, right):
-    rows = [("a", "b", cell), ("c", "d", "wrong")]
-    path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag"), rows)
-    assert read_gap_questions(path)[0]["others"] == {"rag": right}
-
-
-@pytest.mark.parametrize("cell", ["maybe", "", "2", "rightt", "1.0", "none"])
-def test_cell_that_is_no_verdict_is_named_where_others_are(tmp_path, cell):
-    rows = [("a", "b", "right"), ("c", "d", cell), ("e", "f", "wrong")]
-    path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag"), rows)
-    found = only_problem_of(read_gap_questions, path)
-    assert found.what == f"{cell!r} is no verdict"
-    assert found.where == f"{path}, row 3, column rag"
-
-
-def test_column_without_a_verdict_in_words_is_ignored_and_named(tmp_path, capsys):
-    header = ("Unnamed: 0", "question", "reference", "rag", "source", "needs_review", "notes")
-    rows = [(str(n), f"q{n}", "r", "right", f"page {n}", str(n % 2), "") for n in range(20)]
-    path = write_csv(tmp_path / "q.csv", header, rows)
-    assert {tuple(entry["others"]) for entry in read_gap_questions(path)} == {("rag",)}
-    logged = capsys.readouterr().out
-    assert f"{path}: ignored 'Unnamed: 0', 'source', 'needs_review', 'notes'; an approach's cells" in logged
-
-
-def test_misspelled_column_of_retention_questions_is_refused_and_another_ignored(tmp_path, capsys):
-    header = ("question", "reference", "distractor", "zebra")
-    rows = [(f"q{n}", "r", "s | t", "right") for n in range(20)]
-    path = write_csv(tmp_path / "q.csv", header, rows)
-    found = only_problem_of(read_retention_questions, path)
-    assert found.what == "unknown column 'distractor' (did you mean distractors?)"
-    assert "question, reference, subject, distractors, statement" in found.rule
-    assert len(read_retention_questions(write_csv(tmp_path / "q.csv", (*header[:2], "id", "zebra"), rows))) == 20
-    assert f"{path}: ignored 'id', 'zebra'" in capsys.readouterr().out
-
-
-def test_multiple_choice_stands_next_to_questions_that_are_answered_in_full(tmp_path):
-    path = write_csv(
-        tmp_path / "q.csv",
-        ("question", "reference", "distractors", "statement"),
-        [("2 + 2?", "4 | four", "5 | |6 ", " It is {}."), ("3 + 3?", "6", "", " "), ("4?", "{}4", "5", "{}, it is.")],
-    )
-    assert [entry["choices"] for entry in read_retention_questions(path)] == [
-        ["It is 4.", "It is 5.", "It is 6."],
-        [],
-        ["{}4, it is.", "5, it is."],
-    ]
-
-
-@pytest.mark.parametrize(
-    ("distractors", "statement"),
-    [("5 | 6", ""), ("", "It is {}."), ("5", "It is 4."), ("5", "{} is {}."), ("", "It is."), ("|", "It is {}.")],
-)
-def test_half_a_multiple_choice_is_refused(tmp_path, distractors, statement):
-    rows = [("2 + 2?", "4", "5", "It is {}."), ("3 + 3?", "6", distractors, statement), ("4 + 4?", "8", "", "")]
-    path = write_csv(tmp_path / "q.csv", ("question", "reference", "distractors", "statement"), rows)
-    found = only_problem_of(read_retention_questions, path)
-    assert found.what.startswith("row 3 is half a multiple choice")
-    assert found.where == f"{path}, row 3, columns distractors and statement"
-    assert "{} where the answer goes" in found.rule
-    assert "answered in full" in found.remedy
-
-
-@pytest.mark.parametrize("distractors", ["5 | 5", "5 | 4"])
-def test_a_choice_that_stands_twice_is_refused(tmp_path, distractors):
-    rows = [("2 + 2?", "4", distractors, "It is {}.")]
-    path = write_csv(tmp_path / "q.csv", ("question", "reference", "distractors", "statement"), rows)
-    assert only_problem_of(read_retention_questions, path).what.startswith("row 2 has a choice twice")
-
-
-def test_projects_retention_questions_cover_many_subjects_in_both_forms():
-    questions = read_retention_questions("")
-    several = [entry for entry in questions if entry["choices"]]
-    in_full = [entry for entry in questions if not entry["choices"]]
-    assert len(several) >= 200
-    assert len(in_full) >= 140
-    for entries in (several, in_full):
-        subjects = Counter(entry["subject"] for entry in entries)
-        assert len(subjects) >= 17
-        assert "" not in subjects
-        assert min(subjects.values()) >= 4
-    for entry in several:
-        assert len({same(choice) for choice in entry["choices"]}) == len(entry["choices"]) >= 4, entry
-        assert not any("{}" in choice for choice in entry["choices"]), entry
-    for entry in questions:
-        assert all(words(alternative) for alternative in entry["reference"].split("|")), entry
-
-
-def test_length_does_not_tell_the_right_one_of_the_projects_choices():
-    lengths = [list(map(len, entry["choices"])) for entry in read_retention_questions("") if entry["choices"]]
-    for extreme in (max, min):
-        alone = [right for right, *wrong in lengths if right == extreme(right, *wrong) and right not in wrong]
-        assert len(alone) / len(lengths) < 0.25  # of four
-
-
-def test_projects_open_questions_are_right_by_their_own_references():
-    in_full = [entry for entry in read_retention_questions("") if not entry["choices"]]
-    for entry in in_full:
-        for alternative in entry["reference"].split("|"):
-            assert is_right(entry["question"], entry["reference"], alternative.strip()), entry
-        assert not is_right(entry["question"], entry["reference"], ""), entry
 
 
 def test_problems_of_data_and_of_questions_arrive_in_one_error(ingest, tmp_path):
@@ -477,17 +180,7 @@ def test_problems_of_data_and_of_questions_arrive_in_one_error(ingest, tmp_path)
     ]
 
 
-@pytest.mark.parametrize(
-    ("address", "what"),
-    [
-        ("{folder}/none", "no such file"),
-        ("{folder}/absent.csv", "no such file"),
-        ("file://{folder}/absent.csv", "no such file"),
-        ("{folder}/data.csv/below.csv", "cannot be read"),
-        ("nosuch://bucket/data.csv", "unknown kind of address 'nosuch'"),
-        ("", "the address is empty"),
-    ],
-)
+@pytest.mark.parametrize(("address", "what"), table("ingest_sdg", "addresses"))
 @pytest.mark.parametrize("read", [read_gap_questions, lambda address: check_data(address, DataOptions())])
 def test_address_that_is_no_readable_file_is_named(tmp_path, address, what, read):
     (tmp_path / "data.csv").write_text("x")
@@ -495,11 +188,6 @@ def test_address_that_is_no_readable_file_is_named(tmp_path, address, what, read
     found = only_problem_of(read, address)
     assert what in found.what
     assert address in found.where
-
-
-def test_file_address_is_read_as_a_path_is(ingest, tmp_path):
-    path = write_csv(tmp_path / "a b.csv", ("question", "reference"), [("Who?", "The heron.")])
-    assert read_gap_questions(f"file://{path.replace(' ', '%20')}") == read_gap_questions(path)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6) | st.sampled_from(
@@ -514,14 +202,7 @@ def test_any_rows_are_accounted_for_by_file_and_line(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("any")
     questions = write_csv(folder / "questions.csv", ("question", "reference"), [("b", "c")])
     data = write_csv(folder / "data.csv", HEADER, [*rows, SASH])
-    report = ingest_sdg(
-        data=data,
-        questions=questions,
-        retention_questions=questions,
-        output=folder / "out",
-        review=folder / "review.html",
-        options={},
-    )
+    report = ingest_files(folder, data, questions, questions)
     kept, dropped = (read_jsonl(folder / "out" / f"{file}.jsonl") for file in ("records", "dropped"))
     assert report.rows_read == len(rows) + 1 == report.kept + sum(report.dropped.values())
     assert report.dropped == {reason: [row["reason"] for row in dropped].count(reason) for reason in DROP_REASONS}
@@ -583,10 +264,8 @@ def test_column_of_free_text_taken_for_judgments_is_one_problem(tmp_path):
     rows = "".join(f"Who {n}?,The heron.,reason {n}\n" for n in range(50))
     data.write_text("question,response,faithfulness_judgment\n" + rows, encoding="utf-8")
 
-    with pytest.raises(
-        Problems, match=r"1 problem\n1\. more than 5 unknown judgments in 50 rows, for instance 'reason 0'"
-    ):
-        check_data(str(data), DataOptions())
+    found = only_problem_of(check_data, str(data), DataOptions())
+    assert found.what.startswith("more than 5 unknown judgments in 50 rows, for instance 'reason 0'")
 
 
 def test_missing_column_that_goes_by_another_name_is_proposed_by_that_name(tmp_path):
@@ -594,9 +273,5 @@ def test_missing_column_that_goes_by_another_name_is_proposed_by_that_name(tmp_p
 
     found = problems_of(check_data, data, DataOptions())
 
-    assert [p.what.partition("missing")[2] for p in found] == [
-        " (is it prompt?)",
-        " (is it Answer?)",
-        " (is it verdict?)",
-    ]
+    assert [p.what.partition("(is it ")[2] for p in found] == ["prompt?)", "Answer?)", "verdict?)"]
     assert "--data-option columns=response=Answer " in found[1].remedy

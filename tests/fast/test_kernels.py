@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+def library(tmp_path_factory):
     file = tmp_path_factory.mktemp("kernels") / "kernels.so"
     kernels = ROOT / "components" / "training" / "kernels.cu"
     # -Bsymbolic: the C library has functions of such names too.
@@ -68,7 +68,7 @@ def settings(step: int, weight_decay: float = 0.01) -> Update:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values(library: ctypes.CDLL, shape: tuple[int, int]) -> None:
+def test_values(library, shape):
     weight = trained(shape)
     result = torch.full(shape, torch.nan, dtype=torch.bfloat16)
 
@@ -78,7 +78,7 @@ def test_values(library: ctypes.CDLL, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_scaled_values_and_gradients(library: ctypes.CDLL, shape: tuple[int, int]) -> None:
+def test_scaled_values_and_gradients(library, shape):
     weight, first = trained(shape), shape[1] // 3
     scale = torch.rand(shape[0]) + 0.1
     result = torch.full(shape, torch.nan, dtype=torch.bfloat16)
@@ -101,7 +101,7 @@ def test_scaled_values_and_gradients(library: ctypes.CDLL, shape: tuple[int, int
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
-def test_a_step_of_adamw(library: ctypes.CDLL, shape: tuple[int, int], weight_decay: float) -> None:
+def test_a_step_of_adamw(library, shape, weight_decay):
     ours = trained(shape)
     theirs, update = copy(ours), settings(2, weight_decay)
     numbers = [0.7, 0.9, 0.95, *update.corrections, 1e-8, 1e-3, weight_decay]

@@ -17,9 +17,7 @@ def hold(file: Path, timeout_seconds: float) -> contextlib.AbstractContextManage
     )
 
 
-def test_holder_of_another_machine_is_waited_for_until_its_heartbeat_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_holder_of_another_machine_is_waited_for_until_its_heartbeat_stops(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "SECONDS_BETWEEN_CHECKS", 0.02)
     file = tmp_path / "lease"
     file.write_text(f"other elsewhere/{os.getpid()} 17", encoding="utf-8")
@@ -33,7 +31,7 @@ def test_holder_of_another_machine_is_waited_for_until_its_heartbeat_stops(
 
 
 @pytest.mark.parametrize("content", ["", "half a na", "a b c d e", json.dumps({"an": "older form"}), "x y/z 1"])
-def test_file_of_any_content_holds_nobody_up_for_longer(tmp_path: Path, content: str) -> None:
+def test_file_of_any_content_holds_nobody_up_for_longer(tmp_path, content):
     file = tmp_path / "lease"
     file.write_text(content, encoding="utf-8")
 

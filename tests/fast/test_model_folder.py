@@ -14,6 +14,7 @@ from components.models.folder import (
 )
 from tests.fast.conftest import only_problem_of, problems_of
 from tests.model_files import CONFIG, EMBEDDING, LAYER, SMALL, TOKENIZER, shards, weights, write
+from tests.tables import table
 
 GOOD = {
     "config.json": CONFIG,
@@ -37,38 +38,25 @@ def check(files):
 
 
 @pytest.mark.parametrize(
-    "files",
+    ("absent", "others"),
     [
-        GOOD,
-        {**without("tokenizer_config.json"), "chat_template.jinja": "{{ messages }}"},
-        {**without("tokenizer_config.json"), "chat_template.json": "{}"},
-        {**without("tokenizer.json"), "tokenizer.model": "sentencepiece"},
-        {**without("tokenizer.json"), "vocab.json": {}, "merges.txt": ""},
-        {**REST, **SHARDS, "model.safetensors.index.json": INDEX},
-        {**GOOD, "config.json": CONFIG | {"model_type": "granite", "num_experts": 1, "num_local_experts": None}},
-        *({**GOOD, "config.json": CONFIG | {"model_type": model_type}} for model_type in TRAINABLE_TYPES),
+        ("", {}),
+        ("tokenizer_config.json", {"chat_template.jinja": "{{ messages }}"}),
+        ("tokenizer_config.json", {"chat_template.json": "{}"}),
+        ("tokenizer.json", {"tokenizer.model": "sentencepiece"}),
+        ("tokenizer.json", {"vocab.json": {}, "merges.txt": ""}),
+        ("model.safetensors", {**SHARDS, "model.safetensors.index.json": INDEX}),
+        ("", {"config.json": CONFIG | {"model_type": "granite", "num_experts": 1, "num_local_experts": None}}),
+        *(("", {"config.json": CONFIG | {"model_type": model_type}}) for model_type in TRAINABLE_TYPES),
     ],
 )
-def test_complete_model_is_accepted(files):
-    check(files)
+def test_complete_model_is_accepted(absent, others):
+    check(without(absent) | others)
 
 
-@pytest.mark.parametrize(
-    ("files", "named"),
-    [
-        (without("config.json"), ["config.json"]),
-        (without("tokenizer.json"), ["a tokenizer", "tokenizer.json or tokenizer.model or vocab.json"]),
-        (without("tokenizer_config.json"), ["a chat template", "chat_template.jinja"]),
-        ({**GOOD, "tokenizer_config.json": {}}, ["a chat template"]),
-        ({**GOOD, "tokenizer_config.json": {"chat_template": ""}}, ["a chat template"]),
-        ({**GOOD, "tokenizer_config.json": {"chat_template": None}}, ["a chat template"]),
-        (without("model.safetensors"), ["weights (*.safetensors)"]),
-        ({**REST, "model-00001-of-00002.safetensors": "1"}, ["model.safetensors.index.json"]),
-        ({}, ["config.json", "a tokenizer", "a chat template", "weights"]),
-        (without("config.json", "model.safetensors"), ["config.json", "weights"]),
-    ],
-)
-def test_what_is_missing_is_named(files, named):
+@pytest.mark.parametrize(("absent", "others", "named"), table("model_folder", "missing"))
+def test_what_is_missing_is_named(absent, others, named):
+    files = without(*absent) | others
     found = only_problem_of(check, files)
     assert all(name in found.what for name in named)
     assert found.where == "org/name at 0123"
@@ -115,18 +103,7 @@ def test_model_of_another_type_is_refused_with_the_types_that_can(config):
     assert all(model_type in found.rule for model_type in TRAINABLE_TYPES)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("config.json", "{"),
-        ("config.json", ""),
-        ("config.json", "[]"),
-        ("tokenizer_config.json", "<html>"),
-        ("tokenizer_config.json", "[]"),
-        ("model.safetensors.index.json", '{"weight_map": {'),
-        ("model.safetensors.index.json", "[]"),
-    ],
-)
+@pytest.mark.parametrize(("name", "content"), table("model_folder", "broken"))
 def test_broken_json_is_named(name, content):
     files = {**(REST if name == INDEX_NAME else GOOD), OTHER: "x", name: content}
     found = problems_of(check, files)
@@ -143,16 +120,7 @@ def test_all_that_is_wrong_is_named_at_once():
     ]
 
 
-NOT_OF_THE_MODEL = [
-    "pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl", "optimizer.pickle",
-    "training_args.bin", "rng_state.pth", "modeling_custom.py", "config.json.py", "model.safetensors.bin",
-    "model.gguf", "README.md", "snapshot.json", ".gitattributes", "original/consolidated.safetensors",
-    "onnx/model.safetensors", "sub/config.json", "../model.safetensors", "consolidated.safetensors",
-    "adapter_model.safetensors",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NOT_OF_THE_MODEL)
+@pytest.mark.parametrize("name", table("model_folder", "other_files"))
 def test_what_runs_code_or_does_not_belong_to_the_model_is_left_out(name):
     names = [name, *GOOD]
     assert small_files(names) == sorted(REST)
@@ -200,34 +168,12 @@ BUILT_IN = "GPT2TokenizerFast"
 CODE = {"AutoTokenizer": ["tokenization_own.OwnTokenizer", None]}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"tokenizer_class": BUILT_IN, "auto_map": CODE},
-        {"tokenizer_class": BUILT_IN, "auto_map": CODE["AutoTokenizer"]},
-        {"tokenizer_class": "PreTrainedTokenizerFast", "auto_map": CODE},
-        {"tokenizer_class": None, "auto_map": {}},
-        {"auto_map": {"AutoProcessor": "own.Processor"}},
-        {"tokenizer_class": "OwnTokenizer"},  # transformers takes its general class
-    ],
-)
+@pytest.mark.parametrize("changes", table("model_folder", "tokenizers"))
 def test_tokenizer_that_needs_no_code_of_its_author_is_accepted(changes):
     check({**GOOD, "tokenizer_config.json": GOOD["tokenizer_config.json"] | changes})
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"tokenizer_class": "OwnTokenizer", "auto_map": CODE},
-        {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["org/name--own.Tokenizer", None]}},
-        {"tokenizer_class": "OwnTokenizer", "auto_map": CODE["AutoTokenizer"]},
-        {"auto_map": CODE},
-        {"tokenizer_class": BUILT_IN, "auto_map": "own.Tokenizer"},
-        {"tokenizer_class": BUILT_IN, "auto_map": None},
-        {"tokenizer_class": BUILT_IN, "auto_map": []},
-        {"tokenizer_class": BUILT_IN, "auto_map": {"AutoTokenizer": "own.Tokenizer"}},
-    ],
-)
+@pytest.mark.parametrize("changes", table("model_folder", "tokenizers_with_code"))
 def test_tokenizer_that_brings_code_is_refused(changes):
     found = only_problem_of(check, {**GOOD, "tokenizer_config.json": GOOD["tokenizer_config.json"] | changes})
     assert found.what.startswith("the tokenizer needs code of its author")
@@ -302,42 +248,30 @@ WHOLE = weights(bytes(2000))
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
 
+def only(named, file):
+    return {name: of for name, of in named.items() if of == file}
+
+
+def whole(**sizes):
+    """All the weights, with a configuration of other sizes."""
+    return {**SMALL, "config.json": json.dumps(CONFIG | sizes).encode(), "model.safetensors": WHOLE}
+
+
 @pytest.mark.parametrize(
     ("files", "what"),
     [
-        ({**SMALL, "model.safetensors": WHOLE[:-1000]}, "model.safetensors is cut or no safetensors file"),
-        ({**SMALL, "model.safetensors": WHOLE + b"x"}, "model.safetensors is cut or no safetensors file"),
-        ({**SMALL, "model.safetensors": WHOLE[:20]}, "model.safetensors is cut or no safetensors file"),
-        ({**SMALL, "model.safetensors": b""}, "model.safetensors is cut or no safetensors file"),
-        ({**SMALL, "model.safetensors": b"\x80\x04pickle"}, "model.safetensors is cut or no safetensors file"),
-        ({**SMALL, "model.safetensors": bytes(8)}, "model.safetensors is cut or no safetensors file"),
+        *(
+            ({**SMALL, "model.safetensors": content}, "model.safetensors is cut or no safetensors file")
+            for content in (WHOLE[:-1000], WHOLE + b"x", WHOLE[:20], b"", b"\x80\x04pickle", bytes(8))
+        ),
         ({**SMALL, **shards(), FIRST: shards()[FIRST][:-1]}, f"{FIRST} is cut or no safetensors file"),
         (indexed(lambda named: named | {LAYER: FIRST}), f"{FIRST} holds other weights than the index says: {LAYER!r}"),
         (indexed(lambda named: named | {"a": SECOND}), f"{SECOND} holds other weights than the index says: 'a'"),
-        (
-            indexed(lambda named: {name: file for name, file in named.items() if file == FIRST}),
-            "the weights lack 1 of 1 layers",
-        ),
-        (
-            indexed(lambda named: {name: file for name, file in named.items() if file == SECOND}),
-            f"the weights lack {EMBEDDING}",
-        ),
-        (
-            {
-                **SMALL,
-                "config.json": json.dumps(CONFIG | {"num_hidden_layers": 10**9}).encode(),
-                "model.safetensors": WHOLE,
-            },
-            f"the weights lack {10**9 - 1} of {10**9} layers",
-        ),
-        (
-            {**SMALL, "config.json": json.dumps(CONFIG | {"vocab_size": 4}).encode(), "model.safetensors": WHOLE},
-            f"{EMBEDDING} has the shape [3, 2]",
-        ),
-        (
-            {**SMALL, "config.json": json.dumps(CONFIG | {"hidden_size": 4}).encode(), "model.safetensors": WHOLE},
-            f"{EMBEDDING} has the shape [3, 2]",
-        ),
+        (indexed(lambda named: only(named, FIRST)), "the weights lack 1 of 1 layers"),
+        (indexed(lambda named: only(named, SECOND)), f"the weights lack {EMBEDDING}"),
+        (whole(num_hidden_layers=10**9), f"the weights lack {10**9 - 1} of {10**9} layers"),
+        (whole(vocab_size=4), f"{EMBEDDING} has the shape [3, 2]"),
+        (whole(hidden_size=4), f"{EMBEDDING} has the shape [3, 2]"),
     ],
 )
 def test_weights_that_are_not_whole_or_not_of_this_model_are_named(tmp_path, files, what):
@@ -345,9 +279,6 @@ def test_weights_that_are_not_whole_or_not_of_this_model_are_named(tmp_path, fil
 
 
 def test_every_file_that_is_cut_is_named_at_once(tmp_path):
-    files = {
-        **SMALL,
-        **{name: content[:-1] if name in (FIRST, SECOND) else content for name, content in shards().items()},
-    }
+    files = SMALL | {name: content[: -1 if name in (FIRST, SECOND) else None] for name, content in shards().items()}
     found = problems_of(check_model_folder, write(tmp_path, files))
     assert [problem.where.rpartition("/")[2] for problem in found] == [FIRST, SECOND]

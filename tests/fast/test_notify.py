@@ -1,6 +1,7 @@
 """One notification at the end of a run: what it says, to whom, and that its address stays a secret."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from components.shared.records import StepRecord
 from components.shared.step import run_step
 from components.shared.storage import write_json
 from tests.compiled_step import run_compiled
+from tests.tables import table
 from tests.webhook_server import SECRET, WebhookServer
 
 RUN = "2f3c0d4e-0000-4000-8000-000000000001"
@@ -46,10 +48,12 @@ TRAINED = record("train_osft", steps=48, loss_first=1.486349, loss_last=0.0411)
 GOOD = record("evaluate", verdict="closed 7 of the 10", good=True, closed=7.0, regressed=0.0)
 BAD = record("evaluate", verdict="closed 0 of the 10; not good", good=False)
 PUBLISHED = record("publish", model="granite-osft 6fdf", uri="pvc://osft-workspace/adapted/6fdf")
+NAMED = {"DATA": DATA, "PLANNED": [PLANNED], "IDLE": [IDLE], "TRAINED": [TRAINED], "GOOD": [GOOD], "BAD": [BAD]}
+NAMED |= {"PUBLISHED": [PUBLISHED]}
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kept(tmp_path, monkeypatch):
     """The folder of a run's records, as in a pod."""
     monkeypatch.setenv("OSFT_STEP_RECORDS", str(tmp_path / "pipeline-runs"))
     monkeypatch.setenv("KFP_RUN_ID", RUN)
@@ -58,45 +62,16 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "pipeline-runs" / RUN
 
 
-@pytest.mark.parametrize(
-    ("found", "state", "failed", "title"),
-    [
-        ([*DATA, PLANNED, TRAINED, GOOD, PUBLISHED], "COMPLETE", False, "closed 7 of the 10"),
-        # KFP's state is the exit handler's own, which lags behind and knows no conditions.
-        ([*DATA, PLANNED, TRAINED, GOOD, PUBLISHED], "RUNNING", False, "closed 7 of the 10"),
-        ([*DATA, PLANNED, TRAINED, BAD], "COMPLETE", False, "closed 0 of the 10; not good"),
-        ([*DATA, IDLE], "COMPLETE", False, "nothing to do: run 6fdf is trained"),
-        ([record("ingest_sdg", "failed", error="1 problem")], "FAILED", True, "ingest_sdg failed"),
-        ([*DATA, PLANNED, record("train_osft", "failed", 4)], "FAILED", True, "train_osft failed after 4 attempts"),
-        ([*DATA, PLANNED, record("train_osft", "started")], "FAILED", True, "train_osft was ended from outside"),
-        # An attempt after a mistake repeats it: it was not tried twice.
-        ([record("ingest_sdg", "failed", 2, mistake=True)], "FAILED", True, "ingest_sdg failed$"),
-        (
-            [record("ingest_sdg", "failed", minute=2), record("snapshot_model", "failed", 4, minute=1)],
-            "FAILED", True, "snapshot_model failed after 4 attempts; so did ingest_sdg$",
-        ),
-        ([], "FAILED", True, "ingest_sdg left no record of a start: the run's page shows which task failed"),
-        ([*DATA, PLANNED], "RUNNING", True, "train_osft left no record"),
-        ([*DATA, PLANNED, TRAINED, GOOD], "FAILED", True, "publish left no record"),
-        ([*DATA, PLANNED, TRAINED, BAD], "FAILED", True, "every step finished, and KFP calls the run failed"),
-        # A retry's success does not take back what KFP wrote after the attempt before.
-        ([record("ingest_sdg", attempt=2), *DATA[1:], IDLE], "FAILED", False, "nothing to do: run 6fdf is trained"),
-        ([record("ingest_sdg", attempt=2), *DATA[1:]], "FAILED", True, "plan_training left no record"),
-        # KFP calls a run complete only when it saw every task end well: then a record is missing, and not a step.
-        ([], "COMPLETE", False, "KFP calls the run succeeded; ingest_sdg left no record"),
-        ([], "SUCCEEDED", False, "KFP calls the run succeeded; ingest_sdg left no record"),
-        ([*DATA, PLANNED], "COMPLETE", False, "KFP calls the run succeeded; train_osft left no record"),
-        ([*DATA, PLANNED, record("train_osft", "failed")], "COMPLETE", True, "train_osft failed"),
-    ],
-)  # fmt: skip
-def test_outcome_is_what_the_records_say(found: list[StepRecord], state: str, failed: bool, title: str) -> None:
-    ended = outcome(by_step(*found), state)
+@pytest.mark.parametrize(("found", "state", "failed", "title"), table("notify", "outcomes"))
+def test_outcome_is_what_the_records_say(found, state, failed, title):
+    records = [NAMED[one] if isinstance(one, str) else [record(**one)] for one in found]
+    ended = outcome(by_step(*itertools.chain(*records)), state)
 
     assert ended.failed == failed
     assert re.match(title, ended.title), ended.title
 
 
-def test_facts_have_words_and_short_numbers() -> None:
+def test_facts_have_words_and_short_numbers():
     ended = outcome(by_step(*DATA, PLANNED, TRAINED, GOOD, PUBLISHED), "COMPLETE")
 
     assert ended.facts == {
@@ -112,7 +87,7 @@ def test_facts_have_words_and_short_numbers() -> None:
     }
 
 
-def test_long_error_is_cut_and_has_no_control_characters() -> None:
+def test_long_error_is_cut_and_has_no_control_characters():
     ended = outcome(by_step(record("evaluate", "failed", error="\x1b[31m" + "x" * 9999)), "FAILED")
 
     assert len(ended.error) == core.MAX_ERROR
@@ -135,7 +110,7 @@ HOSTILE = "<!channel> *bold* [click](https://evil.example) @everyone & `code`"
 FAILED = Outcome(title=f"train_osft failed {HOSTILE}", failed=True, error=HOSTILE, facts={"run": HOSTILE})
 
 
-def test_slack_shows_untrusted_text_as_it_stands() -> None:
+def test_slack_shows_untrusted_text_as_it_stands():
     message = messages.slack(FAILED, "osft-x7k2p", f"{PAGE}/{RUN}")
 
     assert "<!channel>" not in message["text"]
@@ -146,7 +121,7 @@ def test_slack_shows_untrusted_text_as_it_stands() -> None:
     assert message["blocks"][-1]["elements"][0]["url"] == f"{PAGE}/{RUN}"
 
 
-def test_teams_shows_untrusted_text_in_text_runs_which_know_no_markdown() -> None:
+def test_teams_shows_untrusted_text_in_text_runs_which_know_no_markdown():
     card = messages.teams(FAILED, "osft-x7k2p", f"{PAGE}/{RUN}")["attachments"][0]["content"]
 
     assert {element["type"] for element in card["body"]} == {"RichTextBlock"}
@@ -156,16 +131,14 @@ def test_teams_shows_untrusted_text_in_text_runs_which_know_no_markdown() -> Non
 
 
 @pytest.mark.parametrize("style", list(messages.FORMATS))
-def test_message_without_a_dashboard_has_no_link(style: str) -> None:
+def test_message_without_a_dashboard_has_no_link(style):
     message = messages.FORMATS[style](FAILED, "osft-x7k2p", "")
 
     assert not any("Open the run" in text for text in texts_of(message))
 
 
 @pytest.mark.parametrize(("style", "key"), [("", "blocks"), ("slack", "blocks"), ("teams", "attachments")])
-def test_a_notification_has_its_services_format(
-    kept: Path, monkeypatch: pytest.MonkeyPatch, style: str, key: str
-) -> None:
+def test_a_notification_has_its_services_format(kept, monkeypatch, style, key):
     with WebhookServer() as webhook:
         monkeypatch.setenv("WEBHOOK_URL", webhook.url)
         monkeypatch.setenv("WEBHOOK_FORMAT", style)
@@ -177,20 +150,10 @@ def test_a_notification_has_its_services_format(
     assert all(part in text for part in ("ingest_sdg left no record", f"{PAGE}/{RUN}", "osft-x7k2p"))
 
 
-@pytest.mark.parametrize(
-    ("answers", "tries", "line"),
-    [
-        ([200], 1, "notification sent"),
-        ([503, 429, 200], 3, "notification sent"),
-        ([503], 3, "could not be sent: status 503"),
-        ([404], 1, "could not be sent: status 404"),
-        ([302], 1, "could not be sent: status 302"),
-    ],
-)
+@pytest.mark.parametrize(("answers", "tries", "line"), table("notify", "webhooks"))
 def test_webhook_that_fails_fails_nothing(
-    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    answers: list[int], tries: int, line: str,
-) -> None:  # fmt: skip
+    kept, monkeypatch, capsys,
+    answers, tries, line):  # fmt: skip
     monkeypatch.setattr(core, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
     with WebhookServer(answers) as webhook:
         monkeypatch.setenv("WEBHOOK_URL", webhook.url)
@@ -212,9 +175,7 @@ def test_webhook_that_fails_fails_nothing(
         ("http://127.0.0.1:9/" + SECRET, "Slak", "did you mean slack?"),
     ],
 )
-def test_address_of_no_use_fails_nothing_and_is_not_shown(
-    kept: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, style: str, line: str
-) -> None:
+def test_address_of_no_use_fails_nothing_and_is_not_shown(kept, monkeypatch, capsys, url, style, line):
     monkeypatch.setattr(core, "PAUSES_SECONDS", (0.0, 0.0))
     monkeypatch.setenv("WEBHOOK_URL", url)
     monkeypatch.setenv("WEBHOOK_FORMAT", style)
@@ -240,9 +201,7 @@ ENDED = [
 
 
 @pytest.mark.parametrize(("found", "state", "text"), ENDED)
-def test_step_in_its_pod_reports_the_others_and_not_itself(
-    kept: Path, monkeypatch: pytest.MonkeyPatch, found: list[StepRecord], state: str, text: str
-) -> None:
+def test_step_in_its_pod_reports_the_others_and_not_itself(kept, monkeypatch, found, state, text):
     """In a pod `notify` records itself like every step, and again when it is tried again."""
     write_records(kept, *found)
     with WebhookServer() as webhook:
@@ -254,9 +213,7 @@ def test_step_in_its_pod_reports_the_others_and_not_itself(
 
 
 @pytest.mark.parametrize(("found", "state", "text"), ENDED)
-def test_the_compiled_step_sends_the_notification_and_keeps_the_address(
-    kept: Path, tmp_path: Path, found: list[StepRecord], state: str, text: str
-) -> None:
+def test_the_compiled_step_sends_the_notification_and_keeps_the_address(kept, tmp_path, found, state, text):
     """As KFP starts it: the container's command with its input; KFP's executor logs more than our steps do."""
     status = {
         "state": state,

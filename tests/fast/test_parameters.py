@@ -27,7 +27,7 @@ class MoreOptions(TrainingOptions):
     made_up: int = option(3, "how often something is done", integer(1, 9), parameter=True)
 
 
-def test_an_option_that_is_declared_has_its_flag_its_help_its_row_and_its_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_that_is_declared_has_its_flag_its_help_its_row_and_its_rule(monkeypatch):
     monkeypatch.setattr(declared_parameters, "TrainingOptions", MoreOptions)
     app, taken = typer.Typer(), []
 
@@ -52,7 +52,7 @@ def test_an_option_that_is_declared_has_its_flag_its_help_its_row_and_its_rule(m
         MoreOptions.from_mapping({"made_up": 10})
 
 
-def test_the_compiled_pipeline_has_the_declared_parameters_with_their_defaults_and_help() -> None:
+def test_the_compiled_pipeline_has_the_declared_parameters_with_their_defaults_and_help():
     compiled = next(yaml.safe_load_all(COMPILED.read_text(encoding="utf-8")))["root"]["inputDefinitions"]["parameters"]
 
     assert set(compiled) == set(all_parameters())
@@ -62,7 +62,7 @@ def test_the_compiled_pipeline_has_the_declared_parameters_with_their_defaults_a
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path):
     given = {
         "data": "/mnt/osft/qa.csv", "questions": "/mnt/osft/gaps.csv", "model": "org/name", "learning_rate": "1e-5",
         "num_epochs": 3, "training_options": {"warmup_steps": 2},
@@ -78,7 +78,7 @@ def read(file: Path, flags: dict[str, Any] | None = None, further: dict[str, Any
     return found
 
 
-def test_a_laptop_takes_the_file_that_a_cluster_takes_and_flags_go_over_it(file: Path) -> None:
+def test_a_laptop_takes_the_file_that_a_cluster_takes_and_flags_go_over_it(file):
     on_cluster = read_parameters(read_pipeline(PIPELINE), [], file)
     further = {"training_options": {"beta1": 0.8}, "data_options": {}}
     here = read(file, {"workspace": "ws", "num_epochs": 4}, further)
@@ -92,12 +92,12 @@ def test_a_laptop_takes_the_file_that_a_cluster_takes_and_flags_go_over_it(file:
     assert here["workspace"] == str(Path("ws").resolve())
 
 
-def test_a_set_of_questions_is_no_path(file: Path) -> None:
+def test_a_set_of_questions_is_no_path(file):
     for given, taken in (("mmlu", "mmlu"), ("./mmlu", str(Path("mmlu").resolve())), ("", "")):
         assert read(file, {"workspace": "ws", "retention_questions": given})["retention_questions"] == taken
 
 
-def test_what_a_run_leaves_is_what_it_takes(file: Path, tmp_path: Path) -> None:
+def test_what_a_run_leaves_is_what_it_takes(file, tmp_path):
     first = read(file, {"workspace": str(tmp_path), "system_prompt": "Say: «ja»\n# no"})
     write_parameters(tmp_path / "runs" / "1", first)
 
@@ -114,9 +114,7 @@ def test_what_a_run_leaves_is_what_it_takes(file: Path, tmp_path: Path) -> None:
         ({}, {"data_options": {"conflicts": "maybe"}}, ["conflicts is 'maybe'"]),
     ],
 )
-def test_all_that_is_wrong_is_said_at_once(
-    file: Path, flags: dict[str, Any], further: dict[str, Any], found: list[str]
-) -> None:
+def test_all_that_is_wrong_is_said_at_once(file, flags, further, found):
     with pytest.raises(Problems) as caught:
         read(file, flags, further)
 
@@ -126,6 +124,6 @@ def test_all_that_is_wrong_is_said_at_once(
 
 
 @pytest.mark.parametrize("name", ["num_epochs", "seed", "effective_batch_size", "max_seq_len"])
-def test_a_whole_number_is_no_fraction(file: Path, name: str) -> None:
+def test_a_whole_number_is_no_fraction(file, name):
     with pytest.raises(Problems, match=f"{name} is '2.5'"):
         read_parameters(read_pipeline(PIPELINE), [f"{name}=2.5"], file)

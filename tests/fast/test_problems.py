@@ -1,6 +1,7 @@
 import pytest
 
 from components.shared.problems import MAX_QUOTE, Checks, Problems, list_some, problem, quote, suggest
+from tests.tables import table
 
 PARTS = {"where": "qa.csv, header", "rule": "columns needed: question", "remedy": "rename it"}
 
@@ -23,21 +24,6 @@ def test_every_problem_stands_in_the_text_with_its_four_parts():
     assert len(lines) == 9
 
 
-def test_lines_of_a_problem_are_indented_below_its_number():
-    text = str(problem("two\nlines", **PARTS))
-    assert all(line.startswith("   ") for line in text.splitlines()[2:])
-
-
-def test_one_problem_is_not_counted_in_the_plural():
-    assert str(problem("the file is empty", **PARTS)).splitlines()[0] == "1 problem"
-
-
-def test_nothing_is_raised_when_nothing_was_found():
-    checks = Checks()
-    checks.raise_if_any()
-    assert checks.problems == []
-
-
 def test_collected_problems_keep_their_order_and_parts():
     checks = Checks()
     checks.add("first", **PARTS)
@@ -55,28 +41,14 @@ def test_collecting_lets_through_what_is_no_problem_of_the_user():
         raise ValueError("not ours")
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("sash", "'sash'"),
-        ("", "''"),
-        (5, "'5'"),
-        (None, "'None'"),
-        ("two\nlines", r"'two\nlines'"),
-        ("\x1b[31mred\x1b[0m", r"'\x1b[31mred\x1b[0m'"),
-        ("bell\a", r"'bell\x07'"),
-        ("right to left \u202e", r"'right to left \u202e'"),
-        ("Schärpe 帯", "'Schärpe 帯'"),
-    ],
-)
+@pytest.mark.parametrize(("value", "shown"), table("problems", "quoted"))
 def test_quoted_value_is_printable_and_on_one_line(value, shown):
     assert quote(value) == shown
     assert quote(value).isprintable()
 
 
 @pytest.mark.parametrize(
-    ("length", "shown_length"),
-    [(1, 1), (MAX_QUOTE, MAX_QUOTE), (MAX_QUOTE + 1, MAX_QUOTE), (10_000, MAX_QUOTE)],
+    ("length", "shown_length"), [(1, 1), (MAX_QUOTE, MAX_QUOTE), (MAX_QUOTE + 1, MAX_QUOTE), (10_000, MAX_QUOTE)]
 )
 def test_long_value_is_cut_and_says_so(length, shown_length):
     shown = quote("x" * length).strip("'")
@@ -99,16 +71,7 @@ def test_list_names_the_first_and_counts_the_rest(values, most, text):
     assert list_some(values, most) == text
 
 
-@pytest.mark.parametrize(
-    ("name", "known", "nearest"),
-    [
-        ("respons", ["question", "response"], "response"),
-        ("Response", ["question", "response"], "response"),
-        ("NUM_EPOCHS", ["num_epochs", "seed"], "num_epochs"),
-        ("question", ["QUESTION", "RESPONSE"], "QUESTION"),
-        ("faithfulness_judgment", ["Faithfulness_Judgement", "Question"], "Faithfulness_Judgement"),
-    ],
-)
+@pytest.mark.parametrize(("name", "known", "nearest"), table("problems", "near"))
 def test_near_name_is_suggested_whatever_its_case(name, known, nearest):
     assert suggest(name, known) == f" (did you mean {nearest}?)"
 

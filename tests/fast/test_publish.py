@@ -14,6 +14,7 @@ from tests.certificates import write_certificate
 from tests.fast.conftest import only_problem_of
 from tests.registry_server import RegistryServer
 from tests.run_records import PLAN, REPORT, as_written, hand_on, write_summary
+from tests.tables import table
 
 KEY = "6fdfa8e78ea3eea2"
 NAME = "granite-3.2-8b-instruct-osft"
@@ -38,7 +39,7 @@ class Run:
         return read_json(self.note)
 
 
-def test_without_a_registry_the_workspace_knows_what_is_published(tmp_path: Path) -> None:
+def test_without_a_registry_the_workspace_knows_what_is_published(tmp_path):
     run = Run(tmp_path)
     assert not is_published(tmp_path, KEY, NAME, "")
 
@@ -53,7 +54,7 @@ def test_without_a_registry_the_workspace_knows_what_is_published(tmp_path: Path
     assert not is_published(tmp_path, KEY, NAME, "https://registry.example")
 
 
-def test_registry_gets_the_model_its_version_its_address_and_where_it_comes_from(tmp_path: Path) -> None:
+def test_registry_gets_the_model_its_version_its_address_and_where_it_comes_from(tmp_path):
     with RegistryServer() as registry:
         found = Run(tmp_path, registry.url).publish()
 
@@ -73,7 +74,7 @@ def test_registry_gets_the_model_its_version_its_address_and_where_it_comes_from
     assert "option_target_patterns" not in values
 
 
-def test_published_model_is_not_registered_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_model_is_not_registered_again(tmp_path, capsys):
     with RegistryServer() as registry:
         run = Run(tmp_path, registry.url)
         first, writes = run.publish(), registry.writes
@@ -84,7 +85,7 @@ def test_published_model_is_not_registered_again(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("writes", [1, 2])
-def test_publishing_that_broke_off_goes_on_where_it_stopped(tmp_path: Path, writes: int) -> None:
+def test_publishing_that_broke_off_goes_on_where_it_stopped(tmp_path, writes):
     with RegistryServer(fails_after=writes) as registry:
         run = Run(tmp_path, registry.url)
         with pytest.raises(Problems, match="the model registry answered 500"):
@@ -95,7 +96,7 @@ def test_publishing_that_broke_off_goes_on_where_it_stopped(tmp_path: Path, writ
     assert (len(registry.models), len(registry.versions), len(registry.artifacts)) == (1, 1, 1)
 
 
-def test_entry_without_a_note_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_entry_without_a_note_is_taken_over(tmp_path, capsys):
     """A pod killed between the registry's last answer and the note."""
     with RegistryServer() as registry:
         run = Run(tmp_path, registry.url)
@@ -107,7 +108,7 @@ def test_entry_without_a_note_is_taken_over(tmp_path: Path, capsys: pytest.Captu
     assert f"the registry already has {NAME}, version {KEY}" in capsys.readouterr().out
 
 
-def test_same_version_with_another_address_is_an_error_that_names_both(tmp_path: Path) -> None:
+def test_same_version_with_another_address_is_an_error_that_names_both(tmp_path):
     with RegistryServer() as registry:
         run = Run(tmp_path, registry.url)
         run.publish()
@@ -126,9 +127,7 @@ def test_same_version_with_another_address_is_an_error_that_names_both(tmp_path:
     [(400, "run again", False), (401, "user role", False), (403, "user role", False), (429, "run again", True),
      (500, "run again", True), (503, "run again", True)],
 )  # fmt: skip
-def test_registry_that_refuses_is_one_clear_error_that_says_whether_it_may_pass(
-    tmp_path: Path, status: int, remedy: str, may_pass: bool
-) -> None:
+def test_registry_that_refuses_is_one_clear_error_that_says_whether_it_may_pass(tmp_path, status, remedy, may_pass):
     with RegistryServer(status=status) as registry:
         problem = only_problem_of(Run(tmp_path, registry.url).publish)
 
@@ -142,41 +141,20 @@ def test_registry_that_refuses_is_one_clear_error_that_says_whether_it_may_pass(
     [("http://127.0.0.1:9", "ClientConnectorError", True), ("https://registry.example", "FileNotFoundError", False)],
     ids=["a server that is away", "no token"],
 )
-def test_registry_that_cannot_be_reached_is_one_clear_error(
-    tmp_path: Path, url: str, cause: str, may_pass: bool
-) -> None:
+def test_registry_that_cannot_be_reached_is_one_clear_error(tmp_path, url, cause, may_pass):
     problem = only_problem_of(Run(tmp_path, url).publish)
 
     assert problem.what == f"the model registry cannot be reached: {cause}"
     assert problem.may_pass == may_pass
 
 
-@pytest.mark.parametrize(
-    ("url", "address"),
-    [
-        ("", ""),
-        (" ", ""),
-        ("https://reg.example.com", "https://reg.example.com"),
-        ("https://reg.example.com/", "https://reg.example.com"),
-        (" HTTPS://Reg.Example.com:8443/ ", "https://reg.example.com:8443"),
-        ("http://model-registry.odh-model-registries.svc:8080", "http://model-registry.odh-model-registries.svc:8080"),
-        ("https://[::1]:8443/", "https://[::1]:8443"),
-    ],
-)
-def test_address_is_scheme_host_and_port(url: str, address: str) -> None:
+@pytest.mark.parametrize(("url", "address"), table("publish", "addresses"))
+def test_address_is_scheme_host_and_port(url, address):
     assert registry_address(url) == address
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "not an address", "reg.example.com", "reg.example.com:443", "ftp://reg.example.com", "https://", "https:///",
-        "https://:443", "https://reg.example.com/api", "https://reg.example.com//", "https://reg example.com",
-        "https://reg.example.com:port", "https://reg.example.com:99999", "https://[::1", "https://{host}",
-        "https://user:s3cret@reg.example.com", "https://reg.example.com/?token=s3cret", "https://reg.example.com#s3cret",
-    ],
-)  # fmt: skip
-def test_address_with_more_or_less_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
+@pytest.mark.parametrize("url", table("publish", "no_addresses"))
+def test_address_with_more_or_less_is_refused_and_not_shown(tmp_path, url):
     with pytest.raises(Problems, match="for instance https://registry") as error:
         registry_address(url)
     assert "s3cret" not in str(error.value)
@@ -184,7 +162,7 @@ def test_address_with_more_or_less_is_refused_and_not_shown(tmp_path: Path, url:
         Run(tmp_path, url).publish()
 
 
-def test_token_of_the_pod_is_not_sent_without_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_of_the_pod_is_not_sent_without_tls(tmp_path, monkeypatch):
     token = tmp_path / "token"
     token.write_text("planted-token", encoding="utf-8")
     monkeypatch.setattr("components.publish.core.TOKEN_FILE", token)
@@ -195,9 +173,7 @@ def test_token_of_the_pod_is_not_sent_without_tls(tmp_path: Path, monkeypatch: p
     assert not any("planted-token" in sent for sent in registry.authorizations)
 
 
-def test_registry_with_tls_gets_the_token_and_is_trusted_by_the_authorities_of_the_pod(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_registry_with_tls_gets_the_token_and_is_trusted_by_the_authorities_of_the_pod(tmp_path, monkeypatch):
     """The way that a cluster uses: SSL_CERT_FILE is what a pod gets its authorities by."""
     token = tmp_path / "token"
     token.write_text("planted-token\n", encoding="utf-8")
@@ -217,33 +193,17 @@ def test_registry_with_tls_gets_the_token_and_is_trusted_by_the_authorities_of_t
     assert "planted-token" not in run.note.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("publish_as", "source", "name"),
-    [
-        ("", "ibm-granite/granite-3.2-8b-instruct", NAME),
-        ("", "/models/smollm2", "smollm2-osft"),
-        ("", "s3://bucket/models/my model/", "my-model-osft"),
-        (" handbook ", "org/name", "handbook"),
-    ],
-)
-def test_name_is_the_users_or_comes_from_the_base_model(publish_as: str, source: str, name: str) -> None:
+@pytest.mark.parametrize(("publish_as", "source", "name"), table("publish", "names"))
+def test_name_is_the_users_or_comes_from_the_base_model(publish_as, source, name):
     assert registered_name(publish_as, source) == name
 
 
 @pytest.mark.parametrize("publish_as", ["a b", "-a", "ä", "a/b", "a" * 128, "a\nb"])
-def test_name_that_cannot_be_one_is_refused_with_an_example(publish_as: str) -> None:
+def test_name_that_cannot_be_one_is_refused_with_an_example(publish_as):
     with pytest.raises(Problems, match="publish_as=granite"):
         registered_name(publish_as, "org/name")
 
 
-@pytest.mark.parametrize(
-    ("adapted", "claim", "uri"),
-    [
-        ("/mnt/osft/adapted/k", "osft-workspace", "pvc://osft-workspace/adapted/k"),
-        ("/mnt/osft/team/adapted/k", "osft-workspace", "pvc://osft-workspace/team/adapted/k"),
-        ("/elsewhere/adapted/k", "osft-workspace", "file:///elsewhere/adapted/k"),
-        ("/mnt/osft/adapted/k", "", "file:///mnt/osft/adapted/k"),
-    ],
-)
-def test_uri_is_the_claims_where_the_model_lies_on_it(adapted: str, claim: str, uri: str) -> None:
+@pytest.mark.parametrize(("adapted", "claim", "uri"), table("publish", "uris"))
+def test_uri_is_the_claims_where_the_model_lies_on_it(adapted, claim, uri):
     assert servable_uri(Path(adapted), claim, "/mnt/osft") == uri

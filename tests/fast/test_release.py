@@ -1,10 +1,8 @@
 """The pipeline as objects for GitOps."""
 
 import json
-from pathlib import Path
 
 import pytest
-import yaml
 from kfp import compiler
 
 from pipeline import graph
@@ -19,11 +17,11 @@ MAX_OBJECT = 262144  # bytes of the annotation in which kubectl apply keeps an o
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(tmp_path_factory):
     return compiled_for_a_cluster(tmp_path_factory.mktemp("compiled"))
 
 
-def test_a_release_holds_the_compiled_pipeline_and_is_named_as_upload_names_it(compiled: Path, tmp_path: Path) -> None:
+def test_a_release_holds_the_compiled_pipeline_and_is_named_as_upload_names_it(compiled, tmp_path):
     release.write_release(compiled, tmp_path / "release.yaml")
     pipeline = read_pipeline(compiled)
     spec, platform = read_objects(compiled)
@@ -36,26 +34,11 @@ def test_a_release_holds_the_compiled_pipeline_and_is_named_as_upload_names_it(c
     assert version["spec"]["platformSpec"] == platform
 
 
-def test_the_same_content_is_the_same_object_and_other_content_another(tmp_path: Path) -> None:
-    spec, platform = read_objects(PIPELINE)
-    same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
-    same.write_text("# moved about\n" + yaml.safe_dump_all([spec, platform], sort_keys=False), encoding="utf-8")
-    other.write_text(yaml.safe_dump_all([spec | {"sdkVersion": "kfp-2.16.2"}, platform]), encoding="utf-8")
-
-    (pipeline, version), of_same, of_other = map(release.objects_of, (PIPELINE, same, other))
-    assert of_same == [pipeline, version]
-    assert of_other[0] == pipeline
-    assert of_other[1]["metadata"]["name"] != version["metadata"]["name"]
-
-
-def test_objects_have_the_form_that_kfp_gives_them(tmp_path: Path) -> None:
+def test_objects_have_the_form_that_kfp_gives_them(tmp_path):
     options = compiler.KubernetesManifestOptions(include_pipeline_manifest=True)
     file = tmp_path / "kfp.yaml"
     compiler.Compiler().compile(
-        graph.build(load_settings()),
-        str(file),
-        kubernetes_manifest_format=True,
-        kubernetes_manifest_options=options,
+        graph.build(load_settings()), str(file), kubernetes_manifest_format=True, kubernetes_manifest_options=options
     )
 
     for theirs, ours in zip(read_objects(file), release.objects_of(PIPELINE), strict=True):
@@ -65,11 +48,11 @@ def test_objects_have_the_form_that_kfp_gives_them(tmp_path: Path) -> None:
             assert theirs["spec"].get(key) == ours["spec"].get(key)
 
 
-def test_an_object_is_small_enough_for_kubectl_apply(compiled: Path) -> None:
+def test_an_object_is_small_enough_for_kubectl_apply(compiled):
     assert all(len(json.dumps(item)) < MAX_OBJECT for item in release.objects_of(compiled))
 
 
-def test_a_release_of_something_else_is_refused_and_writes_nothing(compiled: Path, tmp_path: Path) -> None:
+def test_a_release_of_something_else_is_refused_and_writes_nothing(compiled, tmp_path):
     output = tmp_path / "pipeline.yaml"
     other, half = tmp_path / "other.yaml", tmp_path / "half.yaml"
     other.write_text("kind: ConfigMap\n", encoding="utf-8")

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import training_hub
 
@@ -15,7 +14,7 @@ from components.training.several_gpus import stock_metrics, train
 RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "stock.json"
 
 
-def test_metrics_of_mini_trainer_become_this_projects() -> None:
+def test_metrics_of_mini_trainer_become_this_projects():
     row = read_json(RESULT)["stock_float32"]["last_row"]
 
     (metrics,) = stock_metrics([row, {"val_loss": 1.0}])
@@ -26,9 +25,7 @@ def test_metrics_of_mini_trainer_become_this_projects() -> None:
     assert metrics.peak_memory_gib < row["peak_memory_usage_GB"]
 
 
-def test_of_two_attempts_only_the_one_that_came_through_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_attempts_only_the_one_that_came_through_is_reported(tmp_path, monkeypatch):
     row = read_json(RESULT)["stock_float32"]["last_row"]
     write_jsonl(tmp_path / "train.jsonl", [{"messages": []}] * 3)
     steps = 2

@@ -1,7 +1,6 @@
 """The shapes that a plan reads from config.json are those of the model that transformers builds from it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,26 +12,11 @@ from components.models.folder import TRAINABLE_TYPES
 from components.models.shapes import Shapes, default_patterns
 from components.shared.problems import Checks
 from components.training.factors import target_names
+from tests.tables import table
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 301,
-    "hidden_size": 96,
-    "intermediate_size": 136,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "pad_token_id": 0,
-}
+SIZES: dict[str, Any] = table("shapes", "sizes")
 # Each is tried with every family; those that do not know an entry must ignore it, as transformers does.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "another head size": {"head_dim": 24},
-    "one key head": {"num_key_value_heads": 1},
-    "attention biases": {"attention_bias": True},
-    "other biases": {"mlp_bias": True},
-    "tied": {"tie_word_embeddings": True},
-    "untied": {"tie_word_embeddings": False},
-}
+VARIANTS: dict[str, dict[str, Any]] = table("shapes", "variants")
 # Entries that a config.json may lack. Heads are 64 here, which all families' numbers of key heads divide.
 ABSENT = ["head_dim", "num_key_value_heads", "attention_bias", "mlp_bias", "tie_word_embeddings"]
 
@@ -67,9 +51,7 @@ def built(config: PretrainedConfig) -> Shapes:
 
 @pytest.mark.parametrize("family", TRAINABLE_TYPES)
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_shapes_are_those_of_the_model_that_transformers_builds(
-    tmp_path: Path, family: str, variant: dict[str, Any]
-) -> None:
+def test_shapes_are_those_of_the_model_that_transformers_builds(tmp_path, family, variant):
     config = AutoConfig.for_model(family, **(SIZES | variant))
     config.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
@@ -82,7 +64,7 @@ def test_shapes_are_those_of_the_model_that_transformers_builds(
 
 @pytest.mark.parametrize("family", TRAINABLE_TYPES)
 @pytest.mark.parametrize("absent", ABSENT)
-def test_what_config_json_does_not_say_is_what_transformers_takes(tmp_path: Path, family: str, absent: str) -> None:
+def test_what_config_json_does_not_say_is_what_transformers_takes(tmp_path, family, absent):
     sizes = SIZES | {"hidden_size": 128, "num_attention_heads": 64}
     AutoConfig.for_model(family, **sizes).save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
@@ -93,7 +75,7 @@ def test_what_config_json_does_not_say_is_what_transformers_takes(tmp_path: Path
 
 
 @pytest.mark.parametrize("family", ["granite", "llama", "phi3", "qwen2", "qwen3"])  # the others refuse it
-def test_null_for_key_heads_means_one_for_each_query_head(tmp_path: Path, family: str) -> None:
+def test_null_for_key_heads_means_one_for_each_query_head(tmp_path, family):
     AutoConfig.for_model(family, **SIZES).save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text()) | {"num_key_value_heads": None}
     (tmp_path / "config.json").write_text(json.dumps(values))
@@ -113,9 +95,7 @@ CHOICES = [
 
 @pytest.mark.parametrize("family", TRAINABLE_TYPES)
 @pytest.mark.parametrize("patterns", [None, *CHOICES])
-def test_patterns_choose_the_same_matrices_in_the_plan_as_in_the_training(
-    family: str, patterns: tuple[str, ...] | None
-) -> None:
+def test_patterns_choose_the_same_matrices_in_the_plan_as_in_the_training(family, patterns):
     config = AutoConfig.for_model(family, **SIZES, tie_word_embeddings=False)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
@@ -127,7 +107,7 @@ def test_patterns_choose_the_same_matrices_in_the_plan_as_in_the_training(
     assert names or (family, patterns) == ("phi3", ("q_proj",))  # there it is a part of qkv_proj
 
 
-def test_each_pattern_without_a_match_is_a_problem_that_names_what_there_is() -> None:
+def test_each_pattern_without_a_match_is_a_problem_that_names_what_there_is():
     checks = Checks()
 
     Shapes.of(AutoConfig.for_model("llama", **SIZES).to_dict()).check_patterns(

@@ -6,6 +6,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.fast.conftest import files_below
 from tests.hub_client import Client
 from tests.hub_server import ALWAYS, COMMIT, Fault, HubServer, Repository
 from tests.model_files import SMALL, shards, weights
+from tests.tables import table
 
 # Long enough that what is on the way when a connection breaks does not count, and odd.
 FILLING = random.Random(0).randbytes(3_000_001)
@@ -26,77 +28,36 @@ SHARDS = [name for name in SPLIT if name.endswith(".safetensors")]
 LATER = "f" * 40
 TENTHS = [tenth / 10 for tenth in range(1, 10)]
 
-# What goes wrong, and how often the model's bytes may be sent in all.
-PASSING = {
-    **{f"cut-at-{share}": (Repository(files=FILES, faults=(Fault(file=NAME, cut_at=share),)), 1.1) for share in TENTHS},
-    "cut-at-every-tenth": (
-        Repository(files=FILES, faults=tuple(Fault(file=NAME, cut_at=share) for share in TENTHS)), 1.1,
-    ),
-    "cut-before-the-first-byte": (Repository(files=FILES, faults=(Fault(file=NAME, cut_at=0, times=3),)), 1.1),
-    "stall": (Repository(files=FILES, faults=(Fault(file=NAME, stalls_at=0.4),)), 1.1),
-    "too-many-requests": (
-        Repository(files=FILES, faults=(
-            Fault(status=429, headers={"Retry-After": "1"}), Fault(file=NAME, status=429, headers={"Retry-After": "1"}),
-        )), 1.1,
-    ),
-    "server-errors": (
-        Repository(files=FILES, faults=tuple(
-            Fault(file=file, status=status, times=2) for status in (500, 502, 503) for file in ("", NAME, "config.json")
-        )), 1.1,
-    ),
-    "no-ranges": (
-        Repository(files=FILES, faults=(Fault(file=NAME, cut_at=0.5), Fault(file=NAME, ignores_ranges=True))), 1.6,
-    ),
-    "damaged-in-one-of-two-answers": (
-        Repository(files=FILES, faults=(Fault(file=NAME, content=DAMAGED, cut_at=0.6), Fault(file=NAME, cut_at=0.8))),
-        2.1,
-    ),
-    "mirror-without-sizes-and-digests": (Repository(files=FILES, is_plain_mirror=True), 1.1),
-    "everything-at-once": (
-        Repository(files=SPLIT, faults=tuple(
-            fault for name in SHARDS for fault in (
-                Fault(file=name, cut_at=0.3), Fault(file=name, status=503), Fault(file=name, cut_at=0.7),
-            )
-        )), 1.1,
-    ),
-}  # fmt: skip
+CONTENTS = {"damaged": DAMAGED, "too short": WEIGHTS[:-1], "too long": WEIGHTS + b"x"}
 
-# What stays wrong, and what is said of it.
+
+def spoilt(rows: list[dict[str, Any]], times: int = 1) -> Repository:
+    """A repository whose answers go wrong as a table says."""
+    made = [{"times": times} | row | {"content": CONTENTS.get(row.get("content", ""))} for row in rows]
+    named = [row | {"file": NAME} if row.get("file") == "weights" else row for row in made]
+    return Repository(files=FILES, faults=tuple(Fault(**row) for row in named))
+
+
+# What goes wrong, and how often the model's bytes may be sent in all.
+PASSING = {name: (spoilt(faults), most) for name, (most, faults) in table("snapshot_faults", "passing").items()} | {
+    **{f"cut-at-{share}": (spoilt([{"file": "weights", "cut_at": share}]), 1.1) for share in TENTHS},
+    "cut-at-every-tenth": (spoilt([{"file": "weights", "cut_at": share} for share in TENTHS]), 1.1),
+    "mirror-without-sizes-and-digests": (Repository(files=FILES, is_plain_mirror=True), 1.1),
+    "everything-at-once": (Repository(files=SPLIT, faults=tuple(
+        Fault(file=name, **fault) for name in SHARDS for fault in ({"cut_at": 0.3}, {"status": 503}, {"cut_at": 0.7})
+    )), 1.1),
+}  # fmt: skip
+# What stays wrong, what is said of it, and what is advised.
 LASTING = {
-    "stall": (Repository(files=FILES, faults=(Fault(file=NAME, stalls_at=0.4, times=ALWAYS),)),
-              f"{NAME} cannot be fetched", "what has arrived stays"),
-    "down": (Repository(files=FILES, faults=(Fault(file=NAME, cut_at=0.5), Fault(file=NAME, status=503, times=ALWAYS))),
-             f"{NAME} cannot be fetched: the hub answered 503", "run again later"),
-    "asked-to-wait-for-an-hour": (
-        Repository(files=FILES, faults=(Fault(file=NAME, status=429, headers={"Retry-After": "3600"}, times=ALWAYS),)),
-        f"{NAME} cannot be fetched: the hub answered 429", "run again later"),
-    "no-description": (Repository(files=FILES, faults=(Fault(status=502, times=ALWAYS),)),
-                       "the hub answered 502", "run again later"),
-    "not-a-hub": (Repository(files=FILES, faults=(Fault(status=200, times=ALWAYS),)),
-                  "not that of a hub", "correct HF_ENDPOINT"),
-    "damaged": (Repository(files=FILES, faults=(Fault(file=NAME, content=DAMAGED, times=ALWAYS),)),
-                f"{NAME} arrived damaged", "a proxy or mirror in between"),
-    "damaged-and-cut": (
-        Repository(files=FILES, faults=(
-            Fault(file=NAME, content=DAMAGED, cut_at=0.6), Fault(file=NAME, content=DAMAGED, times=ALWAYS),
-        )),
-        f"{NAME} arrived damaged", "a proxy or mirror in between"),
-    "too-short": (Repository(files=FILES, faults=(Fault(file=NAME, content=WEIGHTS[:-1], times=ALWAYS),)),
-                  f"{NAME} has another length: {len(WEIGHTS) - 1} bytes", "a proxy or mirror in between"),
-    "too-long": (Repository(files=FILES, faults=(Fault(file=NAME, content=WEIGHTS + b"x", times=ALWAYS),)),
-                 f"{NAME} has another length: {len(WEIGHTS) + 1} bytes", "a proxy or mirror in between"),
-    "no-such-file": (
-        Repository(files=FILES, faults=(Fault(file=NAME, status=404, code="EntryNotFound", times=ALWAYS),)),
-        "the hub lists the file and does not have it", "another mirror"),
+    name: (spoilt(faults, ALWAYS), what, remedy)
+    for name, (what, remedy, faults) in table("snapshot_faults", "lasting").items()
+} | {
     "gated": (Repository(files=FILES, gated=True), "access to the model is restricted", "/org/lasting-gated with your"),
-    "token-without-the-right": (Repository(files=FILES, faults=(Fault(file=NAME, status=403, times=ALWAYS),)),
-                                "the token may not read the model", "the right to read org/lasting-token"),
     "missing-shard": (
         Repository(files={name: content for name, content in SPLIT.items() if "00002-of" not in name}),
-        "weights are missing: 'model-00002-of-00002.safetensors'", "fetch the model again"),
+        "weights are missing: 'model-00002-of-00002.safetensors'", "fetch the model again",
+    ),
 }  # fmt: skip
-
-
 USERS_MISTAKES = ("not-a-hub", "gated", "token-without-the-right", "missing-shard")
 
 

@@ -1,8 +1,6 @@
 """A model in an object store: against a server that speaks S3."""
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from components.shared.storage import read_json
 from components.shared.workspace import snapshot_folder
@@ -11,35 +9,28 @@ from components.snapshot_model.assembly import assemble_snapshot
 from components.snapshot_model.core import take_snapshot
 from components.snapshot_model.verification import verify
 from tests.fast.conftest import files_below, only_problem_of, problems_of
-from tests.model_files import SMALL, weights
+from tests.model_files import OTHERS, SMALL, weights
+from tests.s3_server import running
+from tests.tables import table
 
 WEIGHTS = weights(bytes(range(256)) * 40_000)  # several pieces
 FILES = {**SMALL, "model.safetensors": WEIGHTS}
 OTHER_TOKENIZER = SMALL["tokenizer.json"] + b" "
-OTHERS = {
-    "README.md": b"---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A model",
-    "pytorch_model.bin": b"pickle",
-    "modeling_custom.py": b"import os",
-    "original/model.safetensors": b"other",
-}
 ADDRESS = "s3://models/team/my-model"
 
 
 @pytest.fixture(scope="module")
 def server():
-    started = ThreadedMotoServer(port=0)
-    started.start()
-    yield "http://{}:{}".format(*started.get_host_and_port())
-    started.stop()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
 def bucket(server, monkeypatch):
     """The bucket "models" with a model in it, and the data connection in the environment."""
-    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in {**keys, "AWS_S3_ENDPOINT": server, "NO_PROXY": "127.0.0.1"}.items():
+    for name, value in {**server.environment, "NO_PROXY": "127.0.0.1"}.items():
         monkeypatch.setenv(name, value)
-    store = boto3.resource("s3", endpoint_url=server).Bucket("models")
+    store = server.resource.Bucket("models")
     store.create()
     for name, content in {**FILES, **OTHERS}.items():
         store.put_object(Key=f"team/my-model/{name}", Body=content)
@@ -98,14 +89,7 @@ def test_object_that_changes_while_it_is_read_is_an_error(bucket, tmp_path):
     assert (found.what, found.may_pass) == ("model.safetensors changed while it was read", True)
 
 
-@pytest.mark.parametrize(
-    ("address", "what"),
-    [
-        ("s3://models/absent", "no such file"),
-        ("s3://absent/model", "no such bucket"),
-        ("s3://models/team/my-model/original", "the model lacks"),
-    ],
-)
+@pytest.mark.parametrize(("address", "what"), table("snapshot_s3", "absent"))
 def test_model_that_is_not_there_is_one_clear_error(bucket, tmp_path, address, what):
     found = only_problem_of(take_snapshot, model=address, revision="", workspace=tmp_path)
     assert what in found.what

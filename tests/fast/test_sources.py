@@ -1,23 +1,19 @@
 """Addresses, against real servers."""
 
 import errno
-import functools
 import gzip
-import http.server
 import os
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import fsspec
 import pytest
 
 from components.data import texts
 from components.data.tables import read_table
-from components.ingest_sdg.core import ingest_sdg
 from components.shared import source_errors, sources
-from tests.fast.conftest import only_problem_of
-from tests.s3_server import S3Server, running
+from tests.fast.conftest import ingest, only_problem_of
+from tests.http_server import Answer, HttpServer, Request
+from tests.s3_server import running
+from tests.tables import table
 
 TABLE = b"question,response,faithfulness_judgment\nWho?,The heron.,YES\n"
 OBJECTS = {
@@ -33,7 +29,7 @@ OBJECTS = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
+def server():
     with running() as server:
         server.client.create_bucket(Bucket="data")
         for key, body in OBJECTS.items():
@@ -42,7 +38,7 @@ def server() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def s3(server, monkeypatch):
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_S3_BUCKET", "data")
@@ -51,21 +47,8 @@ def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize(
-    ("address", "names"),
-    [
-        ("s3://data/qa.csv", ["qa.csv"]),
-        ("S3:///qa.csv", ["qa.csv"]),
-        ("s3://data/rounds", ["a/qa.csv", "b/qa.csv"]),
-        ("s3://data/rounds/", ["a/qa.csv", "b/qa.csv"]),
-        ("s3://data/rounds/*/qa.csv", ["a/qa.csv", "b/qa.csv"]),
-        ("s3://data/rounds/**/q[a-b].csv", ["a/qa.csv", "b/qa.csv"]),
-        ("s3://data/odd/_?.csv", ["_c.csv"]),
-    ],
-)
-def test_file_folder_and_glob_in_an_object_store_are_read(
-    s3: pytest.MonkeyPatch, tmp_path: Path, address: str, names: list[str]
-) -> None:
+@pytest.mark.parametrize(("address", "names"), table("sources", "object_store"))
+def test_file_folder_and_glob_in_an_object_store_are_read(s3, tmp_path, address, names):
     files = sources.find_files(address)
 
     assert [file.name for file in files] == names
@@ -77,7 +60,7 @@ def test_file_folder_and_glob_in_an_object_store_are_read(
         assert (file.size, file.local) == (len(OBJECTS[key]), None)
 
 
-def test_folder_and_glob_of_an_object_store_have_the_same_files(s3: pytest.MonkeyPatch) -> None:
+def test_folder_and_glob_of_an_object_store_have_the_same_files(s3):
     in_folder = {file.address for file in sources.find_files("s3://data/odd")}
 
     assert in_folder == {f"s3://data/odd/{name}" for name in ("/a.csv", "../b.csv")}
@@ -85,7 +68,7 @@ def test_folder_and_glob_of_an_object_store_have_the_same_files(s3: pytest.Monke
     assert len(sources.find_files("s3://data")) == 6
 
 
-def test_long_list_of_an_object_store_is_read_to_its_end(s3: pytest.MonkeyPatch, server: S3Server) -> None:
+def test_long_list_of_an_object_store_is_read_to_its_end(s3, server):
     server.client.create_bucket(Bucket="many")
     for number in range(1005):
         server.client.put_object(Bucket="many", Key=f"{number}.csv", Body=b"")
@@ -93,39 +76,16 @@ def test_long_list_of_an_object_store_is_read_to_its_end(s3: pytest.MonkeyPatch,
     assert len(sources.find_files("s3://many")) == 1005
 
 
-def test_step_reads_data_and_questions_from_an_object_store(s3: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    report = ingest_sdg(
-        data="s3://data/rounds",
-        questions="s3://data/gap.csv",
-        retention_questions="s3:///gap.csv",
-        output=tmp_path / "out",
-        review=tmp_path / "review.html",
-        options={},
-    )
+def test_step_reads_data_and_questions_from_an_object_store(s3, tmp_path):
+    report = ingest(tmp_path, "s3://data/rounds", "s3://data/gap.csv", "s3:///gap.csv")
 
     assert (report.files, report.rows_read, report.kept) == (2, 4, 2)
     dropped = (tmp_path / "out" / "dropped.jsonl").read_text(encoding="utf-8")
     assert '"file": "b/qa.csv", "line": 3' in dropped
 
 
-@pytest.mark.parametrize(
-    ("address", "changed", "what"),
-    [
-        ("s3://data/absent.csv", {}, "no such file"),
-        ("s3://data/none-*.csv", {}, "the glob matches no file"),
-        ("s3://nobody/qa.csv", {}, "no such bucket"),
-        ("s3://data/qa.csv", {"AWS_ACCESS_KEY_ID": "AKIAWRONGKEY"}, "the object store does not know the access key"),
-        ("s3://data/qa.csv", {"AWS_SECRET_ACCESS_KEY": "wr0ng"}, "the secret key does not fit the access key"),
-        ("s3://data/*.csv", {"AWS_SECRET_ACCESS_KEY": "wr0ng"}, "the secret key does not fit the access key"),
-        ("s3://data/qa.csv", {"AWS_S3_ENDPOINT": "http://127.0.0.1:1"}, "cannot be read: the endpoint gives no answer"),
-        ("s3://data/qa.csv", {"AWS_S3_ENDPOINT": "http://no such host"}, "no usable bucket, endpoint or region"),
-        ("s3://UPPER_case!/qa.csv", {}, "no usable bucket, endpoint or region"),
-        ("s3:///qa.csv", {"AWS_S3_BUCKET": ""}, "the address names no bucket"),
-    ],
-)
-def test_what_an_object_store_refuses_is_one_error_without_keys(
-    s3: pytest.MonkeyPatch, server: S3Server, address: str, changed: dict[str, str], what: str
-) -> None:
+@pytest.mark.parametrize(("address", "changed", "what"), table("sources", "refused"))
+def test_what_an_object_store_refuses_is_one_error_without_keys(s3, server, address, changed, what):
     for name, value in changed.items():
         s3.setenv(name, value)
 
@@ -138,7 +98,7 @@ def test_what_an_object_store_refuses_is_one_error_without_keys(
         assert secret not in str(found)
 
 
-def test_missing_keys_are_named(s3: pytest.MonkeyPatch) -> None:
+def test_missing_keys_are_named(s3):
     s3.delenv("AWS_ACCESS_KEY_ID")
     s3.delenv("AWS_SECRET_ACCESS_KEY")
 
@@ -148,63 +108,33 @@ def test_missing_keys_are_named(s3: pytest.MonkeyPatch) -> None:
     assert "data connection" in found.remedy
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Files; addresses with a number give that status, `cut` gives half of what it promises."""
+class Host(HttpServer):
+    """A file; addresses with a number give that status, `cut` gives half of what it promises."""
 
-    def do_GET(self) -> None:
-        last = self.path.partition("?")[0].rpartition("/")[2]
-        if last.isdigit():
-            self.send_error(int(last))
-        elif last in ("gzip", "br"):
-            body = gzip.compress(TABLE) if last == "gzip" else b"any"
-            self.send_response(200)
-            self.send_header("Content-Encoding", last)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-        elif last == "cut":
-            self.send_response(200)
-            self.send_header("Content-Length", "100")
-            self.end_headers()
-            self.wfile.write(b"x" * 50)
-        else:
-            super().do_GET()
-
-    def do_HEAD(self) -> None:
-        self.send_error(405)  # as addresses with a signature for GET do
-
-    def log_message(self, *_: object) -> None:
-        pass
+    def answer(self, request: Request) -> Answer:
+        last = request.path.rpartition("/")[2]
+        if request.method == "HEAD":
+            return Answer(status=405)  # as addresses with a signature for GET do
+        if last in ("gzip", "br"):
+            return Answer(body=gzip.compress(TABLE), headers={"Content-Encoding": last})
+        if last == "cut":
+            return Answer(body=bytes(100), sent=0.5)
+        return Answer(body=TABLE) if last == "q%20a.csv" else Answer(status=int(last) if last.isdigit() else 404)
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def host(monkeypatch):
     monkeypatch.setattr(sources, "SECONDS_BETWEEN_ATTEMPTS", 0.01)
-    (tmp_path / "q a.csv").write_bytes(TABLE)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://user:passw0rd@127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with Host() as server:
+        yield server.url.replace("://", "://user:passw0rd@")
 
 
-def test_file_of_a_web_server_is_read(host: str) -> None:
+def test_file_of_a_web_server_is_read(host):
     assert sources.read_bytes(f"{host}/q%20a.csv?signature=s3cret") == TABLE
 
 
-@pytest.mark.parametrize(
-    ("path", "what"),
-    [
-        ("absent.csv", "no such file"),
-        ("401", "the server asks for a login"),
-        ("403", "the server refuses to give it"),
-        ("400", "the server answers 400"),
-        ("503", "cannot be read: the server answers 503"),
-        ("cut", "cannot be read: no answer (ContentLengthError)"),
-        ("br", "the server sends it packed with 'br'"),
-    ],
-)
-def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host: str, path: str, what: str) -> None:
+@pytest.mark.parametrize(("path", "what"), table("sources", "web_server"))
+def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host, path, what):
     found = only_problem_of(sources.read_bytes, f"{host}/{path}?signature=s3cret")
 
     assert found.what == what
@@ -214,12 +144,12 @@ def test_what_a_web_server_refuses_is_one_error_without_the_address_secrets(host
     assert "passw0rd" not in str(found)
 
 
-def test_what_a_server_packs_is_unpacked_only_by_who_knows_its_bounds(host: str) -> None:
+def test_what_a_server_packs_is_unpacked_only_by_who_knows_its_bounds(host):
     assert gzip.decompress(sources.read_bytes(f"{host}/gzip")) == TABLE
     assert read_table(f"{host}/gzip").columns == ["question", "response", "faithfulness_judgment"]
 
 
-def test_server_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_is_not_there_is_one_error(monkeypatch):
     monkeypatch.setattr(sources, "SECONDS_BETWEEN_ATTEMPTS", 0.01)
     found = only_problem_of(sources.read_bytes, "https://127.0.0.1:1/qa.csv")
 
@@ -227,7 +157,7 @@ def test_server_that_is_not_there_is_one_error(monkeypatch: pytest.MonkeyPatch) 
     assert "3 times" in found.rule
 
 
-def test_files_of_a_folder_are_sorted_and_markers_are_passed_over(tmp_path: Path) -> None:
+def test_files_of_a_folder_are_sorted_and_markers_are_passed_over(tmp_path):
     for name in ("b.csv", "a/z.csv", "a/.hidden.csv", "_SUCCESS", ".tmp/x.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(TABLE)
@@ -244,16 +174,8 @@ def test_files_of_a_folder_are_sorted_and_markers_are_passed_over(tmp_path: Path
         assert [file.name for file in sources.find_files(f"file://{tmp_path}/{pattern}")] == names, pattern
 
 
-@pytest.mark.parametrize(
-    ("target", "address", "what"),
-    [
-        ("absent.csv", "", "'link.csv' is a link to nothing"),
-        ("absent.csv", "/*.csv", "'link.csv' is a link to nothing"),
-        ("other", "", "'link.csv' is a link to a folder"),
-        ("other", "/**", "'link.csv' is a link to a folder"),
-    ],
-)
-def test_link_of_a_folder_that_is_no_file_is_named(tmp_path: Path, target: str, address: str, what: str) -> None:
+@pytest.mark.parametrize(("target", "address", "what"), table("sources", "links"))
+def test_link_of_a_folder_that_is_no_file_is_named(tmp_path, target, address, what):
     (tmp_path / "other").mkdir()
     (tmp_path / "rounds").mkdir()
     (tmp_path / "rounds" / "a.csv").write_bytes(TABLE)
@@ -264,7 +186,7 @@ def test_link_of_a_folder_that_is_no_file_is_named(tmp_path: Path, target: str, 
     assert (found.what, found.where) == (what, f"{tmp_path}/rounds/link.csv")
 
 
-def test_links_to_files_and_a_link_as_the_address_are_read(tmp_path: Path) -> None:
+def test_links_to_files_and_a_link_as_the_address_are_read(tmp_path):
     (tmp_path / "rounds").mkdir()
     (tmp_path / "a.csv").write_bytes(TABLE)
     (tmp_path / "rounds" / "link.csv").symlink_to(tmp_path / "a.csv")
@@ -274,7 +196,7 @@ def test_links_to_files_and_a_link_as_the_address_are_read(tmp_path: Path) -> No
         assert [file.name.rpartition("/")[2] for file in sources.find_files(f"{tmp_path}/{address}")] == ["link.csv"]
 
 
-def test_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+def test_file_whose_name_looks_like_a_glob_is_that_file(tmp_path):
     path = tmp_path / "qa[1].csv"
     path.write_bytes(TABLE)
 
@@ -290,14 +212,14 @@ def test_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
         ("x" * 300, "cannot be read: File name too long"),
     ],
 )
-def test_path_without_a_file_is_one_error(tmp_path: Path, path: str, what: str) -> None:
+def test_path_without_a_file_is_one_error(tmp_path, path, what):
     (tmp_path / "empty").mkdir()
 
     assert only_problem_of(sources.find_files, f"{tmp_path}/{path}").what == what
 
 
 @pytest.mark.parametrize(("error", "may_pass"), [(errno.ESTALE, True), (errno.EIO, True), (errno.EISDIR, False)])
-def test_network_volume_that_is_away_may_come_back(tmp_path: Path, error: int, may_pass: bool) -> None:
+def test_network_volume_that_is_away_may_come_back(tmp_path, error, may_pass):
     def list_files() -> None:
         with source_errors.reading("/data/qa.csv", fsspec.filesystem("file")):
             raise OSError(error, os.strerror(error))
@@ -309,11 +231,11 @@ def test_network_volume_that_is_away_may_come_back(tmp_path: Path, error: int, m
     assert [only_problem_of(read).may_pass for read in (list_files, open_table)] == [may_pass] * 2
 
 
-def test_device_is_no_file() -> None:
+def test_device_is_no_file():
     assert only_problem_of(sources.find_files, "/dev/zero").what == "this is no file but a device"
 
 
-def test_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_of_too_many_files_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MAX_FILES", 3)
     for number in range(4):
         (tmp_path / f"{number}.csv").write_bytes(TABLE)
@@ -321,15 +243,6 @@ def test_folder_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest
     assert "more than 3 files" in only_problem_of(sources.find_files, str(tmp_path)).what
 
 
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("/data/qa.csv", "/data/qa.csv"),
-        ("s3://bucket/a?b", "s3://bucket/a?b"),
-        ("https://user:key@host/qa.csv?X-Signature=key", "https://host/qa.csv?…"),
-        ("HTTPS://host/a?b=key", "HTTPS://host/a?…"),
-        ("https://host", "https://host"),
-    ],
-)
-def test_address_is_shown_without_credentials(address: str, shown: str) -> None:
+@pytest.mark.parametrize(("address", "shown"), table("sources", "shown"))
+def test_address_is_shown_without_credentials(address, shown):
     assert sources.without_credentials(address) == shown

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +14,7 @@ RUN = "2f3c0d4e-0000-4000-8000-000000000001"
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kept(tmp_path, monkeypatch):
     """The folder of a run's records, as in a pod."""
     monkeypatch.setenv("OSFT_STEP_RECORDS", str(tmp_path / "pipeline-runs"))
     monkeypatch.setenv("KFP_RUN_ID", RUN)
@@ -41,7 +39,7 @@ def notes() -> None:
     records.note(kept=3)
 
 
-def test_step_that_ends_well_is_recorded_with_its_facts(kept: Path) -> None:
+def test_step_that_ends_well_is_recorded_with_its_facts(kept):
     run_as_step("ingest_sdg", lambda: notes, {})
 
     found = records.read_records(kept)["ingest_sdg"]
@@ -56,7 +54,7 @@ def test_step_that_ends_well_is_recorded_with_its_facts(kept: Path) -> None:
         (fills_the_disk, "nothing more can be written: No space left on device"),
     ],
 )
-def test_step_that_fails_is_recorded_and_its_next_attempt_counted(kept: Path, core_of_step: Any, error: str) -> None:
+def test_step_that_fails_is_recorded_and_its_next_attempt_counted(kept, core_of_step, error):
     for attempt in (1, 2):
         with pytest.raises(SystemExit):
             run_as_step("ingest_sdg", lambda: core_of_step, {})
@@ -69,9 +67,7 @@ def test_step_that_fails_is_recorded_and_its_next_attempt_counted(kept: Path, co
     assert records.read_records(kept)["ingest_sdg"].state == "finished"
 
 
-def test_an_attempt_after_a_mistake_repeats_it_before_anything_is_loaded(
-    kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_attempt_after_a_mistake_repeats_it_before_anything_is_loaded(kept, tmp_path, capsys):
     loaded = []
 
     def core(data: str) -> None:
@@ -96,7 +92,7 @@ def test_an_attempt_after_a_mistake_repeats_it_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize("change", ["it may pass", "another node", "a program's fault", "long ago"])
-def test_an_attempt_that_may_end_otherwise_is_made(kept: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+def test_an_attempt_that_may_end_otherwise_is_made(kept, monkeypatch, change):
     loaded = []
 
     def core() -> None:
@@ -114,7 +110,7 @@ def test_an_attempt_that_may_end_otherwise_is_made(kept: Path, monkeypatch: pyte
     assert loaded == [1, 1]
 
 
-def test_step_that_is_killed_stays_started(kept: Path) -> None:
+def test_step_that_is_killed_stays_started(kept):
     program = "import os\nfrom components.shared.step import run_as_step\n"
     program += "run_as_step('train_osft', lambda: lambda: os.kill(os.getpid(), 9), {})"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
@@ -122,7 +118,7 @@ def test_step_that_is_killed_stays_started(kept: Path) -> None:
     assert outcome(records.read_records(kept), "FAILED").title.startswith("train_osft was ended from outside")
 
 
-def test_nothing_is_recorded_outside_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_recorded_outside_of_a_cluster(tmp_path, monkeypatch):
     monkeypatch.delenv("OSFT_STEP_RECORDS", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -131,9 +127,7 @@ def test_nothing_is_recorded_outside_of_a_cluster(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_workspace_that_cannot_be_written_does_not_stop_the_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_workspace_that_cannot_be_written_does_not_stop_the_step(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     monkeypatch.setenv("OSFT_STEP_RECORDS", str(tmp_path / "file" / "below"))
     monkeypatch.setenv("KFP_RUN_ID", RUN)

@@ -1,20 +1,19 @@
 """Steps forked from one process: each has its own folders, variables and end."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.local import processes
 from pipeline.local.launcher import Pod
 from pipeline.local.processes import StepProcesses, step_processes
+from tests.tables import table
 
 HEAD = "from kfp import dsl\nfrom kfp.dsl import *\n\n"
 
 
 @pytest.fixture(scope="module")
-def steps() -> Iterator[StepProcesses]:
+def steps():
     with step_processes() as running:
         yield running
 
@@ -29,30 +28,15 @@ def run(steps: StepProcesses, folder: Path, body: str, **environment: str) -> tu
     return code, "".join(shown), pod
 
 
-@pytest.mark.parametrize(
-    ("body", "code", "said"),
-    [
-        ("print('done')", 0, "done"),
-        ("raise SystemExit(1)", 1, ""),
-        ("raise SystemExit('a word')", 1, ""),
-        ("raise ValueError('broken')", 1, "ValueError: broken"),
-        ("import os, signal; print('a', flush=True); os.kill(os.getpid(), signal.SIGKILL)", -9, "a"),
-        ("import os; os.write(2, b'to stderr')", 0, "to stderr"),
-        ("import subprocess; subprocess.run(['echo', 'of a child'])", 0, "of a child"),
-    ],
-)
-def test_a_step_ends_alone_with_its_own_code_and_all_that_it_printed(
-    steps: StepProcesses, tmp_path: Path, body: str, code: int, said: str
-) -> None:
+@pytest.mark.parametrize(("body", "code", "said"), table("step_processes", "ends"))
+def test_a_step_ends_alone_with_its_own_code_and_all_that_it_printed(steps, tmp_path, body, code, said):
     ended, shown, _ = run(steps, tmp_path, body)
 
     assert ended == code
     assert said in shown
 
 
-def test_a_step_has_variables_and_a_tmp_of_its_own_and_leaves_nothing_to_the_next(
-    steps: StepProcesses, tmp_path: Path
-) -> None:
+def test_a_step_has_variables_and_a_tmp_of_its_own_and_leaves_nothing_to_the_next(steps, tmp_path):
     body = "import os, tempfile; print(os.environ.get('MINE'), tempfile.gettempdir()); os.environ['MINE'] = 'changed'"
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -64,7 +48,7 @@ def test_a_step_has_variables_and_a_tmp_of_its_own_and_leaves_nothing_to_the_nex
     assert "None " in second
 
 
-def test_the_sdk_finds_artifacts_below_the_pods_folder(steps: StepProcesses, tmp_path: Path) -> None:
+def test_the_sdk_finds_artifacts_below_the_pods_folder(steps, tmp_path):
     body = "print(dsl.Artifact(uri='minio://bucket/key').path, dsl.Artifact(uri='s3://bucket/key').path)"
 
     _, shown, pod = run(steps, tmp_path, body)
@@ -72,12 +56,8 @@ def test_the_sdk_finds_artifacts_below_the_pods_folder(steps: StepProcesses, tmp
     assert f"{pod.root}/minio/bucket/key {pod.root}/s3/bucket/key" in shown
 
 
-def test_a_program_that_cannot_be_read_is_an_error_of_the_step(steps: StepProcesses, tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_read_is_an_error_of_the_step(steps, tmp_path):
     code, shown, _ = run(steps, tmp_path, "print(")
 
     assert code == 1
     assert "SyntaxError" in shown
-
-
-def test_what_is_not_installed_is_the_steps_matter_and_not_the_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    processes._import("no_such_module_anywhere")

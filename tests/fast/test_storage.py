@@ -77,15 +77,6 @@ def test_whole_folder_gives_way_to_one_that_was_published_before(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
-def test_whole_folder_stays_where_it_is_when_a_file_is_in_the_way(tmp_path):
-    (tmp_path / "ready").mkdir()
-    (tmp_path / "ready" / "weights").write_bytes(b"1")
-    (tmp_path / "final").write_text("mine")
-    with pytest.raises(NotADirectoryError):
-        storage.publish_whole(tmp_path / "ready", tmp_path / "final")
-    assert files_below(tmp_path) == ["final", "ready/weights"]
-
-
 def test_group_may_read_and_write_all_that_is_published(tmp_path):
     final = tmp_path / "commit"
     with storage.publish_folder(final) as folder:
@@ -127,11 +118,6 @@ def test_json_comes_back_as_it_was_written(tmp_path, value):
     assert storage.read_jsonl(tmp_path / "values.jsonl") == [value, value]
 
 
-def test_text_is_written_byte_for_byte(tmp_path):
-    storage.write_text(tmp_path / "page.html", "Ä\r\n")
-    assert (tmp_path / "page.html").read_bytes() == "Ä\r\n".encode()
-
-
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -154,12 +140,6 @@ def test_digest_changes_with_the_value(one, other):
 def test_digest_of_json_is_the_sha256_of_its_canonical_text(tmp_path):
     (tmp_path / "text").write_bytes('{"a":"ä","b":[1,2]}'.encode())
     assert storage.sha256_of_json({"b": [1, 2], "a": "ä"}) == storage.sha256_of_file(tmp_path / "text")
-
-
-def test_file_larger_than_one_read_has_the_digest_of_the_whole(tmp_path):
-    (tmp_path / "one").write_bytes(b"x" * storage.READ_BYTES + b"a")
-    (tmp_path / "two").write_bytes(b"x" * storage.READ_BYTES + b"b")
-    assert storage.sha256_of_file(tmp_path / "one") != storage.sha256_of_file(tmp_path / "two")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,27 +7,13 @@ import pytest
 from components.data.samples import Sample
 from components.shared.problems import Problems
 from components.training.loop import DIVERGED_STEPS, StepMetrics, check_health
+from tests.tables import table
 
 LN_300 = math.log(300)
 
 
-@pytest.mark.parametrize(
-    ("losses", "gradient", "said"),
-    [
-        ([2.0] * 9, 1.0, None),
-        ([2.0, *[LN_300 + 0.1] * 4], 1.0, None),  # not yet
-        ([2.0, *[LN_300 + 0.1] * 5], 1.0, "the loss diverges: 5.80 to 5.80 in steps 2 to 6, 2.00 in the first"),
-        ([2.0, *[LN_300 + 0.1] * 4, 2.0, *[LN_300 + 0.1] * 4], 1.0, None),  # not in a row
-        ([4.0, *[7.9] * 9], 1.0, None),  # worse than guessing, not than twice the first
-        ([4.0, *[8.1] * 5], 1.0, "the loss diverges"),
-        ([8.0] * 9, 1.0, None),  # began worse than guessing
-        ([2.0, math.nan], 1.0, "step 2 of 20 has loss nan and gradient norm 1"),
-        ([2.0, math.inf], 1.0, "step 2 of 20 has loss inf"),
-        ([2.0], math.nan, "step 1 of 20 has loss 2 and gradient norm nan"),
-        ([2.0], math.inf, "gradient norm inf"),
-    ],
-)
-def test_losses_stop_a_training_that_cannot_be_right(losses: list[float], gradient: float, said: str | None) -> None:
+@pytest.mark.parametrize(("losses", "gradient", "said"), table("training_health", "losses"))
+def test_losses_stop_a_training_that_cannot_be_right(losses, gradient, said):
     assert DIVERGED_STEPS == 5
     common = {"steps": 20, "epoch": 1, "learning_rate": 1e-3, "tokens": 10, "loss_tokens": 5}
     history = [

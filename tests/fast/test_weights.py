@@ -64,7 +64,7 @@ def spacing_of(weight: CompactWeight) -> Tensor:
 
 @pytest.mark.parametrize("learning_rate", [5e-6, 1e-4])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_a_compact_weight_goes_where_a_float32_one_goes(learning_rate: float, weight_decay: float) -> None:
+def test_a_compact_weight_goes_where_a_float32_one_goes(learning_rate, weight_decay):
     shape = (100, 300)
     gradients = random_gradients(shape, STEPS)
     compact, plain = CompactWeight("w", random_value(shape)), Float32Weight("w", random_value(shape))
@@ -79,7 +79,7 @@ def test_a_compact_weight_goes_where_a_float32_one_goes(learning_rate: float, we
     assert float((moved * wanted).sum() / wanted.norm() ** 2) == pytest.approx(1, abs=0.02)
 
 
-def test_bfloat16_would_lose_the_steps_that_a_compact_weight_keeps() -> None:
+def test_bfloat16_would_lose_the_steps_that_a_compact_weight_keeps():
     """What the format is for: without it the same steps come to nothing."""
     shape = (100, 300)
     gradients = random_gradients(shape, STEPS)
@@ -97,7 +97,7 @@ def test_bfloat16_would_lose_the_steps_that_a_compact_weight_keeps() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_any_shape_is_kept_to_half_a_spacing_and_trained(shape: tuple[int, ...]) -> None:
+def test_any_shape_is_kept_to_half_a_spacing_and_trained(shape):
     value = random_value(shape)
     compact, plain = CompactWeight("w", value.clone()), Float32Weight("w", value.clone())
 
@@ -112,7 +112,7 @@ def test_any_shape_is_kept_to_half_a_spacing_and_trained(shape: tuple[int, ...])
     assert (compact.values(torch.float32) - plain.value).norm() < 0.1 * (plain.value - value).norm()
 
 
-def test_rows_of_zeros_stay_zero_until_they_are_trained() -> None:
+def test_rows_of_zeros_stay_zero_until_they_are_trained():
     value = random_value((3, BLOCK))
     value[1] = 0
     compact, plain = CompactWeight("w", value.clone()), Float32Weight("w", value.clone())
@@ -128,7 +128,7 @@ def test_rows_of_zeros_stay_zero_until_they_are_trained() -> None:
     assert missed.norm() < 0.1 * plain.value[1].norm()
 
 
-def test_a_block_without_gradient_keeps_its_bits() -> None:
+def test_a_block_without_gradient_keeps_its_bits():
     compact = CompactWeight("w", random_value((3, BLOCK)))
     before = {name: tensor.clone() for name, tensor in compact.state().items()}
     gradients = random_gradients((3, BLOCK), 5)
@@ -143,7 +143,7 @@ def test_a_block_without_gradient_keeps_its_bits() -> None:
 
 
 @pytest.mark.parametrize(("decode", "encode"), [(decode_first, encode_first), (decode_second, encode_second)])
-def test_every_code_is_the_code_of_what_it_stands_for(decode: Any, encode: Any) -> None:
+def test_every_code_is_the_code_of_what_it_stands_for(decode, encode):
     codes = torch.arange(256).to(torch.uint8)
     codes = codes[codes != 128] if decode is decode_first else codes  # there is one 0 only
 
@@ -152,7 +152,7 @@ def test_every_code_is_the_code_of_what_it_stands_for(decode: Any, encode: Any) 
     assert float(decode(codes).abs().max()) == 1.0
 
 
-def test_a_second_moment_never_stands_for_zero() -> None:
+def test_a_second_moment_never_stands_for_zero():
     assert (decode_second(torch.arange(256).to(torch.uint8)) > 0).all()
     tiny = torch.tensor([0.0, 1e-38, 2.0**-40, 2.0**-32])
 
@@ -166,9 +166,7 @@ def test_a_second_moment_never_stands_for_zero() -> None:
         (decode_second, encode_second, [1e-9, 3e-7, 1e-5, 0.003, 0.3, 0.77, 0.999, 1.0]),
     ],
 )
-def test_moments_are_rounded_to_a_neighbour_and_right_in_the_mean(
-    decode: Any, encode: Any, values: list[float]
-) -> None:
+def test_moments_are_rounded_to_a_neighbour_and_right_in_the_mean(decode, encode, values):
     exact = torch.tensor(values)[:, None].expand(-1, DRAWS).contiguous()
     noise = random_bits(3, exact.numel()).view_as(exact) & 0xFFFF
     stands_for = decode(encode(exact, noise)).double()
@@ -179,7 +177,7 @@ def test_moments_are_rounded_to_a_neighbour_and_right_in_the_mean(
     assert (error <= 4 * spacing[:, 0] * 0.5 / DRAWS**0.5).all(), error / spacing[:, 0]
 
 
-def test_values_are_rounded_to_a_neighbour_and_right_in_the_mean() -> None:
+def test_values_are_rounded_to_a_neighbour_and_right_in_the_mean():
     value = random_value((BLOCK,))
     direction = torch.randn(BLOCK, generator=torch.Generator().manual_seed(2))
     start = CompactWeight("w", value).values(torch.float32).double()
@@ -199,10 +197,9 @@ def test_values_are_rounded_to_a_neighbour_and_right_in_the_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "same"),
-    [("w", {}, True), ("w", {"seed": 43}, False), ("other", {}, False)],
+    ("name", "changes", "same"), [("w", {}, True), ("w", {"seed": 43}, False), ("other", {}, False)]
 )
-def test_the_noise_is_decided_by_seed_and_name(name: str, changes: dict[str, Any], same: bool) -> None:
+def test_the_noise_is_decided_by_seed_and_name(name, changes, same):
     gradients = random_gradients((4, BLOCK), 3)
     one, other = CompactWeight("w", random_value((4, BLOCK))), CompactWeight(name, random_value((4, BLOCK)))
 
@@ -214,7 +211,7 @@ def test_the_noise_is_decided_by_seed_and_name(name: str, changes: dict[str, Any
             assert torch.equal(tensor, other.state()[part]) == same, part
 
 
-def test_every_step_has_noise_of_its_own() -> None:
+def test_every_step_has_noise_of_its_own():
     seeds = {
         dataclasses.replace(update(), step=step).noise_seed("w", what)
         for step in range(1, 101)
@@ -226,7 +223,7 @@ def test_every_step_has_noise_of_its_own() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels run on CUDA only")
 @pytest.mark.parametrize("shape", [(7, 33), (255,), (300, 1000)])
-def test_the_kernels_compute_what_the_functions_compute(shape: tuple[int, ...]) -> None:
+def test_the_kernels_compute_what_the_functions_compute(shape):
     reference, on_gpu = CompactWeight("w", random_value(shape)), CompactWeight("w", random_value(shape).cuda())
     start = reference.values(torch.float32)
 

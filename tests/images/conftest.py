@@ -15,7 +15,7 @@ TOOLS = ("buildah", "debootstrap", "unshare")
 
 
 @pytest.fixture(scope="session")
-def buildah() -> Buildah:
+def buildah():
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         pytest.exit(f"not found: {', '.join(missing)}; run: apt-get install buildah debootstrap crun", returncode=1)
@@ -34,29 +34,29 @@ def buildah() -> Buildah:
 
 
 @pytest.fixture(scope="session")
-def base(buildah: Buildah) -> str:
+def base(buildah):
     return buildah.base(os.environ.get("BASE_IMAGE"))
 
 
 @pytest.fixture(scope="session")
-def cpu(buildah: Buildah, base: str) -> Iterator[Container]:
+def cpu(buildah, base):
     yield from _container(buildah, "cpu", base)
 
 
 @pytest.fixture(scope="session")
-def gpu(buildah: Buildah, base: str) -> Iterator[Container]:
+def gpu(buildah, base):
     yield from _container(buildah, "gpu", base)
 
 
 @pytest.fixture(params=["cpu", "gpu"])
-def image(request: pytest.FixtureRequest) -> Container:
+def image(request):
     """Each of the two."""
     container: Container = request.getfixturevalue(request.param)
     return container
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Cluster:
+def cluster(tmp_path_factory, tiny_model):
     """A workspace with a small model and data."""
     return Cluster.create(tmp_path_factory.mktemp("cluster"), tiny_model)
 

@@ -11,7 +11,7 @@ from pipeline.compile import COMPILED
 from pipeline.placement import PLACES
 from pipeline.settings import load_settings
 from tests.images.buildah import ROOT, USER, Container
-from tests.images.steps import WORKSPACE, Cluster
+from tests.images.steps import WORKSPACE
 
 CORES = {
     "cpu": [step for step, place in PLACES.items() if not place.gpu],
@@ -86,14 +86,14 @@ def files_of_the_package() -> list[str]:
 # What is in it
 
 
-def test_steps_of_the_image_find_everything_they_import(cpu: Container, gpu: Container) -> None:
+def test_steps_of_the_image_find_everything_they_import(cpu, gpu):
     assert all(CORES.values())
     without = set(cpu.python(IMPORT, *CORES["cpu"]))
     assert not {"torch", "training_hub", "mini_trainer"} & without
     assert "torch" in gpu.python(IMPORT, *CORES["gpu"])
 
 
-def test_the_package_is_whole_and_not_a_checkout(image: Container) -> None:
+def test_the_package_is_whole_and_not_a_checkout(image):
     files = files_of_the_package()
     root, version, missing = image.python(PACKAGE, *files)
 
@@ -103,7 +103,7 @@ def test_the_package_is_whole_and_not_a_checkout(image: Container) -> None:
     assert version == importlib.metadata.version("osft-pipeline")
 
 
-def test_the_gpu_image_has_kfp_without_what_kfp_depends_on(gpu: Container) -> None:
+def test_the_gpu_image_has_kfp_without_what_kfp_depends_on(gpu):
     program = "import json; from importlib.metadata import distributions as d; print(json.dumps([p.name for p in d()]))"
     names = {name.lower() for name in gpu.python(program)}
 
@@ -111,27 +111,27 @@ def test_the_gpu_image_has_kfp_without_what_kfp_depends_on(gpu: Container) -> No
     assert not {"kubernetes", "kfp-kubernetes", "kfp-server-api", "google-cloud-storage", "pytest"} & names
 
 
-def test_the_cpu_image_has_the_command_line(cpu: Container) -> None:
+def test_the_cpu_image_has_the_command_line(cpu):
     cpu.run("osft-pipeline", "compile", "--output", "/tmp/pipeline.yaml")
 
     assert (cpu.root / "tmp" / "pipeline.yaml").read_text(encoding="utf-8") == COMPILED.read_text(encoding="utf-8")
 
 
-def test_kernels_are_compiled_for_an_l40s_without_a_compiler(gpu: Container) -> None:
+def test_kernels_are_compiled_for_an_l40s_without_a_compiler(gpu):
     compiled, wanted, smallest = gpu.python(KERNELS)
 
     assert compiled == wanted
     assert smallest > 1000
 
 
-def test_there_is_no_compiler(image: Container) -> None:
+def test_there_is_no_compiler(image):
     folders = [image.root / folder for folder in ("bin", "usr/bin", "usr/local/bin", "opt/osft/bin")]
     found = [path.name for folder in folders for pattern in COMPILERS for path in folder.glob(pattern)]
 
     assert found == []
 
 
-def test_nothing_is_left_of_the_building(image: Container) -> None:
+def test_nothing_is_left_of_the_building(image):
     for leftover in ("build", "root/.cache", "home/osft/.cache/pip", "opt/osft/bin/pip", "etc/pip.conf"):
         path = image.root / leftover
         assert not path.exists() or path.stat().st_size == 0, leftover  # a file that was mounted leaves its empty place
@@ -140,14 +140,14 @@ def test_nothing_is_left_of_the_building(image: Container) -> None:
 # As what it runs
 
 
-def test_its_user_is_any_number_of_group_0(image: Container) -> None:
+def test_its_user_is_any_number_of_group_0(image):
     user = image.python("import json, os; print(json.dumps([os.getuid(), os.getgid(), os.path.expanduser('~')]))")
 
     assert image.config()["User"] == "1001"
     assert user == [USER, 0, "/home/osft"]
 
 
-def test_the_application_cannot_be_changed(image: Container) -> None:
+def test_the_application_cannot_be_changed(image):
     program = (
         "import json, os, sys\n"
         "found = [path for top in ['/opt/osft', *filter(None, sys.path)] if not top.startswith('/home') "
@@ -158,7 +158,7 @@ def test_the_application_cannot_be_changed(image: Container) -> None:
     assert image.run("touch", "/opt/osft/lib/other.py", check=False).returncode != 0
 
 
-def test_every_cache_is_in_home_and_can_be_written(image: Container) -> None:
+def test_every_cache_is_in_home_and_can_be_written(image):
     values = dict(entry.split("=", 1) for entry in image.config()["Env"])
     folders = [values[name] for name in values if name.endswith(("HOME", "CACHE_DIR", "CONFIGDIR"))]
 
@@ -168,7 +168,7 @@ def test_every_cache_is_in_home_and_can_be_written(image: Container) -> None:
     image.run("touch", *(f"{folder}/written" for folder in folders))
 
 
-def test_it_has_no_network(image: Container) -> None:
+def test_it_has_no_network(image):
     program = (
         "import json, socket\n"
         "try: socket.create_connection(('192.0.2.1', 443), 2); print('true')\n"
@@ -178,7 +178,7 @@ def test_it_has_no_network(image: Container) -> None:
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu"])
-def test_its_labels_say_what_it_is(name: str, request: pytest.FixtureRequest) -> None:
+def test_its_labels_say_what_it_is(name, request):
     container: Container = request.getfixturevalue(name)
     labels = container.config()["Labels"]
 
@@ -192,9 +192,7 @@ def test_its_labels_say_what_it_is(name: str, request: pytest.FixtureRequest) ->
 # Steps, from the command that the compiled pipeline has
 
 
-def test_steps_of_the_pipeline_run_from_data_to_an_evaluated_model(
-    cpu: Container, gpu: Container, cluster: Cluster
-) -> None:
+def test_steps_of_the_pipeline_run_from_data_to_an_evaluated_model(cpu, gpu, cluster):
     cluster.run(
         cpu,
         "ingest_sdg",
@@ -236,7 +234,7 @@ def test_steps_of_the_pipeline_run_from_data_to_an_evaluated_model(
         assert outside == []
 
 
-def test_a_training_on_several_gpus_is_planned_in_an_image_without_torch(cpu: Container, cluster: Cluster) -> None:
+def test_a_training_on_several_gpus_is_planned_in_an_image_without_torch(cpu, cluster):
     if "format_chat" not in cluster.outputs:
         pytest.fail("the steps before it did not run")
     (cluster.store / "pipelines" / "plan_training").rename(cluster.store / "pipelines" / "planned_for_one_gpu")

@@ -1,7 +1,5 @@
 """The factored layer: the same function, frozen where it promised."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from mini_trainer.osft_utils import auto_generate_target_osft_config
@@ -10,14 +8,10 @@ from torch import Tensor, nn
 
 from components.run.training_options import TrainingOptions
 from components.shared.problems import Problems
-from components.training.factors import (
-    OSFTLinear,
-    decompose,
-    frozen_rank,
-    target_names,
-)
+from components.training.factors import OSFTLinear, decompose, frozen_rank, target_names
 from components.training.loading import load
 from components.training.weights import CompactWeight, Float32Weight
+from tests.tables import table
 
 CPU = torch.device("cpu")
 SHAPES = [(12, 12), (20, 8), (8, 20), (33, 7), (7, 33)]
@@ -39,9 +33,7 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_factored_layer_computes_what_the_linear_one_did(
-    rows: int, columns: int, dtype: torch.dtype, tolerance: float, bias: bool
-) -> None:
+def test_a_factored_layer_computes_what_the_linear_one_did(rows, columns, dtype, tolerance, bias):
     weight = random_weight(rows, columns)
     layer = OSFTLinear("layer", decompose(weight), FROZEN, dtype)
     shift = torch.randn(rows) if bias else torch.zeros(rows)
@@ -73,8 +65,8 @@ def test_a_factored_layer_computes_what_the_linear_one_did(
     ],
 )
 def test_gradients_of_the_trained_factors_are_those_of_the_formula_added_up_over_passes(
-    rows: int, columns: int, frozen: int, dtype: torch.dtype, tolerance: float
-) -> None:
+    rows, columns, frozen, dtype, tolerance
+):
     weight = random_weight(rows, columns)
     U, S, Vh = decompose(weight)
     layer = OSFTLinear("layer", (U, S, Vh), frozen, dtype)
@@ -100,9 +92,7 @@ def test_gradients_of_the_trained_factors_are_those_of_the_formula_added_up_over
 
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_projection_leaves_only_what_is_orthogonal_to_the_frozen_directions(
-    rows: int, columns: int, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_projection_leaves_only_what_is_orthogonal_to_the_frozen_directions(rows, columns, dtype, tolerance):
     U, S, Vh = decompose(random_weight(rows, columns))
     layer = OSFTLinear("layer", (U, S, Vh), FROZEN, dtype)
     U_high, V_high = U[:, :FROZEN], Vh[:FROZEN]
@@ -124,7 +114,7 @@ def pair(layer: OSFTLinear, after: Tensor, before: Tensor, side: int) -> tuple[T
 
 @pytest.mark.parametrize(("rows", "columns"), [*SHAPES, LARGE])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_frozen_and_trained_part_together_are_the_base_weight(rows: int, columns: int, dtype: torch.dtype) -> None:
+def test_frozen_and_trained_part_together_are_the_base_weight(rows, columns, dtype):
     weight = random_weight(rows, columns)
     frozen = min(rows, columns) // 2
     U, S, Vh = decompose(weight)
@@ -135,7 +125,7 @@ def test_frozen_and_trained_part_together_are_the_base_weight(rows: int, columns
     assert difference(layer.frozen_weight(weight), (U[:, :frozen] * S[:frozen]) @ Vh[:frozen]) < 1e-4
 
 
-def test_a_matrix_of_deficient_rank_has_a_finite_layer() -> None:
+def test_a_matrix_of_deficient_rank_has_a_finite_layer():
     weight = torch.zeros(10, 8)
     weight[0, 0] = 1.0
     layer = OSFTLinear("layer", decompose(weight), FROZEN, torch.float32)
@@ -148,28 +138,15 @@ def test_a_matrix_of_deficient_rank_has_a_finite_layer() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.1, 0.25, 1 / 3, 0.5, 0.9, 1.0])
-def test_frozen_rank_is_that_of_the_stock_backend(ratio: float) -> None:
+def test_frozen_rank_is_that_of_the_stock_backend(ratio):
     model = nn.ModuleDict({f"q_proj{n}": nn.Linear(n, 37, bias=False) for n in (3, 10, 36, 64)})
     stock = auto_generate_target_osft_config(model, target_patterns=["q_proj"], rank_ratio=1 - ratio)
 
     assert stock == {name: frozen_rank(tuple(p.shape), ratio) for name, p in model.named_parameters()}
 
 
-@pytest.mark.parametrize(
-    ("patterns", "ratio", "targets"),
-    [
-        (("q_proj",), 0.5, ["q_proj"]),
-        (("proj",), 0.5, ["q_proj", "v_proj"]),
-        (("v_proj", "gate"), 0.5, ["v_proj", "gate"]),
-        (("head",), 0.5, []),  # not in a layer
-        (("proj",), 0.95, ["v_proj"]),  # nothing of the smaller one would stay frozen
-        (("proj",), 1.0, []),
-        (("norm",), 0.5, []),  # no linear layer
-    ],
-)
-def test_targets_are_the_linear_layers_of_the_patterns_of_which_something_stays_frozen(
-    patterns: tuple[str, ...], ratio: float, targets: list[str]
-) -> None:
+@pytest.mark.parametrize(("patterns", "ratio", "targets"), table("factors", "targets"))
+def test_targets_are_the_linear_layers_of_the_patterns_of_which_something_stays_frozen(patterns, ratio, targets):
     layer = {"q_proj": nn.Linear(8, 8), "norm": nn.LayerNorm(8), "v_proj": nn.Linear(40, 40), "gate": nn.Linear(8, 9)}
     layers = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict(layer)])})
     model = nn.ModuleDict({"model": layers, "head": nn.Linear(8, 9)})
@@ -178,9 +155,7 @@ def test_targets_are_the_linear_layers_of_the_patterns_of_which_something_stays_
 
 
 @pytest.mark.parametrize("missing", ["model.norm.weight", "model.layers.1.mlp.up_proj.weight"])
-def test_a_model_folder_that_lacks_a_weight_is_refused_with_its_name(
-    tiny_model: Path, tmp_path: Path, missing: str
-) -> None:
+def test_a_model_folder_that_lacks_a_weight_is_refused_with_its_name(tiny_model, tmp_path, missing):
     weights = load_file(tiny_model / "model.safetensors")
     del weights[missing]
     (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())

@@ -1,6 +1,5 @@
 """The loss of packs: what transformers and torch compute from all the logits of each sample alone."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,35 +13,13 @@ from components.shared.problems import Problems
 from components.training import loss as loss_module
 from components.training.attention import attention_for
 from components.training.loss import PackLoss
+from tests.tables import table
 
 VOCABULARY = 101
 LENGTHS = (5, 23, 2, 14, 9)
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "num_hidden_layers": 2,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-}
+SIZES: dict[str, Any] = table("loss", "sizes")
 WINDOW = 4  # shorter than most samples
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("llama", {}),
-    "llama, tied": ("llama", {"tie_word_embeddings": True}),
-    "scaled": ("granite", {"logits_scaling": 3.0, "attention_multiplier": 0.4, "residual_multiplier": 0.7}),
-    "sliding window": ("mistral", {"sliding_window": WINDOW}),
-    "some windows, capped": (
-        "gemma2",
-        {"sliding_window": WINDOW, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 1.5},
-    ),
-    "some windows": (
-        "gemma3_text",
-        {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
-    ),
-}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = table("loss", "models")
 
 
 def built(family: str, **changes: Any) -> PreTrainedModel:
@@ -70,9 +47,7 @@ def gradients(model: PreTrainedModel) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("family", "changes"), MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("max_tokens", [sum(LENGTHS), 25])
-def test_loss_and_gradients_of_packs_are_the_sums_of_the_samples_alone(
-    family: str, changes: dict[str, Any], max_tokens: int
-) -> None:
+def test_loss_and_gradients_of_packs_are_the_sums_of_the_samples_alone(family, changes, max_tokens):
     model, samples = built(family, **changes), made_samples()
     total = sum(sample.loss_tokens for sample in samples)
     expected = torch.zeros(())
@@ -98,7 +73,7 @@ def test_loss_and_gradients_of_packs_are_the_sums_of_the_samples_alone(
 
 
 @pytest.mark.parametrize(("family", "changes"), MODELS.values(), ids=MODELS)
-def test_what_a_sample_loses_does_not_depend_on_what_precedes_it(family: str, changes: dict[str, Any]) -> None:
+def test_what_a_sample_loses_does_not_depend_on_what_precedes_it(family, changes):
     pack_loss, (*others, last) = PackLoss(built(family, **changes)), made_samples()
     with torch.no_grad():
         (alone,) = packs([last], 100)
@@ -124,13 +99,8 @@ def test_what_a_sample_loses_does_not_depend_on_what_precedes_it(family: str, ch
 )
 @pytest.mark.parametrize("at_once", [1 << 26, 7 * 101, 1])
 def test_the_last_layers_loss_and_gradients_are_those_of_all_logits_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-    shape: dict[str, float],
-    dtype: torch.dtype,
-    vocabulary: int,
-    tolerance: float,
-    at_once: int,
-) -> None:
+    monkeypatch, shape, dtype, vocabulary, tolerance, at_once
+):
     monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", at_once)
     family = "granite" if "logits_scaling" in shape else "gemma2" if shape else "llama"
     model = built(family, **shape, vocab_size=vocabulary, tie_word_embeddings=False).to(dtype)
@@ -159,7 +129,7 @@ def test_the_last_layers_loss_and_gradients_are_those_of_all_logits_at_once(
         assert (ours.float() - theirs.float()).norm() <= tolerance * theirs.float().norm()
 
 
-def test_a_pack_without_anything_to_learn_has_no_loss() -> None:
+def test_a_pack_without_anything_to_learn_has_no_loss():
     model = built("llama")
     (pack,) = packs([Sample([1, 2, 3], [IGNORED] * 3)], 100)
 
@@ -170,19 +140,13 @@ def test_a_pack_without_anything_to_learn_has_no_loss() -> None:
     assert all(not gradient.any() for gradient in gradients(model).values())
 
 
-@pytest.mark.parametrize(
-    ("family", "changes"),
-    [
-        ("cohere", {"logit_scale": 0.5}),  # multiplies its logits
-        ("phi", {}),  # its last layer has a bias
-    ],
-)
-def test_a_model_whose_logits_are_something_else_is_refused(family: str, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("family", "changes"), table("loss", "refused"))
+def test_a_model_whose_logits_are_something_else_is_refused(family, changes):
     with pytest.raises(Problems, match=r"logits of .*ForCausalLM are not those of a linear layer"):
         PackLoss(built(family, **changes))
 
 
-def test_large_logits_in_bfloat16_are_not_taken_for_something_else(tiny_model: Path) -> None:
+def test_large_logits_in_bfloat16_are_not_taken_for_something_else(tiny_model):
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
     with torch.no_grad():
         model.model.norm.weight.mul_(50)
@@ -190,7 +154,7 @@ def test_large_logits_in_bfloat16_are_not_taken_for_something_else(tiny_model: P
     assert PackLoss(model).vocabulary == model.config.vocab_size
 
 
-def test_a_loss_cannot_be_scaled_behind_its_back() -> None:
+def test_a_loss_cannot_be_scaled_behind_its_back():
     (pack,) = packs(made_samples(), 4096)
     loss = PackLoss(built("llama"))(pack, 1)
     with pytest.raises(AssertionError, match="divisor"):

@@ -100,7 +100,7 @@ def plain_model(folder: Path, dtype: torch.dtype = torch.float32) -> LlamaForCau
 
 
 @pytest.fixture(scope="module")
-def first_layers_of_smollm2(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_layers_of_smollm2(smollm2, tmp_path_factory):
     """Real weights in their real shapes, of which all 30 layers would take minutes."""
     folder = tmp_path_factory.mktemp("smollm2") / "layers"
     LlamaForCausalLM.from_pretrained(smollm2, num_hidden_layers=2).save_pretrained(folder)
@@ -111,9 +111,7 @@ def first_layers_of_smollm2(smollm2: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize(
     ("model", "learning_rate", "epochs"), [("tiny_model", 1e-3, 3), ("first_layers_of_smollm2", 2e-4, 1)]
 )
-def test_weights_equal_those_of_mini_trainer(
-    request: pytest.FixtureRequest, model: str, learning_rate: float, epochs: int
-) -> None:
+def test_weights_equal_those_of_mini_trainer(request, model, learning_rate, epochs):
     folder: Path = request.getfixturevalue(model)
     options = TrainingOptions(learning_rate=learning_rate, num_epochs=epochs, effective_batch_size=3)
     samples = samples_for(folder)
@@ -182,9 +180,7 @@ def loss_decrease_by_plain_adamw(folder: Path, samples: list[Sample], dtype: tor
     return before - loss_of(model.float(), samples)
 
 
-def test_training_in_bfloat16_learns_as_much_as_in_float32_at_a_learning_rate_that_plain_bfloat16_loses(
-    tmp_path: Path,
-) -> None:
+def test_training_in_bfloat16_learns_as_much_as_in_float32_at_a_learning_rate_that_plain_bfloat16_loses(tmp_path):
     sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1}
     folder = write_tiny_model(tmp_path, dtype=torch.bfloat16, **sizes)
     samples = samples_for(folder)

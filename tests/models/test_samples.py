@@ -1,7 +1,6 @@
 """Tokens and labels: only answers carry a loss, and packed samples do not see each other."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from components.data import chat
 from components.data.samples import IGNORED, Sample, packing, packs, render, tokenize, tokenize_rows
 from components.shared.problems import Problems
-from tests.tiny_model import CHATML, TEMPLATES, write_tiny_model, write_tokenizer
+from tests.tables import table
+from tests.tiny_model import TEMPLATES, write_tiny_model, write_tokenizer
 
 
 def conversation(*words: str, system: str = "") -> list[chat.Message]:
@@ -64,7 +64,7 @@ def trained_text(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> list[str
 
 
 @pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def folder_of(tmp_path_factory):
     """A model folder with the chat template of that name."""
     folders: dict[str, Path] = {}
 
@@ -77,15 +77,13 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def tokenizer_of(folder_of: Callable[[str], Path]) -> Callable[[str], PreTrainedTokenizerBase]:
+def tokenizer_of(folder_of):
     return lambda template: AutoTokenizer.from_pretrained(folder_of(template))
 
 
 @pytest.mark.parametrize("template", LIKE_STOCK)
 @pytest.mark.parametrize("unmask", [False, True])
-def test_tokens_and_labels_are_those_of_the_stock_backend(
-    folder_of: Callable[[str], Path], template: str, unmask: bool
-) -> None:
+def test_tokens_and_labels_are_those_of_the_stock_backend(folder_of, template, unmask):
     tokenizer, stock = AutoTokenizer.from_pretrained(folder_of(template)), configure_tokenizer(str(folder_of(template)))
 
     for messages in CONVERSATIONS:
@@ -99,9 +97,7 @@ def test_tokens_and_labels_are_those_of_the_stock_backend(
         )
 
 
-def test_a_file_of_rows_becomes_what_the_stock_backend_makes_of_it(
-    folder_of: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_file_of_rows_becomes_what_the_stock_backend_makes_of_it(folder_of, tmp_path):
     model = folder_of("llama3")
     rows = [{"messages": messages, "unmask": number % 3 == 0} for number, messages in enumerate(CONVERSATIONS)]
     data = tmp_path / "train.jsonl"
@@ -121,8 +117,8 @@ def test_a_file_of_rows_becomes_what_the_stock_backend_makes_of_it(
 
 @pytest.mark.parametrize(("template", "messages", "expected"), UNLIKE_STOCK)
 def test_where_the_stock_backend_is_wrong_exactly_the_assistants_words_and_their_end_are_trained_on(
-    folder_of: Callable[[str], Path], template: str, messages: list[chat.Message], expected: list[str]
-) -> None:
+    folder_of, template, messages, expected
+):
     tokenizer = AutoTokenizer.from_pretrained(folder_of(template))
 
     sample = tokenize(messages, tokenizer)
@@ -137,9 +133,7 @@ def test_where_the_stock_backend_is_wrong_exactly_the_assistants_words_and_their
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_tokens_are_what_the_template_shows_and_begin_with_what_the_model_is_asked(
-    tokenizer_of: Callable[[str], PreTrainedTokenizerBase], template: str
-) -> None:
+def test_tokens_are_what_the_template_shows_and_begin_with_what_the_model_is_asked(tokenizer_of, template):
     tokenizer = tokenizer_of(template)
 
     for messages in (SPACED, TWO, conversation("Q?", f"{THOUGHT}A.", "R?", "B.")):
@@ -167,9 +161,7 @@ def test_tokens_are_what_the_template_shows_and_begin_with_what_the_model_is_ask
         ),
     ],
 )
-def test_a_model_is_asked_for_no_thinking(
-    tokenizer_of: Callable[[str], PreTrainedTokenizerBase], template: str, asked: str
-) -> None:
+def test_a_model_is_asked_for_no_thinking(tokenizer_of, template, asked):
     prompt = render(conversation("Q?", system="s"), tokenizer_of(template), add_generation_prompt=True)
 
     assert prompt.endswith(asked)
@@ -177,9 +169,7 @@ def test_a_model_is_asked_for_no_thinking(
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_all_turns_but_the_system_message_are_trained_on_when_asked_for(
-    tokenizer_of: Callable[[str], PreTrainedTokenizerBase], template: str
-) -> None:
+def test_all_turns_but_the_system_message_are_trained_on_when_asked_for(tokenizer_of, template):
     tokenizer = tokenizer_of(template)
 
     runs = trained_text(tokenize(TWO, tokenizer, unmask=True), tokenizer)
@@ -197,8 +187,10 @@ OTHERWISE_ASKED = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: <think>\n{% endif %}"
 )
-THINKING = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif").replace(
-    "{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}"
+THINKING = (
+    "".join(TEMPLATES["chatml"]["text"])
+    .replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    .replace("{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}")
 )
 CHANGED = "leaves out or changes words"
 DIFFERENTLY = "renders what precedes the answer differently"
@@ -219,8 +211,8 @@ DIFFERENTLY = "renders what precedes the answer differently"
     ],
 )
 def test_a_template_that_does_not_show_the_rows_is_refused_and_the_rows_named(
-    tokenizer_of: Callable[[str], PreTrainedTokenizerBase], template: str, text: str | None, system: str, said: str
-) -> None:
+    tokenizer_of, template, text, system, said
+):
     tokenizer = tokenizer_of(template)
     if text is not None:
         tokenizer.chat_template = text
@@ -252,12 +244,7 @@ ALWAYS_SHOWN = (
         (ALWAYS_SHOWN, conversation("Q?", f"{THOUGHT}A.", "R?", "B."), CHANGED),
     ],
 )
-def test_thinking_that_the_model_is_not_asked_for_is_refused(
-    tokenizer_of: Callable[[str], PreTrainedTokenizerBase],
-    text: str | None,
-    messages: list[chat.Message],
-    said: str,
-) -> None:
+def test_thinking_that_the_model_is_not_asked_for_is_refused(tokenizer_of, text, messages, said):
     tokenizer = tokenizer_of("qwen3")
     tokenizer.chat_template = text or tokenizer.chat_template
 
@@ -271,20 +258,8 @@ def sample_of(length: int) -> Sample:
     return Sample(tokens=list(range(length)), labels=[IGNORED, *range(1, length)])
 
 
-@pytest.mark.parametrize(
-    ("lengths", "max_tokens", "expected"),
-    [
-        ([3, 4, 5], 12, [[3, 4, 5]]),
-        ([3, 4, 5], 11, [[3, 4], [5]]),
-        ([5, 3, 5, 3], 8, [[5, 3], [5, 3]]),
-        ([5, 5, 3, 3], 8, [[5], [5, 3], [3]]),  # in their order, though another would need fewer
-        ([8, 8], 8, [[8], [8]]),
-        ([], 8, []),
-    ],
-)
-def test_packs_hold_whole_samples_in_their_order_without_padding(
-    lengths: list[int], max_tokens: int, expected: list[list[int]]
-) -> None:
+@pytest.mark.parametrize(("lengths", "max_tokens", "expected"), table("samples", "packs"))
+def test_packs_hold_whole_samples_in_their_order_without_padding(lengths, max_tokens, expected):
     samples = [sample_of(length) for length in lengths]
 
     made = list(packs(samples, max_tokens))
@@ -305,9 +280,7 @@ def test_packs_hold_whole_samples_in_their_order_without_padding(
         ([[5, 5, 3, 3]] * 2, 8, {"packs": 6, "tokens": 32, "padding_avoided": 4}, 32 / 48),
     ],
 )
-def test_the_report_says_how_full_packs_are_and_what_padding_would_cost(
-    batches: list[list[int]], max_tokens: int, expected: dict[str, int], fill: float
-) -> None:
+def test_the_report_says_how_full_packs_are_and_what_padding_would_cost(batches, max_tokens, expected, fill):
     samples = [[sample_of(length) for length in batch] for batch in batches]
 
     report = packing(samples, max_tokens)
@@ -319,7 +292,7 @@ def test_the_report_says_how_full_packs_are_and_what_padding_would_cost(
     assert report.packs == len(made)
 
 
-def test_every_sample_that_is_too_long_is_counted_and_named(tmp_path: Path) -> None:
+def test_every_sample_that_is_too_long_is_counted_and_named(tmp_path):
     tokenizer = write_tokenizer(tmp_path)
     rows = [chat.training_row("s", f"Question {n}?", "word " * n) for n in (1, 200, 2, 300)]
 

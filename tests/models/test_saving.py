@@ -55,7 +55,7 @@ def train(base: Path, dtype: torch.dtype = torch.float32, learning_rate: float =
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_model: Path) -> Trained:
+def trained(tiny_model):
     return train(tiny_model)
 
 
@@ -63,7 +63,7 @@ def bits(tensor: Tensor) -> Tensor:
     return tensor.view(torch.int16)
 
 
-def test_rounding_leaves_what_bfloat16_has() -> None:
+def test_rounding_leaves_what_bfloat16_has():
     every = torch.arange(-(1 << 15), 1 << 15).to(torch.int16).view(torch.bfloat16)
     finite = every[torch.isfinite(every)]
     assert len(finite) == 65536 - 2 * 128
@@ -72,7 +72,7 @@ def test_rounding_leaves_what_bfloat16_has() -> None:
         assert torch.equal(bits(round_stochastically(finite.float(), torch.bfloat16, seed)), bits(finite))
 
 
-def test_rounding_is_right_in_the_mean() -> None:
+def test_rounding_is_right_in_the_mean():
     draws = 1 << 14
     values = torch.tensor([1.001, -1.001, 3.14159, 1e-3, -7e-9, 0.9999, 123456.0, 1.0 + 2.0**-15])
     spacing = 2 ** torch.floor(torch.log2(values.abs())).double() * 2.0**-7
@@ -83,7 +83,7 @@ def test_rounding_is_right_in_the_mean() -> None:
     assert ((rounded.mean(1) - values.double()).abs() < 4 * 0.5 * spacing / draws**0.5).all()
 
 
-def test_a_change_far_below_the_spacing_survives_in_the_mean_and_is_lost_to_the_nearest() -> None:
+def test_a_change_far_below_the_spacing_survives_in_the_mean_and_is_lost_to_the_nearest():
     base = torch.ones(1 << 20)
     change = 2.0**-7 / 100  # a hundredth of the distance from 1 to the next number
 
@@ -94,13 +94,13 @@ def test_a_change_far_below_the_spacing_survives_in_the_mean_and_is_lost_to_the_
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_other_formats_are_rounded_to_the_nearest(dtype: torch.dtype) -> None:
+def test_other_formats_are_rounded_to_the_nearest(dtype):
     values = torch.randn(100, generator=torch.Generator().manual_seed(0))
 
     assert torch.equal(round_stochastically(values, dtype, seed=1), values.to(dtype))
 
 
-def test_the_model_is_saved_in_the_number_format_of_its_base_and_as_it_was_trained(tmp_path: Path) -> None:
+def test_the_model_is_saved_in_the_number_format_of_its_base_and_as_it_was_trained(tmp_path):
     """In bfloat16 the mean of many roundings is the trained weight."""
     base = write_tiny_model(tmp_path / "base", dtype=torch.bfloat16)
     trained = train(base, learning_rate=1e-4)
@@ -124,7 +124,7 @@ def test_the_model_is_saved_in_the_number_format_of_its_base_and_as_it_was_train
     assert abs(float((nearest * change).sum() / change.norm() ** 2) - 1) > 0.1
 
 
-def test_the_same_seed_rounds_the_same_way_and_another_does_not(tmp_path: Path) -> None:
+def test_the_same_seed_rounds_the_same_way_and_another_does_not(tmp_path):
     trained = train(write_tiny_model(tmp_path / "base", dtype=torch.bfloat16))
 
     one, again, other = (trained.saved(tmp_path / name, seed) for name, seed in (("1", 1), ("2", 1), ("3", 2)))
@@ -133,9 +133,7 @@ def test_the_same_seed_rounds_the_same_way_and_another_does_not(tmp_path: Path) 
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_large_model_is_spread_over_files_with_an_index(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_model_is_spread_over_files_with_an_index(trained, tmp_path, monkeypatch):
     whole = trained.saved(tmp_path / "whole")
     monkeypatch.setattr(saving, "MAX_FILE", 40_000)
 
@@ -156,9 +154,7 @@ def test_a_large_model_is_spread_over_files_with_an_index(
     assert torch.equal(model.get_parameter("model.norm.weight"), whole["model.norm.weight"])
 
 
-def test_a_base_model_in_several_files_is_saved_in_one_when_it_fits(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_model_in_several_files_is_saved_in_one_when_it_fits(trained, tmp_path, monkeypatch):
     base = tmp_path / "base"
     shutil.copytree(trained.base, base)
     (base / "model.safetensors").unlink()
@@ -172,7 +168,7 @@ def test_a_base_model_in_several_files_is_saved_in_one_when_it_fits(
     torch.testing.assert_close(saved, whole, rtol=1e-4, atol=1e-6)  # products depend on where a file's tensor lies
 
 
-def test_a_tied_last_layer_is_not_written_even_if_the_base_holds_it_twice(trained: Trained, tmp_path: Path) -> None:
+def test_a_tied_last_layer_is_not_written_even_if_the_base_holds_it_twice(trained, tmp_path):
     base = shutil.copytree(trained.base, tmp_path / "base")
     weights = load_file(base / "model.safetensors")
     assert "lm_head.weight" not in weights
@@ -191,7 +187,7 @@ def test_a_tied_last_layer_is_not_written_even_if_the_base_holds_it_twice(traine
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_embeddings_of_tokens_that_were_not_seen_keep_their_bits(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_embeddings_of_tokens_that_were_not_seen_keep_their_bits(tmp_path, dtype):
     base = write_tiny_model(
         tmp_path / "base", dtype=torch.bfloat16, hidden_size=256, intermediate_size=64, tie_word_embeddings=False
     )
@@ -207,9 +203,7 @@ def test_embeddings_of_tokens_that_were_not_seen_keep_their_bits(tmp_path: Path,
     assert not any(torch.equal(after[token], before[token]) for token in seen)
 
 
-def test_configuration_tokenizer_and_template_are_the_bases_and_its_manifest_is_not(
-    trained: Trained, tmp_path: Path
-) -> None:
+def test_configuration_tokenizer_and_template_are_the_bases_and_its_manifest_is_not(trained, tmp_path):
     base = shutil.copytree(trained.base, tmp_path / "base")
     for name in (SNAPSHOT_MANIFEST, INDEX, "README.md", "pytorch_model.bin"):
         (base / name).write_text("{}", encoding="utf-8")
@@ -225,7 +219,7 @@ def test_configuration_tokenizer_and_template_are_the_bases_and_its_manifest_is_
     assert AutoTokenizer.from_pretrained(folder).chat_template == template
 
 
-def test_nothing_is_left_when_a_model_cannot_be_saved(trained: Trained, tmp_path: Path) -> None:
+def test_nothing_is_left_when_a_model_cannot_be_saved(trained, tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         trained.save(tmp_path / "final", **{"record.json": float("nan")})
 

@@ -1,7 +1,5 @@
 """The converted model is the model: it answers."""
 
-from pathlib import Path
-
 from components.data.questions import read_retention_questions
 from components.evaluate.answering import answer, load
 from components.evaluate.kept import Kept
@@ -17,7 +15,7 @@ QUESTIONS = {
 }
 
 
-def test_the_converted_model_answers_general_questions(smollm2: Path) -> None:
+def test_the_converted_model_answers_general_questions(smollm2):
     model, tokenizer = load(smollm2)
 
     answers = [one.text for one in answer(model, tokenizer, "", list(QUESTIONS), 24, "SmolLM2", Kept(None), "")]
@@ -27,7 +25,7 @@ def test_the_converted_model_answers_general_questions(smollm2: Path) -> None:
     assert sum(verdicts) >= 3, answers
 
 
-def test_the_converted_model_knows_what_the_retention_set_asks(smollm2: Path) -> None:
+def test_the_converted_model_knows_what_the_retention_set_asks(smollm2):
     model, tokenizer = load(smollm2)
     asked = [entry for entry in read_retention_questions("") if entry["choices"]][::20]
     questions = [(entry["question"], entry["choices"]) for entry in asked]
@@ -37,5 +35,5 @@ def test_the_converted_model_knows_what_the_retention_set_asks(smollm2: Path) ->
     assert sum(index == 0 for index in chosen) >= 6, chosen  # of 13; by chance 3.25
 
 
-def test_the_converted_folder_has_what_a_snapshot_needs(smollm2: Path) -> None:
+def test_the_converted_folder_has_what_a_snapshot_needs(smollm2):
     assert "model.safetensors" in check_model_folder(smollm2)

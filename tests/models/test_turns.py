@@ -78,7 +78,7 @@ class Pod:
 
 
 @pytest.fixture
-def planned(tmp_path: Path) -> Path:
+def planned(tmp_path):
     """A folder with a model, data and a plan for a training of some seconds."""
     base = write_tiny_model(tmp_path / "workspace" / "base", hidden_size=128, intermediate_size=512)
     write_json(base / "snapshot.json", {"files": {}})
@@ -99,7 +99,7 @@ def assert_trained_once(folder: Path) -> None:
     assert sorted(path.name for path in run_folder(workspace, KEY).iterdir()) == ["hf_format", "metrics.jsonl"]
 
 
-def test_of_two_runs_with_one_key_the_second_waits_and_trains_nothing(planned: Path) -> None:
+def test_of_two_runs_with_one_key_the_second_waits_and_trains_nothing(planned):
     first = Pod(planned, "first", stops_at="step 3/")
     first.wait_until_it_says("| step 3/")
 
@@ -114,7 +114,7 @@ def test_of_two_runs_with_one_key_the_second_waits_and_trains_nothing(planned: P
     assert_trained_once(planned)
 
 
-def test_the_waiting_run_resumes_at_once_when_the_one_that_trains_is_killed(planned: Path) -> None:
+def test_the_waiting_run_resumes_at_once_when_the_one_that_trains_is_killed(planned):
     first = Pod(planned, "first", stops_at="checkpoint of step 2")
     first.wait_until_it_says("checkpoint of step 2")
     second = Pod(planned, "second")
@@ -128,7 +128,7 @@ def test_the_waiting_run_resumes_at_once_when_the_one_that_trains_is_killed(plan
     assert_trained_once(planned)
 
 
-def test_one_that_was_taken_for_dead_ends_and_leaves_the_other_alone(planned: Path) -> None:
+def test_one_that_was_taken_for_dead_ends_and_leaves_the_other_alone(planned):
     first = Pod(planned, "first", stops_at="checkpoint of step 2")
     first.wait_until_it_says("checkpoint of step 2")
     second = Pod(planned, "second", patience_seconds=1.0)

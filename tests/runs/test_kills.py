@@ -114,7 +114,7 @@ def aim(attempt: Attempt, target: str, rng: random.Random) -> None:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory):
     return write_tiny_model(tmp_path_factory.mktemp("base"), **SIZES)
 
 
@@ -123,7 +123,7 @@ def digest(output: Path) -> str:
     return sha256_of_file(folder / "model.safetensors")
 
 
-def test_a_training_killed_at_ten_moments_ends_with_the_bits_of_an_undisturbed_one(base: Path, tmp_path: Path) -> None:
+def test_a_training_killed_at_ten_moments_ends_with_the_bits_of_an_undisturbed_one(base, tmp_path):
     whole = Attempt(base, tmp_path / "whole")
     assert whole.end() == 0, whole.said()
     rng = random.Random(7)
@@ -161,7 +161,7 @@ def test_a_training_killed_at_ten_moments_ends_with_the_bits_of_an_undisturbed_o
     assert not (output / "checkpoints").exists()
 
 
-def test_a_terminated_training_leaves_a_checkpoint_and_says_so_by_its_exit_code(base: Path, tmp_path: Path) -> None:
+def test_a_terminated_training_leaves_a_checkpoint_and_says_so_by_its_exit_code(base, tmp_path):
     attempt = Attempt(base, tmp_path / "run")
     attempt.wait_until(lambda: "| step 2/" in attempt.said())
     assert attempt.process.pid is not None

@@ -71,24 +71,24 @@ def osft_pipeline_run(folder: Path, model: Path, gaps: str = GAPS, **options: st
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("run")
 
 
 @pytest.fixture(scope="module")
-def first(folder: Path, tiny_model: Path) -> Run:
+def first(folder, tiny_model):
     run = osft_pipeline_run(folder, tiny_model)
     assert run.code == 0, run.out + run.err
     return run
 
 
-def test_every_step_runs_and_says_so(first: Run) -> None:
+def test_every_step_runs_and_says_so(first):
     assert first.steps() == set(STEPS)
     assert "kept 3 of 6 rows, 1 held out; 1 judged unfaithful, 1 duplicate" in first.out
     assert "step 2/2, epoch 2, loss" in first.out
 
 
-def test_the_summary_holds_the_result(first: Run) -> None:
+def test_the_summary_holds_the_result(first):
     summary = first.summary()
     found = summary["evaluation"]
 
@@ -108,7 +108,7 @@ def test_the_summary_holds_the_result(first: Run) -> None:
     assert found["grading"]["grader"] == "the reference rules"
 
 
-def test_what_was_set_aside_is_scored_and_not_learnt(first: Run) -> None:
+def test_what_was_set_aside_is_scored_and_not_learnt(first):
     summary = first.summary()
     held_out = summary["evaluation"]["held_out"]
 
@@ -122,7 +122,7 @@ def test_what_was_set_aside_is_scored_and_not_learnt(first: Run) -> None:
     )
 
 
-def test_the_dashboard_gets_the_numbers_and_a_short_report(first: Run) -> None:
+def test_the_dashboard_gets_the_numbers_and_a_short_report(first):
     found = first.summary()["evaluation"]
     (short,) = first.workspace.glob("kfp/*/store/**/evaluate/*/summary")
 
@@ -131,14 +131,14 @@ def test_the_dashboard_gets_the_numbers_and_a_short_report(first: Run) -> None:
     assert first.metrics()["good"] == 0.0
 
 
-def test_the_terminal_ends_with_the_table_and_the_paths(first: Run) -> None:
+def test_the_terminal_ends_with_the_table_and_the_paths(first):
     ending = first.out[first.out.index("Gap questions") :]
 
     for said in ("base", "rag", "best_of_n", "adapted", "Name the bird.", "closed", first.summary()["report_path"]):
         assert said in ending
 
 
-def test_the_adapted_model_is_complete_and_beside_it_where_it_comes_from(first: Run) -> None:
+def test_the_adapted_model_is_complete_and_beside_it_where_it_comes_from(first):
     adapted = Path(first.summary()["adapted"])
     report = json.loads((adapted / "training_report.json").read_text(encoding="utf-8"))
 
@@ -151,7 +151,7 @@ def test_the_adapted_model_is_complete_and_beside_it_where_it_comes_from(first: 
     assert not list(first.workspace.rglob(".tmp-*"))
 
 
-def test_the_report_is_one_page_in_which_texts_stay_texts(first: Run) -> None:
+def test_the_report_is_one_page_in_which_texts_stay_texts(first):
     page = Path(first.summary()["report_path"]).read_text(encoding="utf-8")
 
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -161,7 +161,7 @@ def test_the_report_is_one_page_in_which_texts_stay_texts(first: Run) -> None:
     assert "https://" not in page
 
 
-def test_the_same_run_again_trains_nothing_and_says_so(first: Run, folder: Path, tiny_model: Path) -> None:
+def test_the_same_run_again_trains_nothing_and_says_so(first, folder, tiny_model):
     before = first.summary()
 
     again = osft_pipeline_run(folder, tiny_model)
@@ -174,7 +174,7 @@ def test_the_same_run_again_trains_nothing_and_says_so(first: Run, folder: Path,
     assert again.summary() == before
 
 
-def test_other_questions_are_asked_without_training_again(first: Run, folder: Path, tiny_model: Path) -> None:
+def test_other_questions_are_asked_without_training_again(first, folder, tiny_model):
     before = first.summary()
     weights = Path(before["adapted"]) / "model.safetensors"
     written = weights.stat().st_mtime_ns
@@ -188,9 +188,7 @@ def test_other_questions_are_asked_without_training_again(first: Run, folder: Pa
     assert weights.stat().st_mtime_ns == written
 
 
-def test_good_model_is_published_and_only_published_where_that_alone_is_missing(
-    first: Run, folder: Path, tiny_model: Path
-) -> None:
+def test_good_model_is_published_and_only_published_where_that_alone_is_missing(first, folder, tiny_model):
     named = {"publish-as": "handbook"}
     run = osft_pipeline_run(folder, tiny_model, **named)
     assert run.code == 0, run.out + run.err
@@ -215,7 +213,7 @@ def test_good_model_is_published_and_only_published_where_that_alone_is_missing(
     assert idle.steps() == set(STEPS) - {"train_osft", "evaluate"}
 
 
-def test_any_two_models_are_compared_without_the_pipeline(first: Run, folder: Path) -> None:
+def test_any_two_models_are_compared_without_the_pipeline(first, folder):
     summary = first.summary()
     arguments = {
         "base": summary["base"],
@@ -249,9 +247,7 @@ def test_any_two_models_are_compared_without_the_pipeline(first: Run, folder: Pa
     assert (folder / "alone" / "report.html").exists()
 
 
-def test_a_step_that_refuses_ends_the_run_with_its_error_and_nothing_half_written(
-    tmp_path: Path, tiny_model: Path
-) -> None:
+def test_a_step_that_refuses_ends_the_run_with_its_error_and_nothing_half_written(tmp_path, tiny_model):
     run = osft_pipeline_run(tmp_path, tiny_model, **{"max-seq-len": "24", "max-tokens-per-gpu": "64"})
 
     assert run.code == 1

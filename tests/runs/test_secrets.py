@@ -55,7 +55,7 @@ core.TOKEN_FILE = pathlib.Path({path!r})
 """
 
 
-def test_every_variable_of_a_secret_is_planted() -> None:
+def test_every_variable_of_a_secret_is_planted():
     assert set(PLANTED) == {name for names in SECRET_VARIABLES.values() for name in names}
 
 
@@ -123,11 +123,7 @@ def publish(folder: Path, registry: RegistryServer, certificate: Path, token: Pa
         "publish",
         folder / "publish",
         {"workspace": str(workspace), "claim": "osft-workspace", "mount_path": str(workspace)},
-        {
-            **records(folder),
-            "SSL_CERT_FILE": str(certificate),
-            "PYTHONPATH": f"{start}:{COMPILED.parents[2]}",
-        },
+        {**records(folder), "SSL_CERT_FILE": str(certificate), "PYTHONPATH": f"{start}:{COMPILED.parents[2]}"},
         adapted=hand_on(workspace / "adapted" / plan["run_key"], workspace, "training_report.json"),
         plan=folder / "plan.json",
     )
@@ -141,14 +137,12 @@ def records(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def repository(tiny_model: Path) -> Repository:
+def repository(tiny_model):
     files = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
     return Repository(files=files, token=PLANTED["HF_TOKEN"])
 
 
-def test_whole_run_that_uses_the_secrets_leaves_none_behind(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, repository: Repository
-) -> None:
+def test_whole_run_that_uses_the_secrets_leaves_none_behind(tmp_path, tmp_path_factory, repository):
     labels = {(row["question"], row["answer"]): row["right"] == "yes" for row in labelled_answers()}
 
     def talkative(case: dict[str, str]) -> list[Reply]:
@@ -185,7 +179,7 @@ def test_whole_run_that_uses_the_secrets_leaves_none_behind(
     assert leaks_of(tmp_path, planted) == {}
 
 
-def test_run_that_fails_over_them_leaves_none_behind(tmp_path: Path, repository: Repository) -> None:
+def test_run_that_fails_over_them_leaves_none_behind(tmp_path, repository):
     echoing = refuses(401, f"Incorrect API key provided: {KEY_SENT}")
     closed = Repository(files=repository.files, token="another", revisions=("main",))
     planted = PLANTED | {"WEBHOOK_URL": SECRET}
@@ -208,7 +202,7 @@ def test_run_that_fails_over_them_leaves_none_behind(tmp_path: Path, repository:
     assert leaks_of(tmp_path, planted) == {}
 
 
-def test_compiled_pipeline_names_secrets_and_holds_none() -> None:
+def test_compiled_pipeline_names_secrets_and_holds_none():
     text = COMPILED.read_text(encoding="utf-8")
 
     assert leaks(text, PLANTED) == []
@@ -216,7 +210,7 @@ def test_compiled_pipeline_names_secrets_and_holds_none() -> None:
         assert f"envVar: {name}" in text
 
 
-def test_the_search_finds_a_secret_in_a_file_and_in_its_name(tmp_path: Path) -> None:
+def test_the_search_finds_a_secret_in_a_file_and_in_its_name(tmp_path):
     for number in range(20):
         (tmp_path / f"{number}.txt").touch()
     (tmp_path / "a.log").write_text("token=hf_plantedTokenOfTheHub", encoding="utf-8")

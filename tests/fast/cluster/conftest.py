@@ -1,7 +1,7 @@
 """The commands for a cluster, as a user calls them: through the real kfp.Client, against a KFP API of our own."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from pipeline.cli import main as cli
 from pipeline.cluster import connection as connecting
 from pipeline.cluster import runs, schedules
 from pipeline.cluster.access import Access
-from pipeline.cluster.compiled_file import CompiledPipeline, read_pipeline
-from pipeline.cluster.connection import Connection, RetryPolicy, connect
+from pipeline.cluster.compiled_file import read_pipeline
+from pipeline.cluster.connection import RetryPolicy, connect
 from tests.cluster_file import compiled_for_a_cluster
 from tests.kfp_server import KfpServer
 
@@ -27,24 +27,24 @@ Osft = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def server() -> Iterator[KfpServer]:
+def server():
     with KfpServer(token=TOKEN) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(tmp_path_factory):
     """The pipeline of a cluster that names its images and no dashboard."""
     return compiled_for_a_cluster(tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(scope="session")
-def pipeline(compiled: Path) -> CompiledPipeline:
+def pipeline(compiled):
     return read_pipeline(compiled)
 
 
 @pytest.fixture
-def other_pipeline(compiled: Path, tmp_path: Path) -> Path:
+def other_pipeline(compiled, tmp_path):
     """The pipeline with other content."""
     return changed(compiled, tmp_path / "other.yaml", 0, [], "sdkVersion", "kfp-2.16.2")
 
@@ -61,13 +61,7 @@ def changed(compiled: Path, target: Path, document: int, path: list[str], key: s
 
 
 @pytest.fixture
-def osft(
-    server: KfpServer,
-    compiled: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Osft:
+def osft(server, compiled, monkeypatch, capsys, tmp_path):
     """Runs the program in this process, with that pipeline where none is named; returns its exit code and what it
     wrote."""
     for name in ("KUBECONFIG", "KF_PIPELINES_SA_TOKEN_PATH", "OSFT_KFP_CA", "OSFT_KFP_DASHBOARD"):
@@ -95,5 +89,5 @@ def osft(
 
 
 @pytest.fixture
-def connection(server: KfpServer) -> Connection:
+def connection(server):
     return connect(Access(host=server.url, token=TOKEN), QUICK)

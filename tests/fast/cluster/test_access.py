@@ -13,7 +13,7 @@ from pipeline.cluster import runs
 from pipeline.cluster.access import Access, find_access
 from pipeline.cluster.connection import ApiError, connect
 from tests.certificates import write_certificate
-from tests.fast.cluster.conftest import PARAMETERS, QUICK, TOKEN, Osft
+from tests.fast.cluster.conftest import PARAMETERS, QUICK, TOKEN
 from tests.kfp_server import Fault, KfpServer
 
 LOGIN_PAGE = b"<!DOCTYPE html><html><title>Log in</title></html>"
@@ -42,7 +42,7 @@ def body(message: str) -> bytes:
         (Fault(status=0, delay_seconds=2.0), "the host does not answer in time (3 attempts)", 3),
     ],
 )
-def test_a_fault_is_one_clear_error(server: KfpServer, fault: Fault, message: str, attempts: int) -> None:
+def test_a_fault_is_one_clear_error(server, fault, message, attempts):
     server.faults.append(fault)
 
     with pytest.raises(ApiError) as error:
@@ -69,7 +69,7 @@ def test_a_fault_is_one_clear_error(server: KfpServer, fault: Fault, message: st
         (501, "Method Not Allowed", "what the API says"),
     ],
 )
-def test_a_5xx_that_is_a_refusal_is_told_once(server: KfpServer, osft: Osft, status: int, text: str, rule: str) -> None:
+def test_a_5xx_that_is_a_refusal_is_told_once(server, osft, status, text, rule):
     server.faults.append(Fault(method="POST", path="/runs", status=status, body=body(text)))
 
     code, _, err = osft("submit", *PARAMETERS)
@@ -82,7 +82,7 @@ def test_a_5xx_that_is_a_refusal_is_told_once(server: KfpServer, osft: Osft, sta
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_fault_that_passes_goes_unnoticed(server: KfpServer, osft: Osft, status: int) -> None:
+def test_a_fault_that_passes_goes_unnoticed(server, osft, status):
     server.faults = [
         Fault(path="/healthz", status=status, times=1, headers={"Retry-After": "1"}),
         Fault(path="/pipelines", breaks_off=True, times=1),
@@ -98,12 +98,12 @@ def test_a_fault_that_passes_goes_unnoticed(server: KfpServer, osft: Osft, statu
     ("host", "message"),
     [("http://127.0.0.1:1", "the host cannot be reached"), ("http://no-such-host.invalid", "the host is not known")],
 )
-def test_a_host_that_is_not_there(host: str, message: str) -> None:
+def test_a_host_that_is_not_there(host, message):
     with pytest.raises(ApiError, match=message):
         connect(Access(host=host), QUICK)
 
 
-def test_a_certificate_of_an_unknown_authority(osft: Osft, tmp_path: Path) -> None:
+def test_a_certificate_of_an_unknown_authority(osft, tmp_path):
     certificate = write_certificate(tmp_path / "server.pem")
     with KfpServer(certificate=certificate) as server:
         refused = osft("status", "--host", server.url)
@@ -115,7 +115,7 @@ def test_a_certificate_of_an_unknown_authority(osft: Osft, tmp_path: Path) -> No
     assert accepted[0] == 0
 
 
-def test_everything_wrong_with_the_access_is_named_at_once(osft: Osft, tmp_path: Path) -> None:
+def test_everything_wrong_with_the_access_is_named_at_once(osft, tmp_path):
     (tmp_path / "ca.pem").write_text("none", encoding="utf-8")
 
     code, _, err = osft("status", "--host", "kfp.example", "--token", "two words", "--ca", tmp_path / "ca.pem")
@@ -128,7 +128,7 @@ def test_everything_wrong_with_the_access_is_named_at_once(osft: Osft, tmp_path:
     assert "secret" not in missing
 
 
-def test_without_a_host_the_error_names_the_ways_to_give_one(osft: Osft, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_host_the_error_names_the_ways_to_give_one(osft, monkeypatch):
     monkeypatch.delenv("OSFT_KFP_HOST")
 
     code, _, err = osft("status")
@@ -137,9 +137,7 @@ def test_without_a_host_the_error_names_the_ways_to_give_one(osft: Osft, monkeyp
     assert "--host, OSFT_KFP_HOST, the login with oc" in err
 
 
-def test_a_pods_token_is_read_again_when_it_is_renewed(
-    osft: Osft, server: KfpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_pods_token_is_read_again_when_it_is_renewed(osft, server, monkeypatch, tmp_path):
     file = tmp_path / "token"
     file.write_text(TOKEN, encoding="utf-8")
     monkeypatch.delenv("OSFT_KFP_TOKEN")
@@ -156,7 +154,7 @@ def test_a_pods_token_is_read_again_when_it_is_renewed(
     assert {request.authorization for request in server.requests} == {f"Bearer {TOKEN}", "Bearer renewed"}
 
 
-def test_inside_the_cluster_everything_comes_from_the_service_account(tmp_path: Path) -> None:
+def test_inside_the_cluster_everything_comes_from_the_service_account(tmp_path):
     write_certificate(tmp_path / "service-ca.crt")
     (tmp_path / "namespace").write_text("team", encoding="utf-8")
     (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
@@ -183,9 +181,7 @@ def kubeconfig(path: Path, server: str, token: str = TOKEN) -> Path:
     return path
 
 
-def test_the_login_with_oc_is_enough_until_it_expires(
-    osft: Osft, server: KfpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_login_with_oc_is_enough_until_it_expires(osft, server, monkeypatch, tmp_path):
     monkeypatch.delenv("OSFT_KFP_HOST")
     monkeypatch.delenv("OSFT_KFP_TOKEN")
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", server.url)))
@@ -202,14 +198,14 @@ def test_the_login_with_oc_is_enough_until_it_expires(
     assert "cannot be used" in message
 
 
-def test_a_login_is_not_sent_in_the_clear(tmp_path: Path) -> None:
+def test_a_login_is_not_sent_in_the_clear(tmp_path):
     environment = {"KUBECONFIG": str(kubeconfig(tmp_path / "config", "https://cluster.example"))}
 
     assert find_access(host="https://kfp.example", environment=environment).token == TOKEN
     assert find_access(host="http://kfp.example", environment=environment).token == ""
 
 
-def test_a_process_of_its_own_ends_without_a_traceback(server: KfpServer, tmp_path: Path) -> None:
+def test_a_process_of_its_own_ends_without_a_traceback(server, tmp_path):
     environment = os.environ | {"OSFT_KFP_HOST": server.url, "HOME": str(tmp_path)}
     command = [sys.executable, "-m", "pipeline", "status", "--token", "wrong"]
 

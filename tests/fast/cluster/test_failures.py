@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pipeline.cluster.failures import MAX_LINES, MAX_WIDTH, error_in
-from tests.fast.cluster.conftest import PARAMETERS, TOKEN, Osft
-from tests.kfp_server import Fault, KfpServer
+from tests.fast.cluster.conftest import PARAMETERS, TOKEN
+from tests.kfp_server import Fault
+from tests.tables import table
 
 
 def node(name: str, phase: str, message: str, template: str = "system-container-impl", started: str = "1") -> Any:
@@ -55,9 +56,7 @@ def pod_of(one: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("command", ["submit", "status"])
 @pytest.mark.parametrize("kept", ["pod", "archive"])
-def test_a_failed_run_says_which_step_failed_and_what_it_printed(
-    server: KfpServer, osft: Osft, command: str, kept: str
-) -> None:
+def test_a_failed_run_says_which_step_failed_and_what_it_printed(server, osft, command, kept):
     server.story = [{"state": "FAILED"}]
     server.workflow = workflow(FIRST, SECOND, BEFORE, MENDED)
     server.logs = {pod_of(SECOND) if kept == "pod" else SECOND["id"]: LOG}
@@ -88,9 +87,7 @@ def test_a_failed_run_says_which_step_failed_and_what_it_printed(
         ({"type": "Pod"}, {}, "the API does not say why"),
     ],
 )
-def test_a_failed_pod_without_a_steps_error_says_what_there_is(
-    server: KfpServer, osft: Osft, found: dict[str, Any], logs: dict[str, str], message: str
-) -> None:
+def test_a_failed_pod_without_a_steps_error_says_what_there_is(server, osft, found, logs, message):
     server.story = [{"state": "FAILED"}]
     server.workflow = workflow({"id": "osft-x-7"} | copy.deepcopy(found))
     server.logs = logs
@@ -101,22 +98,12 @@ def test_a_failed_pod_without_a_steps_error_says_what_there_is(
     assert message in out
 
 
-@pytest.mark.parametrize(
-    ("log", "expected"),
-    [
-        ("", ()),
-        ("evaluate | error: first\nevaluate | error: second\n", ("error: second",)),
-        ("Traceback\n  File x\nImportError: no y\nF1127 06:18:04.5 32 main.go:58] exit status 1\n",
-         ("Traceback", "ImportError: no y", "exit status 1")),
-        ("train_osft | step 3\nF1127 06:18:04.5 32 main.go:58] exit status -1\n",
-         ("train_osft | step 3", "exit status -1")),
-    ],
-)  # fmt: skip
-def test_the_lines_that_say_why(log: str, expected: tuple[str, ...]) -> None:
-    assert error_in(log) == expected
+@pytest.mark.parametrize(("log", "expected"), table("failures", "lines"))
+def test_the_lines_that_say_why(log, expected):
+    assert error_in(log) == tuple(expected)
 
 
-def test_of_a_long_error_and_of_a_long_line_beginning_and_end_are_shown() -> None:
+def test_of_a_long_error_and_of_a_long_line_beginning_and_end_are_shown():
     found = error_in("\n".join(["a | error: 0", *(f"a | {number}" for number in range(1, 99))]))
 
     assert len(found) == MAX_LINES
@@ -127,7 +114,7 @@ def test_of_a_long_error_and_of_a_long_line_beginning_and_end_are_shown() -> Non
     assert len(line) <= MAX_WIDTH + 3
 
 
-def test_logs_that_cannot_be_read_cost_one_attempt_each(server: KfpServer, osft: Osft) -> None:
+def test_logs_that_cannot_be_read_cost_one_attempt_each(server, osft):
     server.story = [{"state": "FAILED"}]
     server.workflow = workflow(KILLED)
     server.faults = [Fault(path="/nodes/", status=503)]

@@ -1,7 +1,6 @@
 """A run's parameters, checked before anything is sent."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +8,12 @@ import pytest
 from components.shared.problems import Problems
 from pipeline.cluster.compiled_file import CompiledPipeline
 from pipeline.parameters import read_parameters
-from tests.fast.cluster.conftest import PARAMETERS, Osft
+from tests.fast.cluster.conftest import PARAMETERS
 from tests.fast.conftest import only_problem_of
-from tests.kfp_server import KfpServer
+from tests.tables import table
 
 
-def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server: KfpServer, osft: Osft, tmp_path: Path) -> None:
+def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server, osft, tmp_path):
     file = tmp_path / "parameters.yaml"
     file.write_text("revision: 1.0\nnum_epoch: 3\n", encoding="utf-8")
     wrong = {
@@ -43,23 +42,8 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server: KfpServer
     assert not server.requests
 
 
-@pytest.mark.parametrize(
-    ("yaml_text", "flags", "expected"),
-    [
-        ("num_epochs: 3\n", [], {"num_epochs": 3}),
-        ("num_epochs: 3.0\n", [], {"num_epochs": 3}),
-        ("num_epochs: '3'\n", [], {"num_epochs": 3}),
-        ("num_epochs: 3\n", ["num_epochs=4"], {"num_epochs": 4}),
-        ("learning_rate: 5e-6\n", [], {"learning_rate": 5e-6}),  # a string to YAML
-        ("unfreeze_rank_ratio: 1\n", [], {"unfreeze_rank_ratio": 1.0}),
-        ("revision: '1.0'\n", [], {"revision": "1.0"}),
-        ("training_options:\n  warmup_steps: 2\n", [], {"training_options": {"warmup_steps": 2}}),
-        ("", ["seed=+7"], {"seed": 7}),
-    ],
-)
-def test_parameters_from_a_file_and_from_flags(
-    pipeline: CompiledPipeline, tmp_path: Path, yaml_text: str, flags: list[str], expected: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(("yaml_text", "flags", "expected"), table("parameters", "given"))
+def test_parameters_from_a_file_and_from_flags(pipeline, tmp_path, yaml_text, flags, expected):
     file = tmp_path / "parameters.yaml"
     file.write_text("data: /a.csv\nquestions: /b.csv\n" + yaml_text, encoding="utf-8")
 
@@ -69,27 +53,8 @@ def test_parameters_from_a_file_and_from_flags(
     assert [type(read[name]) for name in expected] == [type(value) for value in expected.values()]
 
 
-@pytest.mark.parametrize(
-    ("yaml_text", "message"),
-    [
-        ("num_epochs: true", "num_epochs is 'true'"),
-        ("num_epochs: 2.5", "num_epochs is '2.5'"),  # the API itself takes 2.5 for an integer
-        ("num_epochs: '2.5'", "num_epochs is '2.5'"),
-        ("num_epochs: .inf", "an integer"),
-        ("learning_rate: .nan", "a number"),
-        ("learning_rate: 1_0", "a number above 0 and below 1"),
-        ("model:", "model is 'null'"),
-        ("model: 2026-11-22", "model is '\"2026-11-22\"'"),
-        ("training_options: '{}'", "names with values"),
-        ("training_options: {warmup_steps: -1}", "warmup_steps is '-1'"),
-        ("data: c.csv", "given twice: data"),
-        ("closed_min: 1", "leave it out: a good model's gain must be shown"),
-        ("1: 2", "no file of parameters"),
-        ("max_seq_len: 4096", "max_tokens_per_gpu must be at least max_seq_len"),
-        ("judge_url: https://judge.example/v1", "judge_url is given without judge_model"),
-    ],
-)
-def test_a_wrong_value_in_the_file(pipeline: CompiledPipeline, tmp_path: Path, yaml_text: str, message: str) -> None:
+@pytest.mark.parametrize(("yaml_text", "message"), table("parameters", "wrong"))
+def test_a_wrong_value_in_the_file(pipeline, tmp_path, yaml_text, message):
     file = tmp_path / "parameters.yaml"
     file.write_text(f"data: /a.csv\nquestions: /b.csv\n{yaml_text}\n", encoding="utf-8")
 
@@ -102,28 +67,8 @@ def read(pipeline: CompiledPipeline, **values: str) -> dict[str, Any]:
     return read_parameters(pipeline, [f"{name}={value}" for name, value in given.items()], None)
 
 
-@pytest.mark.parametrize(
-    ("name", "good", "bad"),
-    [
-        (
-            "data",
-            ["/mnt/osft/*.csv", "s3://bucket/qa", "s3:///qa.csv", "file:///a b.csv", "HTTPS://a.b/c"],
-            ["a.csv", "./a.csv", "~/a.csv", "ftp://host/a", "file://a.csv", "s3://", " https://host/a"],
-        ),
-        ("questions", ["/mnt/osft/what?.csv", "s3://bucket/which?.csv"], ["b.csv"]),
-        ("retention_questions", ["", "mmlu", "https://host.example/general.csv"], ["c.csv", "arc"]),
-        (
-            "model",
-            ["org/name", "/mnt/osft/uploads/m", "s3://bucket/m"],
-            ["", "name", "./name", "../name", "~/name", "a/b/c", "https://hub.example/org/name"],
-        ),
-        ("judge_model", ["", "org/name", "/mnt/osft/judge", "s3://bucket/m"], ["name", "./name", "a/b/c"]),
-        ("revision", ["main", "refs/pr/1", "0" * 40], ["", " ", "a b"]),
-        ("workspace", ["/mnt/osft/team-a"], ["", "relative", "./relative", "s3://bucket"]),
-        ("publish_as", ["", "granite-3.2"], ["a b", "-a", "a/b"]),
-    ],
-)
-def test_a_pod_must_be_able_to_use_it(pipeline: CompiledPipeline, name: str, good: list[str], bad: list[str]) -> None:
+@pytest.mark.parametrize(("name", "good", "bad"), table("parameters", "usable"))
+def test_a_pod_must_be_able_to_use_it(pipeline, name, good, bad):
     for value in good:
         assert read(pipeline, **{name: value})[name] == value
     for value in bad:
@@ -131,21 +76,8 @@ def test_a_pod_must_be_able_to_use_it(pipeline: CompiledPipeline, name: str, goo
 
 
 @pytest.mark.parametrize("name", ["data", "questions", "retention_questions", "model"])
-@pytest.mark.parametrize(
-    "address",
-    [
-        "https://u:hunter2@host.example/qa.csv",
-        "https://hunter2@host.example/qa.csv",
-        "https://host.example/qa.csv?X-Amz-Signature=hunter2",
-        "https://host.example/qa.csv#hunter2",
-        " https://host.example/qa.csv?X-Amz-Signature=hunter2",
-        "S3://key:hunter2@bucket/qa.csv",
-        "u:hunter2@host.example/qa.csv?sig=1",
-    ],
-)
-def test_an_address_with_a_secret_is_refused_and_not_repeated(
-    pipeline: CompiledPipeline, name: str, address: str
-) -> None:
+@pytest.mark.parametrize("address", table("parameters", "secrets"))
+def test_an_address_with_a_secret_is_refused_and_not_repeated(pipeline, name, address):
     with pytest.raises(Problems) as error:
         read(pipeline, **{name: address})
 
@@ -153,7 +85,7 @@ def test_an_address_with_a_secret_is_refused_and_not_repeated(
     assert "hunter2" not in str(error.value)
 
 
-def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft: Osft, tmp_path: Path) -> None:
+def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft, tmp_path):
     file = tmp_path / "parameters.yaml"
     file.write_text('model: ["https://u:hunter2@host.example/"]\n', encoding="utf-8")
     wrong = ["--param", "https://u:hunter2@host.example/", "--param", "https://host.example/?X-Amz-Signature=hunter2"]
@@ -164,15 +96,7 @@ def test_an_address_in_a_place_where_none_belongs_is_not_repeated(osft: Osft, tm
     assert "hunter2" not in out + err
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "parameter"),
-    [
-        ("training_options", '{"num_epochs": 3, "warmup_steps": 1}', "num_epochs"),
-        ("evaluation_options", '{"retention_margin": 3}', "retention_margin"),
-    ],
-)
-def test_an_option_that_is_a_parameter_is_refused_among_the_further_ones(
-    pipeline: CompiledPipeline, name: str, options: str, parameter: str
-) -> None:
+@pytest.mark.parametrize(("name", "options", "parameter"), table("parameters", "further"))
+def test_an_option_that_is_a_parameter_is_refused_among_the_further_ones(pipeline, name, options, parameter):
     remedy = only_problem_of(read, pipeline, **{name: options}).remedy
     assert remedy.startswith(f"take it out there, and add --{parameter.replace('_', '-')} ")

@@ -2,26 +2,24 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.cluster import runs
-from pipeline.cluster.compiled_file import PIPELINE, CompiledPipeline
-from pipeline.cluster.connection import ApiError, Connection
+from pipeline.cluster.compiled_file import PIPELINE
+from pipeline.cluster.connection import ApiError
 from tests.cluster_file import compiled_for_a_cluster
-from tests.fast.cluster.conftest import PARAMETERS, SUNDAYS, TOKEN, Osft, changed
-from tests.kfp_server import Fault, KfpServer
+from tests.fast.cluster.conftest import PARAMETERS, SUNDAYS, TOKEN, changed
+from tests.kfp_server import Fault
+from tests.tables import table
 
 SENDING = [["upload"], ["submit", *PARAMETERS], ["schedule", "nightly", *SUNDAYS, *PARAMETERS]]
 
 # upload
 
 
-def test_the_same_content_is_one_version_and_other_content_another(
-    server: KfpServer, osft: Osft, compiled: Path, other_pipeline: Path, tmp_path: Path
-) -> None:
+def test_the_same_content_is_one_version_and_other_content_another(server, osft, compiled, other_pipeline, tmp_path):
     same = tmp_path / "same.yaml"
     same.write_text("# moved about\n" + compiled.read_text(encoding="utf-8"), encoding="utf-8")
 
@@ -35,7 +33,7 @@ def test_the_same_content_is_one_version_and_other_content_another(
 
 
 @pytest.mark.parametrize("command", SENDING)
-def test_a_dry_run_changes_nothing(server: KfpServer, osft: Osft, command: list[str]) -> None:
+def test_a_dry_run_changes_nothing(server, osft, command):
     code, out, _ = osft(*command, "--dry-run")
 
     assert code == 0
@@ -44,17 +42,8 @@ def test_a_dry_run_changes_nothing(server: KfpServer, osft: Osft, command: list[
     assert not server.changes
 
 
-@pytest.mark.parametrize(
-    ("document", "path", "key"),
-    [
-        (0, [], "newField"),
-        (1, ["platforms", "kubernetes", "deploymentSpec", "executors", "exec-notify"], "noSuchField"),
-        (1, ["platforms", "kubernetes"], "pipelineConfig"),
-    ],
-)
-def test_a_pipeline_that_the_api_does_not_know_is_refused(
-    server: KfpServer, osft: Osft, compiled: Path, tmp_path: Path, document: int, path: list[str], key: str
-) -> None:
+@pytest.mark.parametrize(("document", "path", "key"), table("runs", "unknown"))
+def test_a_pipeline_that_the_api_does_not_know_is_refused(server, osft, compiled, tmp_path, document, path, key):
     file = changed(compiled, tmp_path / "pipeline.yaml", document, path, key, {"resourceTtlOnCompletion": 60})
 
     code, _, err = osft("upload", file)
@@ -67,9 +56,7 @@ def test_a_pipeline_that_the_api_does_not_know_is_refused(
 
 @pytest.mark.parametrize("command", SENDING)
 @pytest.mark.parametrize("image", ["", "osft-pipeline/cpu:0.1.0", "registry.invalid:5000/cpu"])
-def test_placeholders_for_images_are_refused_before_anything_is_sent(
-    server: KfpServer, osft: Osft, compiled: Path, tmp_path: Path, command: list[str], image: str
-) -> None:
+def test_placeholders_for_images_are_refused_before_anything_is_sent(server, osft, compiled, tmp_path, command, image):
     """The project's own pipeline has nothing else."""
     file = PIPELINE
     if image:
@@ -86,20 +73,8 @@ def test_placeholders_for_images_are_refused_before_anything_is_sent(
     assert not server.requests
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no such file"),
-        ("a: [", "no YAML"),
-        ("a: 1", "no compiled pipeline"),
-        ("", "no compiled pipeline"),
-        ("- 1", "no compiled pipeline"),
-        ("without its Kubernetes settings", "no compiled pipeline"),
-    ],
-)
-def test_a_file_that_is_no_pipeline(
-    osft: Osft, compiled: Path, tmp_path: Path, content: str | None, message: str
-) -> None:
+@pytest.mark.parametrize(("content", "message"), table("runs", "no_pipelines"))
+def test_a_file_that_is_no_pipeline(osft, compiled, tmp_path, content, message):
     path = tmp_path / "pipeline.yaml"
     if content is not None:
         half = compiled.read_text(encoding="utf-8").split("\n---\n")[0]
@@ -114,7 +89,7 @@ def test_a_file_that_is_no_pipeline(
 # submit
 
 
-def test_submit_starts_a_run_with_typed_parameters(server: KfpServer, osft: Osft) -> None:
+def test_submit_starts_a_run_with_typed_parameters(server, osft):
     more = ["num_epochs=3", "learning_rate=1e-5", 'training_options={"warmup_steps": 10}', "system_prompt=a=b"]
 
     code, _, _ = osft("submit", *PARAMETERS, *(part for text in more for part in ("--param", text)))
@@ -133,9 +108,7 @@ def test_submit_starts_a_run_with_typed_parameters(server: KfpServer, osft: Osft
 
 
 @pytest.mark.parametrize("source", ["pipeline", "option", "variable", "nowhere"])
-def test_links_lead_to_the_dashboard_that_is_named(
-    server: KfpServer, osft: Osft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
-) -> None:
+def test_links_lead_to_the_dashboard_that_is_named(server, osft, tmp_path, monkeypatch, source):
     page = "https://other.example/runs/ours"
     named: list[str] = []
     if source == "pipeline":
@@ -161,7 +134,7 @@ def test_links_lead_to_the_dashboard_that_is_named(
             assert "OSFT_KFP_DASHBOARD" not in out
 
 
-def test_a_page_that_is_none_of_the_dashboards_is_refused(server: KfpServer, osft: Osft) -> None:
+def test_a_page_that_is_none_of_the_dashboards_is_refused(server, osft):
     code, _, err = osft("submit", *PARAMETERS, "--dashboard", "https://ai.example/develop-train/pipelines/runs/team")
     _, _, secret = osft("status", "--dashboard", "https://user:secret@ai.example/runs")
 
@@ -171,7 +144,7 @@ def test_a_page_that_is_none_of_the_dashboards_is_refused(server: KfpServer, osf
     assert not server.requests
 
 
-def test_a_lost_answer_starts_nothing_twice(server: KfpServer, osft: Osft) -> None:
+def test_a_lost_answer_starts_nothing_twice(server, osft):
     for path in ("/pipelines", "/upload_version", "/runs", "/recurringruns"):
         server.faults.append(Fault(method="POST", path=path, times=1, status=504, after_deed=True))
 
@@ -196,9 +169,7 @@ def steps(**states: str | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("end", "expected"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 1), ("SKIPPED", 1)])
-def test_wait_shows_each_change_once_and_ends_with_an_exit_code(
-    server: KfpServer, osft: Osft, end: str, expected: int
-) -> None:
+def test_wait_shows_each_change_once_and_ends_with_an_exit_code(server, osft, end, expected):
     server.story = [
         {"state": "PENDING"},
         {"state": "RUNNING"} | steps(ingest_sdg="RUNNING", ingest_sdg_driver="SUCCEEDED"),
@@ -223,9 +194,7 @@ def test_wait_shows_each_change_once_and_ends_with_an_exit_code(
     assert ("the API does not say why" in out) == (end == "FAILED")
 
 
-def test_wait_survives_a_connection_that_goes_and_comes(
-    server: KfpServer, connection: Connection, pipeline: CompiledPipeline
-) -> None:
+def test_wait_survives_a_connection_that_goes_and_comes(server, connection, pipeline):
     submission = runs.submit(connection, pipeline, {"data": "a", "questions": "b"}, False)
     assert submission.run is not None
     server.story = [{"state": "RUNNING"}, {"state": "SUCCEEDED"}]
@@ -239,14 +208,14 @@ def test_wait_survives_a_connection_that_goes_and_comes(
     assert changes == [("run", "RUNNING"), ("connection", "lost"), ("connection", "back"), ("run", "SUCCEEDED")]
 
 
-def test_wait_gives_up_a_connection_that_stays_away(server: KfpServer, connection: Connection) -> None:
+def test_wait_gives_up_a_connection_that_stays_away(server, connection):
     server.faults = [Fault(path="/runs", breaks_off=True)]
 
     with pytest.raises(ApiError, match="the connection broke"):
         list(runs.follow(connection, "run-1", (), 0.01, 0.2))
 
 
-def test_texts_of_the_cluster_do_not_act_on_the_terminal(server: KfpServer, osft: Osft) -> None:
+def test_texts_of_the_cluster_do_not_act_on_the_terminal(server, osft):
     failed = {"task_id": "1", "display_name": "ingest-sdg", "state": "FAILED", "error": {"message": "a\x1b[2Jb\rc"}}
     server.story = [{"state": "FAILED", "display_name": "x\x1b[1m\n", "run_details": {"task_details": [failed]}}]
 

@@ -1,32 +1,29 @@
 """schedule, unschedule and status: one enabled schedule of a name, and no running training is ended."""
 
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from components.shared.problems import Problems
 from pipeline.cluster import schedules
-from pipeline.cluster.compiled_file import PIPELINE, CompiledPipeline
-from pipeline.cluster.connection import Connection
+from pipeline.cluster.compiled_file import PIPELINE
 from pipeline.cluster.cron import parse_cron
-from tests.fast.cluster.conftest import MONDAYS, PARAMETERS, SUNDAYS, Osft
-from tests.kfp_server import Fault, KfpServer
+from tests.fast.cluster.conftest import MONDAYS, PARAMETERS, SUNDAYS
+from tests.kfp_server import Fault
 
 REPLACE, REMOVE = ["schedule", "nightly", *MONDAYS, *PARAMETERS], ["unschedule", "nightly"]
 either = pytest.mark.parametrize("command", [REPLACE, REMOVE], ids=["schedule", "unschedule"])
 
 
 @pytest.fixture
-def nightly(osft: Osft, server: KfpServer) -> str:
+def nightly(osft, server):
     """The id of a schedule that is there."""
     osft("schedule", "nightly", *SUNDAYS, *PARAMETERS)
     (schedule_id,) = server.schedules
     return schedule_id
 
 
-def test_schedule_says_what_it_means(server: KfpServer, osft: Osft) -> None:
+def test_schedule_says_what_it_means(server, osft):
     code, out, _ = osft("schedule", "nightly", *SUNDAYS, *PARAMETERS)
 
     (made,) = server.schedules.values()
@@ -38,7 +35,7 @@ def test_schedule_says_what_it_means(server: KfpServer, osft: Osft) -> None:
     assert made["runtime_config"]["parameters"]["data"] == "/mnt/osft/qa.csv"
 
 
-def test_the_same_schedule_again_changes_nothing(server: KfpServer, osft: Osft, nightly: str) -> None:
+def test_the_same_schedule_again_changes_nothing(server, osft, nightly):
     before, sent = dict(server.schedules), len(server.changes)
 
     code, out, _ = osft("schedule", "nightly", "--cron", " 0 0  2 * * 0", *PARAMETERS)
@@ -50,9 +47,7 @@ def test_the_same_schedule_again_changes_nothing(server: KfpServer, osft: Osft, 
 
 
 @pytest.mark.parametrize("change", [MONDAYS, [*SUNDAYS, "--param", "num_epochs=3"], "pipeline"], ids=str)
-def test_a_schedule_with_other_content_takes_the_place_of_the_old_one(
-    server: KfpServer, osft: Osft, other_pipeline: Path, nightly: str, change: Any
-) -> None:
+def test_a_schedule_with_other_content_takes_the_place_of_the_old_one(server, osft, other_pipeline, nightly, change):
     more = [*SUNDAYS, "--pipeline", other_pipeline] if change == "pipeline" else change
 
     code, out, _ = osft("schedule", "nightly", *more, *PARAMETERS)
@@ -66,9 +61,7 @@ def test_a_schedule_with_other_content_takes_the_place_of_the_old_one(
 
 
 @either
-def test_a_running_training_survives_and_its_schedule_goes_when_it_has_ended(
-    server: KfpServer, osft: Osft, nightly: str, command: list[str]
-) -> None:
+def test_a_running_training_survives_and_its_schedule_goes_when_it_has_ended(server, osft, nightly, command):
     for _ in range(120):  # ended runs fill more than a page
         server.fire(nightly, "SUCCEEDED")
     running = server.fire(nightly)
@@ -92,9 +85,7 @@ def test_a_running_training_survives_and_its_schedule_goes_when_it_has_ended(
 
 
 @either
-def test_a_run_that_starts_at_the_last_moment_survives(
-    server: KfpServer, osft: Osft, monkeypatch: pytest.MonkeyPatch, nightly: str, command: list[str]
-) -> None:
+def test_a_run_that_starts_at_the_last_moment_survives(server, osft, monkeypatch, nightly, command):
     monkeypatch.setattr(schedules, "SETTLE_SECONDS", 0.5)
     server.late_run = True
 
@@ -106,9 +97,7 @@ def test_a_run_that_starts_at_the_last_moment_survives(
 
 
 @either
-def test_another_pipelines_schedule_is_left_alone(
-    server: KfpServer, osft: Osft, nightly: str, command: list[str]
-) -> None:
+def test_another_pipelines_schedule_is_left_alone(server, osft, nightly, command):
     reference = {"pipeline_id": "theirs", "pipeline_version_id": "1"}
     server.schedules[nightly] |= {"description": "", "pipeline_version_reference": reference}
     before = len(server.changes)
@@ -121,9 +110,7 @@ def test_another_pipelines_schedule_is_left_alone(
 
 
 @pytest.mark.parametrize("verb", [":disable", ":enable", ""])
-def test_a_replacement_that_breaks_off_is_mended_by_the_next(
-    server: KfpServer, connection: Connection, pipeline: CompiledPipeline, verb: str
-) -> None:
+def test_a_replacement_that_breaks_off_is_mended_by_the_next(server, connection, pipeline, verb):
     def schedule(text: str) -> schedules.Scheduling:
         values = {"data": "a", "questions": "b"}
         return schedules.schedule(connection, pipeline, "nightly", parse_cron(text), values, False, 0)
@@ -143,9 +130,7 @@ def test_a_replacement_that_breaks_off_is_mended_by_the_next(
 
 
 @pytest.mark.parametrize("state", ["copied", "disabled", "of a version that was deleted"])
-def test_whatever_was_done_to_it_one_enabled_schedule_results(
-    server: KfpServer, osft: Osft, nightly: str, state: str
-) -> None:
+def test_whatever_was_done_to_it_one_enabled_schedule_results(server, osft, nightly, state):
     """The dashboard lets anybody duplicate and disable schedules, and delete versions."""
     schedule = server.schedules[nightly]
     server.schedules["other"] = schedule | {"recurring_run_id": "other", "display_name": "weekly"}
@@ -167,7 +152,7 @@ def test_whatever_was_done_to_it_one_enabled_schedule_results(
     assert "other" in server.schedules
 
 
-def test_wrong_times_and_wrong_parameters_are_named_together(server: KfpServer, osft: Osft) -> None:
+def test_wrong_times_and_wrong_parameters_are_named_together(server, osft):
     wrong = ["--param", "num_epochs=0", "--param", "seed=2.5"]
 
     code, _, err = osft("schedule", "nightly", "--cron", "0 2 * * *", *wrong)
@@ -179,7 +164,7 @@ def test_wrong_times_and_wrong_parameters_are_named_together(server: KfpServer, 
     assert not server.requests
 
 
-def test_a_schedule_is_not_replaced_by_one_with_placeholders(server: KfpServer, osft: Osft, nightly: str) -> None:
+def test_a_schedule_is_not_replaced_by_one_with_placeholders(server, osft, nightly):
     before = dict(server.schedules)
 
     code, _, _ = osft("schedule", "nightly", *SUNDAYS, *PARAMETERS, "--pipeline", PIPELINE)
@@ -188,7 +173,7 @@ def test_a_schedule_is_not_replaced_by_one_with_placeholders(server: KfpServer, 
     assert server.schedules == before
 
 
-def test_unschedule_removes_and_says_when_there_is_none(server: KfpServer, osft: Osft, nightly: str) -> None:
+def test_unschedule_removes_and_says_when_there_is_none(server, osft, nightly):
     dry = osft("unschedule", "nightly", "--dry-run")
     assert len(server.schedules) == 1
 
@@ -201,7 +186,7 @@ def test_unschedule_removes_and_says_when_there_is_none(server: KfpServer, osft:
     assert not server.schedules
 
 
-def test_status_shows_the_newest_runs_and_every_schedule(server: KfpServer, osft: Osft, nightly: str) -> None:
+def test_status_shows_the_newest_runs_and_every_schedule(server, osft, nightly):
     ids = [server.fire(nightly, "SUCCEEDED") for _ in range(130)]
     server.runs[ids[-1]]["finished_at"] = "2026-11-22T13:05:00Z"
     for run_id in ids[5:-1]:
@@ -219,7 +204,7 @@ def test_status_shows_the_newest_runs_and_every_schedule(server: KfpServer, osft
     assert re.search(r"ENABLED +nightly, 0 0 2 \* \* 0 \(at 02:00 on Sunday\), next \d{4}-\d\d-\d\d 02:00:00 UTC", out)
 
 
-def test_status_of_a_cluster_that_has_nothing(osft: Osft) -> None:
+def test_status_of_a_cluster_that_has_nothing(osft):
     code, out, _ = osft("status")
 
     assert (code, out) == (0, "No runs of osft\nNo schedules of osft\n")
