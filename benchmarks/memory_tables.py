@@ -17,11 +17,11 @@ def measured_memory() -> Iterator[tuple[str, TrainingOptions, float]]:
     cases = [
         (
             row["shape"],
-            (row["options"] if "options" in row else {"unfreeze_rank_ratio": row["ratio"]})
-            | {"max_seq_len": row["sequence_length"], "max_tokens_per_gpu": row["max_tokens_per_gpu"]},
+            row["options"] | {"max_seq_len": row["sequence_length"], "max_tokens_per_gpu": row["max_tokens_per_gpu"]},
             row["peak_memory_gib"],
         )
-        for row in result("memory")["rows"]
+        for name in ("memory", "memory_8b")
+        for row in result(name)["rows"]
     ]
     trainings = [whole["at_2048_tokens"], whole["at_8192_tokens"]]
     trainings += read_json(methods)["rows"] if methods.exists() else []
