@@ -313,7 +313,7 @@ def picture() -> str:
         "trained weights with their moments": [plan.trained_gib for plan in plans],
         "gradients": [plan.gradients_gib for plan in plans],
         "activations": [plan.activations_gib for plan in plans],
-        "unusable between them": [plan.needed_gib - plan.total_gib for plan in plans],
+        "fragmentation": [plan.needed_gib - plan.total_gib for plan in plans],
     }
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.add_subplot()

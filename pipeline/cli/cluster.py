@@ -233,7 +233,7 @@ def _all_of(*checks: Callable[[], Any]) -> list[Any]:
     return returned
 
 
-def _connect(pipeline: "CompiledPipeline", *, dashboard: str, **access: str) -> "Connection":
+def _connect(pipeline: "CompiledPipeline", *, dashboard: str, **access: Any) -> "Connection":
     from pipeline.cluster.access import find_access
     from pipeline.cluster.connection import connect
 
