@@ -3,7 +3,7 @@
     python -m benchmarks.learning TOKENIZER_FOLDER WORK_FOLDER
 
 Two layers of Granite-3.2-8B, 200 steps on the same samples in the same order: in float32, with compact weights, and
-with plain bfloat16 weights and moments. Then what the saved bfloat16 model has learnt, rounded stochastically and to
+with plain bfloat16 weights and moments. Then what the saved bfloat16 model has learned, rounded stochastically and to
 nearest.
 """
 

@@ -6,8 +6,8 @@ In, a table as a synthetic-data run writes it (other columns are ignored), one f
     What colour is a master's sash?,A master's sash is crimson.,YES
 
 Out, a folder with `records.jsonl` (the rows to train on), `held_out.jsonl` (those set aside), `dropped.jsonl` (the
-others, and why), `gap_questions.jsonl`, `retention_questions.jsonl`, `report.json` and `review.html`, which goes on to
-the run's folder. The questions are read here too, because this is the step that may read from anywhere.
+others, and why), `gap_questions.jsonl`, `retention_questions.jsonl`, `report.json` and `review.html`, which is
+copied to the run's folder. The questions are read here too, because this is the step that may read from anywhere.
 
 Rows are read one at a time. Of those that may be trained on only hashes stay in memory; their texts wait in a file.
 """

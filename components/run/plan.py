@@ -43,7 +43,7 @@ class TrainingPlan:
 
     run_key: str
     evaluation_key: str
-    """Hash of what the evaluation asks, and by which bar: a trained model is evaluated again when that changes."""
+    """Hash of the questions, the options and the acceptance thresholds: a model is evaluated again when it changes."""
     trained: bool
     """The adapted model of this key is complete."""
     evaluated: bool

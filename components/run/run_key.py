@@ -27,5 +27,5 @@ def run_key(data_digest: str, model_commit: str, options: TrainingOptions, gpus:
 
 def evaluation_key(digests: list[str], system_prompt: str, options: EvaluationOptions) -> str:
     """16 hex digits; digests are those of the questions, and of the rows that were held out."""
-    asked = [EVALUATOR_VERSION, *digests, system_prompt, dataclasses.asdict(options)]
-    return sha256_of_json(asked)[:16]
+    hashed = [EVALUATOR_VERSION, *digests, system_prompt, dataclasses.asdict(options)]
+    return sha256_of_json(hashed)[:16]

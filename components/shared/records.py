@@ -1,4 +1,4 @@
-"""What each step of a run on the cluster did, kept in the workspace: what `notify` tells when the run has ended.
+"""What each step of a run on the cluster did, kept in the workspace: what `notify` reports when the run has ended.
 
 <workspace>/pipeline-runs/<KFP's run id>/<step>.json
 

@@ -310,7 +310,7 @@ def _no_file(path: str) -> Problems:
 
 
 def _check_encoding(encoding: str, where: str) -> None:
-    """What is packed for the way cannot be told from what is packed for itself; of both only gzip can be read."""
+    """A file compressed for transfer looks like one that is stored compressed; of both, only gzip can be read."""
     if encoding.strip().lower() not in ("", "identity", "gzip", "x-gzip"):
         raise problem(
             f"the server sends it packed with {quote(encoding)}",

@@ -50,7 +50,7 @@ from components.training.saving import save
 if TYPE_CHECKING:
     from training_hub import TrainingHubCallback
 
-# Read by torch when it first takes GPU memory: pieces of it can grow, so that less is lost between them.
+# Read by torch when it first takes GPU memory: its segments can grow, so that less of it is lost to fragmentation.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 RESULT = "training_result.json"

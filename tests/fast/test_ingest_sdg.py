@@ -229,7 +229,7 @@ PAIRS = st.lists(st.tuples(TEXT.filter(str.strip), TEXT.filter(str.strip)), min_
     share=st.sampled_from([0.0, 0.3]),
     conflicts=st.sampled_from(["drop", "keep"]),
 )
-def test_what_is_learnt_does_not_depend_on_the_order_of_rows(pairs, random, near, share, conflicts):
+def test_what_is_trained_on_does_not_depend_on_the_order_of_rows(pairs, random, near, share, conflicts):
     options = DataOptions(near_duplicates=near, held_out_share=share, conflicts=conflicts)
 
     def decide(pairs):
@@ -245,14 +245,14 @@ def test_what_is_learnt_does_not_depend_on_the_order_of_rows(pairs, random, near
             assert outcomes[other] not in (DUPLICATE, NEAR_DUPLICATE)
             if outcome == NEAR_DUPLICATE:
                 assert similarity(*("\n".join(map(same, rows[one])) for one in (number, other))) >= near
-        learnt = {row for row, outcome in zip(rows, outcomes, strict=True) if outcome == KEPT}
+        trained_on = {row for row, outcome in zip(rows, outcomes, strict=True) if outcome == KEPT}
         held_out = {row for row, outcome in zip(rows, outcomes, strict=True) if outcome == HELD_OUT}
-        assert not {same(question) for question, _ in learnt} & {same(question) for question, _ in held_out}
-        assert len(held_out) <= share * (len(learnt) + len(held_out))
+        assert not {same(question) for question, _ in trained_on} & {same(question) for question, _ in held_out}
+        assert len(held_out) <= share * (len(trained_on) + len(held_out))
         if conflicts == "drop":
-            assert len({same(question) for question, _ in learnt}) == len(learnt)
-        assert "b" not in {same(question) for question, _ in learnt}
-        return learnt, held_out
+            assert len({same(question) for question, _ in trained_on}) == len(trained_on)
+        assert "b" not in {same(question) for question, _ in trained_on}
+        return trained_on, held_out
 
     shuffled = list(pairs)
     random.shuffle(shuffled)

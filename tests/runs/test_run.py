@@ -108,7 +108,7 @@ def test_the_summary_holds_the_result(first):
     assert found["grading"]["grader"] == "the reference rules"
 
 
-def test_what_was_set_aside_is_scored_and_not_learnt(first):
+def test_what_was_set_aside_is_scored_and_not_trained_on(first):
     summary = first.summary()
     held_out = summary["evaluation"]["held_out"]
 
