@@ -22,7 +22,6 @@ from components.run.findings import (
     Condition,
     Gate,
 )
-from components.shared.options import set_option
 
 TAIL = 0.05  # of a one-sided 95 % bound
 MAX_UNGRADED = 0.1  # share of the questions without a verdict, above which nothing is shown
@@ -119,6 +118,5 @@ def _general(general: dict[str, Comparison | None], options: EvaluationOptions) 
         elif found.difference <= -margin:
             conditions.append(Condition(name=name, state=FAILED, finding=what, advice=LEARN_LESS))
         else:
-            more = [f"ask more {name}", f"add {set_option(EvaluationOptions, 'retention_margin', 2 * margin)}"]
-            conditions.append(Condition(name=name, state=NOT_SHOWN, finding=what, advice=more))
+            conditions.append(Condition(name=name, state=NOT_SHOWN, finding=what, advice=[f"ask more {name}"]))
     return conditions

@@ -206,7 +206,10 @@ def contamination(found: Evaluation) -> str:
 
 
 def by_subject(found: Evaluation) -> dict[str, Comparison]:
-    """The general questions that count, multiple choice and open-ended together, by subject; the largest loss first."""
+    """The general questions that count, multiple choice and open-ended together, by subject; the largest loss first.
+
+    Empty where there is one subject or none.
+    """
     pairs: dict[str, list[tuple[bool, bool]]] = {}
     for chosen in found.choice_answers:
         if not chosen.in_training:
@@ -220,6 +223,8 @@ def by_subject(found: Evaluation) -> dict[str, Comparison]:
         name or "no subject": compare([base for base, _ in each], [adapted for _, adapted in each])
         for name, each in pairs.items()
     }
+    if len(compared) < 2:
+        return {}
     return dict(sorted(compared.items(), key=lambda item: (item[1].difference, item[0])))
 
 
