@@ -31,7 +31,7 @@ FURTHER_TRAINING_OPTIONS = [name for name, one in declared(TrainingOptions).item
 EVALUATION_FLAGS = declared(EvaluationOptions)
 FURTHER_EVALUATION_OPTIONS = [name for name, one in EVALUATION_FLAGS.items() if not one.parameter]
 INPUT_FLAGS = {name: one for name, one in declared(RunInputs).items() if not isinstance(one.default, dict)}
-MEMORY_OPTIONS = ("unfreeze_rank_ratio", "max_seq_len", "max_tokens_per_gpu")
+MEMORY_OPTIONS = ("method", "unfreeze_rank_ratio", "max_seq_len", "max_tokens_per_gpu")
 Cluster = Annotated[Path | None, typer.Option(help="Cluster file (TOML) with what differs from the default cluster.")]
 
 

@@ -118,11 +118,11 @@ def show_memory(config: dict[str, Any], options: TrainingOptions, gpu_memory_gib
     fits = planned.needed_gib <= gpu_memory_gib
     console.print("It fits." if fits else "It does not fit.", style="bold green" if fits else "bold red")
     tokens = largest_tokens(config, options, 1, gpu_memory_gib)
-    ratio = largest_ratio(config, options, 1, gpu_memory_gib)
-    console.print(
-        f"largest max_tokens_per_gpu  {tokens or 'none'} at unfreeze_rank_ratio {options.unfreeze_rank_ratio:g}"
-    )
-    console.print(f"largest unfreeze_rank_ratio {ratio or 'none'} at max_tokens_per_gpu {options.max_tokens_per_gpu}")
+    by = f" at unfreeze_rank_ratio {options.unfreeze_rank_ratio:g}" if options.protects else ""
+    console.print(f"largest max_tokens_per_gpu  {tokens or 'none'}{by}")
+    if options.protects:
+        ratio = largest_ratio(config, options, 1, gpu_memory_gib)
+        console.print(f"largest unfreeze_rank_ratio {ratio or 'none'} at max_tokens_per_gpu {options.max_tokens_per_gpu}")
     return fits
 
 
