@@ -122,7 +122,8 @@ def show_memory(config: dict[str, Any], options: TrainingOptions, gpu_memory_gib
     console.print(f"largest max_tokens_per_gpu  {tokens or 'none'}{by}")
     if options.protects:
         ratio = largest_ratio(config, options, 1, gpu_memory_gib)
-        console.print(f"largest unfreeze_rank_ratio {ratio or 'none'} at max_tokens_per_gpu {options.max_tokens_per_gpu}")
+        at = f"at max_tokens_per_gpu {options.max_tokens_per_gpu}"
+        console.print(f"largest unfreeze_rank_ratio {ratio or 'none'} {at}")
     return fits
 
 
