@@ -46,7 +46,7 @@ PLANNED = record("plan_training", run_key="6fdf", anything_to_do=True, to_do="to
 IDLE = record("plan_training", run_key="6fdf", anything_to_do=False, to_do="nothing to do: run 6fdf is trained")
 TRAINED = record("train_osft", steps=48, loss_first=1.486349, loss_last=0.0411)
 GOOD = record("evaluate", verdict="closed 7 of the 10", good=True, closed=7.0, regressed=0.0)
-BAD = record("evaluate", verdict="closed 0 of the 10; not good", good=False)
+BAD = record("evaluate", verdict="closed 0 of the 10; not good", good=False, to_try="train fewer epochs")
 PUBLISHED = record("publish", model="granite-osft 6fdf", uri="pvc://osft-workspace/adapted/6fdf")
 NAMED = {"DATA": DATA, "PLANNED": [PLANNED], "IDLE": [IDLE], "TRAINED": [TRAINED], "GOOD": [GOOD], "BAD": [BAD]}
 NAMED |= {"PUBLISHED": [PUBLISHED]}
@@ -85,6 +85,10 @@ def test_facts_have_words_and_short_numbers():
         "model": "granite-osft 6fdf",
         "published as": "pvc://osft-workspace/adapted/6fdf",
     }
+
+
+def test_a_model_that_is_not_good_comes_with_what_to_try():
+    assert outcome(by_step(*DATA, PLANNED, TRAINED, BAD), "COMPLETE").facts["to try"] == "train fewer epochs"
 
 
 def test_long_error_is_cut_and_has_no_control_characters():
