@@ -27,6 +27,7 @@ from components.training.loading import weight_files
 MAX_KEPT, MIN_BROKEN = 0.01, 0.05
 MAX_KEPT_IN_ONE = 0.1  # of one matrix
 ROUNDING_TOLERANCE = 1.3  # the estimate is within a quarter
+ARITHMETIC = 4 * torch.finfo(torch.float32).eps  # of a matrix' norm
 
 
 class Weights:
@@ -91,13 +92,13 @@ def sum_up(matrices: list[MatrixAudit], unfreeze_rank_ratio: float, promised: bo
     protected = [one for one in matrices if one.protected]
     share = _combine(protected, [one.protected_change_ratio for one in protected])
     rounding = _combine(protected, [one.rounding_ratio for one in protected])
-    excess = {one.name: beyond_rounding(one.protected_change_ratio, one.rounding_ratio) for one in protected}
+    excess = {one.name: beyond_rounding(one) for one in protected}
     worst = max(excess, key=excess.__getitem__, default="")
     whole = sum(one.change_norm**2 for one in matrices)
     free = sum(one.change_norm**2 for one in matrices if not one.protected)
     word = ""
     if protected:
-        overall = beyond_rounding(share, rounding)
+        overall = _combine(protected, list(excess.values()))
         is_kept = overall <= MAX_KEPT and excess[worst] <= MAX_KEPT_IN_ONE
         word = KEPT if is_kept else BROKEN if overall > MIN_BROKEN else IN_DOUBT
     return Audit(
@@ -113,9 +114,13 @@ def sum_up(matrices: list[MatrixAudit], unfreeze_rank_ratio: float, promised: bo
     )
 
 
-def beyond_rounding(share: float, rounding: float) -> float:
-    """What of a share of the change's norm rounding does not account for; the estimate of rounding may be off."""
-    return math.sqrt(max(0.0, share**2 - (ROUNDING_TOLERANCE * rounding) ** 2))
+def beyond_rounding(one: MatrixAudit) -> float:
+    """What rounding does not account for in the share of a matrix' change: of the saved numbers, whose estimate may be
+    off, and of the training's own arithmetic in float32, which counts where the change is tiny.
+    """
+    arithmetic = ARITHMETIC / one.relative_change if one.relative_change else 0.0
+    rounding = ROUNDING_TOLERANCE * one.rounding_ratio
+    return math.sqrt(max(0.0, one.protected_change_ratio**2 - rounding**2 - arithmetic**2))
 
 
 def _combine(audits: list[MatrixAudit], ratios: list[float]) -> float:

@@ -103,9 +103,11 @@ def test_a_kept_promise_saved_in_bfloat16_shows_no_more_than_rounding(tmp_path: 
     assert whole.word == KEPT
 
 
-def matrix(name: str, share: float, rounding: float = 0.0, norm: float = 1.0, protected: bool = True) -> MatrixAudit:
+def matrix(
+    name: str, share: float, rounding: float = 0.0, norm: float = 1.0, protected: bool = True, change: float = 0.01
+) -> MatrixAudit:
     return MatrixAudit(
-        name=name, protected=protected, relative_change=0.01, protected_change_ratio=share, rounding_ratio=rounding,
+        name=name, protected=protected, relative_change=change, protected_change_ratio=share, rounding_ratio=rounding,
         change_norm=norm,
     )  # fmt: skip
 
@@ -115,6 +117,7 @@ def matrix(name: str, share: float, rounding: float = 0.0, norm: float = 1.0, pr
     [
         ([matrix("a", 0.0004), matrix("b", 0.0002)], KEPT, "a"),
         ([matrix("a", 0.30, 0.28), matrix("b", 0.20, 0.21)], KEPT, ""),  # rounding accounts for it
+        ([matrix("a", 0.02, change=1e-5), matrix("b", 0.01, change=1e-5)], KEPT, ""),  # float32's own
         ([matrix("a", 0.02), matrix("b", 0.03)], IN_DOUBT, "b"),
         ([matrix("a", 0.0), matrix("b", 0.9, norm=0.005)], IN_DOUBT, "b"),  # one small matrix of many
         ([matrix("a", 0.31), matrix("b", 0.08)], BROKEN, "a"),

@@ -188,8 +188,8 @@ OTHERWISE_ASKED = (
     "{% if add_generation_prompt %}assistant: <think>\n{% endif %}"
 )
 THINKING = (
-    "".join(TEMPLATES["chatml"]["text"])
-    .replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    TEMPLATES["chatml"]
+    .text.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
     .replace("{{ m.content }}", "{% if m.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}")
 )
 CHANGED = "leaves out or changes words"
