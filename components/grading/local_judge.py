@@ -1,9 +1,10 @@
 """Verdicts by a language model on this machine, by default the base model itself.
 
 It reads the rubric and one case, and is asked for one word. The word is not generated: what counts is how much likelier
-`right` is than `wrong`, by their first tokens, averaged over both orders of the rubric. Nothing is sampled and no text
-is parsed, so the same case has the same verdict. A model leans to one of the words whatever it reads, so the verdict is
-`right` above a threshold, which is set on labelled answers before the judge counts (components/grading/trial.py).
+`right` is than `wrong`, by the first token that parts them, averaged over both orders of the rubric. Nothing is sampled
+and no text is parsed, so the same case has the same verdict. A model leans to one of the words whatever it reads, so
+the verdict is `right` above a threshold, which is set on labelled answers before the judge counts
+(components/grading/trial.py).
 """
 
 import dataclasses
@@ -14,18 +15,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from components.data.chat import Message
 from components.data.samples import IGNORED, Sample, packs, render
 from components.grading.cases import Case, OnVerdict, Verdict, ignore
 from components.grading.rubric import ONE_WORD, VERDICTS
 from components.run.evaluation_options import RULES, EvaluationOptions
 from components.shared import progress
 from components.shared.options import set_option
-from components.shared.problems import problem
+from components.shared.problems import Problems, problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_TOKENS = 4096  # per forward pass
+USER: Message = {"role": "user", "content": "What?"}
 GROUP = 16  # cases whose verdicts come together; of similar length, so that packs are full
 
 
@@ -46,15 +49,18 @@ class LocalJudge:
         self.model, self.tokenizer = model, tokenizer
         self.name = f"the local judge {name}"
         self.identity = hashlib.sha256("\n".join(("local", fingerprint, *ONE_WORD)).encode()).hexdigest()
-        right, wrong = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in VERDICTS)
-        if right == wrong:
+        right, wrong = (tokenizer(word, add_special_tokens=False)["input_ids"] for word in VERDICTS)
+        parted = next((place for place, pair in enumerate(zip(right, wrong, strict=False)) if pair[0] != pair[1]), None)
+        if parted is None:
             raise problem(
-                f"the local judge {name} cannot tell its verdicts apart: both begin with the same token",
+                f"the local judge {name} cannot tell its verdicts apart: one begins with the tokens of the other",
                 where=f"tokenizer of {name}",
-                rule=f"{' and '.join(VERDICTS)} begin with different tokens",
+                rule=f"{' and '.join(VERDICTS)} are different tokens",
                 remedy=f"name another judge_model, or add {set_option(EvaluationOptions, 'grader', RULES)}",
             )
-        self.tokens = (right, wrong)
+        self.begin: list[int] = right[:parted]  # what both begin with: a tokenizer may put a blank before words
+        self.tokens = (right[parted], wrong[parted])
+        self.has_system_role = self._renders([{"role": "system", "content": "Be brief."}, USER])
         self.threshold = 0.0
 
     def verdicts(self, cases: Iterable[Case], on_verdict: OnVerdict = ignore) -> dict[Case, Verdict]:
@@ -94,6 +100,16 @@ class LocalJudge:
     def _sample(self, rubric: str, case: Case) -> Sample:
         content = f"Question: {case.question}\nReference: {case.reference}\nAnswer: {case.answer}"
         messages = [{"role": "system", "content": rubric}, {"role": "user", "content": content}]
+        if not self.has_system_role:
+            messages = [{"role": "user", "content": f"{rubric}\n\n{content}"}]
         text = render(messages, self.tokenizer, add_generation_prompt=True)
-        prompt: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        prompt: list[int] = [*self.tokenizer(text, add_special_tokens=False)["input_ids"], *self.begin]
         return Sample([*prompt, self.tokens[0]], [*[IGNORED] * len(prompt), self.tokens[0]])
+
+    def _renders(self, messages: list[Message]) -> bool:
+        """Whether the chat template takes these roles."""
+        try:
+            render(messages, self.tokenizer, add_generation_prompt=True)
+        except Problems:
+            return False
+        return True
