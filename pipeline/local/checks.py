@@ -41,6 +41,9 @@ def check_before(parameters: dict[str, Any], checks: Checks) -> None:
     with checks.collecting():
         tasks = parameters["evaluation_options"].get("lm_eval_tasks", "")
         check_installed(EvaluationOptions(lm_eval_tasks=tasks).tasks)
+    if parameters["judge_model"] and not parameters["judge_url"]:
+        with checks.collecting():
+            check_model(parameters["judge_model"])
     if parameters["model"]:
         with checks.collecting():
             registered_name(parameters["publish_as"], parameters["model"])
