@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from components.data.chat import Message
-from components.data.samples import IGNORED, Sample, packs, render
+from components.data.packs import packs
+from components.data.samples import IGNORED, Sample, render
 from components.grading.cases import Case, OnVerdict, Verdict, ignore
 from components.grading.rubric import ONE_WORD, VERDICTS
 from components.run.evaluation_options import RULES, EvaluationOptions

@@ -35,7 +35,7 @@ MLP_BIAS = ("llama", "granite")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """A dense decoder-only language model of one of the families in `components.models.folder.TRAINABLE_TYPES`."""
+    """A dense decoder-only language model of one of the families in `components.models.configuration.TRAINABLE_TYPES`."""
 
     layers: int
     hidden: int

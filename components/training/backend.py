@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from training_hub import AlgorithmRegistry, Backend
 
-from components.data.samples import Packing, Sample, packing, tokenize_rows
+from components.data.packs import Packing, packing
+from components.data.samples import Sample, tokenize_rows
 from components.run.run_key import TRAINER_VERSION
 from components.run.training_options import METHODS, TrainingOptions
 from components.shared import progress

@@ -8,7 +8,7 @@ import torch
 from mini_trainer.osft_utils import get_model_patterns
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from components.models.folder import TRAINABLE_TYPES
+from components.models.configuration import TRAINABLE_TYPES
 from components.models.shapes import Shapes, default_patterns
 from components.shared.problems import Checks
 from components.training.factors import target_names
