@@ -70,7 +70,12 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
             )
             formatted = format_chat(records=ingested.outputs["records"], system_prompt=system_prompt)
             fetched = snapshot_model(
-                model=model, revision=revision, workspace=workspace, judge_url=judge_url, judge_model=judge_model
+                model=model,
+                revision=revision,
+                workspace=workspace,
+                system_prompt=system_prompt,
+                judge_url=judge_url,
+                judge_model=judge_model,
             )
             planned = plan_training(
                 dataset=formatted.outputs["dataset"],

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from components.data import chat
@@ -49,9 +49,8 @@ def tokenize(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase",
     Raises:
         Problems: when the chat template does not render the conversation as it is.
     """
-    messages, marks = _mark_control_tokens(messages, tokenizer)
     text, spans = _render_spans(messages, tokenizer, {"assistant", "user"} if unmask else {"assistant"})
-    tokens, offsets = _encode(text, marks, tokenizer)
+    tokens, offsets = _encode(text, messages, tokenizer)
     trained: set[int] = set()  # places of tokens
     end = 0
     for role, start, stop in spans:
@@ -71,8 +70,8 @@ def prompt_tokens(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerB
     Raises:
         Problems: when the chat template refuses it.
     """
-    messages, marks = _mark_control_tokens(messages, tokenizer)
-    return _encode(render(messages, tokenizer, add_generation_prompt=True), marks, tokenizer)[0]
+    text = render(messages, tokenizer, add_generation_prompt=True)
+    return _encode(text, messages, tokenizer, add_generation_prompt=True)[0]
 
 
 def control_tokens(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase") -> list[str]:
@@ -169,40 +168,27 @@ def _control_pattern(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
 
 
-def _mark_control_tokens(
-    messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase"
-) -> tuple[list[chat.Message], dict[str, str]]:
-    """The messages with another character for each control token in their words, and what it stands for."""
-    names = control_tokens(messages, tokenizer)
-    if not names:
-        return messages, {}
-    everything = "".join(message["content"] for message in messages)
-    free = (chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in everything)
-    marks = dict(zip(names, free, strict=False))
-    pattern = _control_pattern(tokenizer)
-    marked = [{**one, "content": pattern.sub(lambda found: marks[found[0]], one["content"])} for one in messages]
-    return marked, {mark: name for name, mark in marks.items()}
-
-
 def _encode(
-    text: str, marks: Mapping[str, str], tokenizer: "PreTrainedTokenizerBase"
+    text: str,
+    messages: list[chat.Message],
+    tokenizer: "PreTrainedTokenizerBase",
+    add_generation_prompt: bool = False,
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """Tokens of a rendered text, and their places in it; a mark becomes tokens of the letters that it stands for."""
-    tokens: list[int] = []
-    offsets: list[tuple[int, int]] = []
-    place = 0
-    for piece in re.split(f"([{''.join(marks)}])", text) if marks else [text]:
-        encoded = tokenizer(
-            marks.get(piece, piece),
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            split_special_tokens=piece in marks,
-        )
-        tokens += encoded["input_ids"]
-        for first, last in encoded["offset_mapping"]:
-            offsets.append((place, place + 1) if piece in marks else (place + first, place + last))
-        place += len(piece)
-    return tokens, offsets
+    """Tokens of a rendered conversation, and their places in the text."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    tokens, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    if not control_tokens(messages, tokenizer):
+        return tokens, offsets
+    spans = _find_messages(text, messages, tokenizer, set(chat.ROLES), add_generation_prompt)
+    control = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    found: list[tuple[int, tuple[int, int]]] = []
+    for token, (first, last) in zip(tokens, offsets, strict=True):
+        if token in control and any(start < last and first < end for _, start, end in spans):
+            letters = tokenizer(text[first:last], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            found += [(letter, (first, last)) for letter in letters]
+        else:
+            found.append((token, (first, last)))
+    return [token for token, _ in found], [place for _, place in found]
 
 
 def _render_spans(
@@ -215,16 +201,29 @@ def _render_spans(
         raise _template_problem(
             "the model's chat template renders what precedes the answer differently once the answer is there"
         )
-    foreign = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] in roles:
-            other = render([*messages[:index], {**message, "content": foreign}, *messages[index + 1 :]], tokenizer)
-            spans.append((message["role"], *_find_words(text, other, message["content"].strip(), foreign)))
+    spans = _find_messages(text, messages, tokenizer, roles)
     _, start, _ = spans[-1]
     if between := text[len(prompt) : start].strip():
         raise _template_problem(f"the model's chat template puts {quote(between)} between the prompt and the answer")
     return text, spans
+
+
+def _find_messages(
+    text: str,
+    messages: list[chat.Message],
+    tokenizer: "PreTrainedTokenizerBase",
+    roles: set[str],
+    add_generation_prompt: bool = False,
+) -> list[tuple[str, int, int]]:
+    """The characters [start, end) of each message of these roles in the rendered conversation, with its role."""
+    foreign = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] in roles:
+            changed = [*messages[:index], {**message, "content": foreign}, *messages[index + 1 :]]
+            other = render(changed, tokenizer, add_generation_prompt)
+            spans.append((message["role"], *_find_words(text, other, message["content"].strip(), foreign)))
+    return spans
 
 
 def _find_words(text: str, other: str, words: str, foreign: str) -> tuple[int, int]:
@@ -236,7 +235,7 @@ def _find_words(text: str, other: str, words: str, foreign: str) -> tuple[int, i
     end = len(text) - _common_length(text[start:][::-1], other[start:][::-1])
     shown = text[start:end].strip()
     if not shown or not words.endswith(shown) or other[start : len(other) - len(text) + end] != foreign:
-        raise _template_problem("the model's chat template leaves out or changes words to train on")
+        raise _template_problem("the model's chat template leaves out or changes words of a row")
     return start, end
 
 

@@ -1,5 +1,7 @@
-"""What a model's config.json may say. transformers checks types when it loads it (components/models/trial.py) and only warns
-of many values, or meets them with a GPU: these are refused here.
+"""What a model's config.json may say.
+
+transformers checks types when it loads it (components/models/trial.py). Of many values it only warns, or meets them
+when there is a GPU: these are refused here.
 """
 
 import json
@@ -135,8 +137,9 @@ def _broken(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, rule.text
     for entry in ("rope_parameters", "rope_scaling"):
         for place in _with_inner(config.get(entry)):
-            if wrong := [f"{key}: {rule.text}" for key, rule in ROPE_RULES.items() if key in place and not rule.holds(place[key])]:
-                yield entry, "; ".join(wrong)
+            wrong = [key for key, rule in ROPE_RULES.items() if key in place and not rule.holds(place[key])]
+            if wrong:
+                yield entry, "; ".join(f"{key} is {ROPE_RULES[key].text}" for key in wrong)
     if not sizes_are_right:
         return
     heads, key_heads = config["num_attention_heads"], config.get("num_key_value_heads")

@@ -89,7 +89,7 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
             f"the tokenizer is there as {SENTENCEPIECE} only",
             where=where,
             rule="tokenizer.json, which transformers reads without the library sentencepiece",
-            remedy="where sentencepiece is installed: python -c \"from transformers import AutoTokenizer as A; "
+            remedy='where sentencepiece is installed: python -c "from transformers import AutoTokenizer as A; '
             "A.from_pretrained('MODEL').save_pretrained('MODEL')\", MODEL being a copy of the folder",
         )
     elif not any(name in names for name in TOKENIZERS):

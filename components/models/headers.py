@@ -1,6 +1,6 @@
 """What files of weights say of themselves, and whether it is the model that config.json describes. Reads headers alone.
 
-A file begins with the length of its header, 8 bytes, and the header: JSON with the type, shape and place of each tensor.
+A file begins with the length of its header in 8 bytes, and the header: JSON with type, shape and place of each tensor.
 
     {"model.norm.weight": {"dtype": "BF16", "shape": [4096], "data_offsets": [0, 8192]}, "__metadata__": {...}}
 """
@@ -154,7 +154,8 @@ def check_headers(
     for file, header in headers.items() if weight_map is not None else ():
         named = {name for name, place in weight_map.items() if place == file} if weight_map else set()
         if named != header.keys():
-            what = f"{file} holds other weights than the index says: {list_some(map(quote, sorted(named ^ header.keys())))}"
+            differing = list_some(map(quote, sorted(named ^ header.keys())))
+            what = f"{file} holds other weights than the index says: {differing}"
             checks.add(what, where=f"{where}/{INDEX}", rule="the index names the file of each weight", remedy=FETCH)
     count = Counter(name for header in headers.values() for name in header)
     tensors = {

@@ -35,7 +35,7 @@ MLP_BIAS = ("llama", "granite")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """A dense decoder-only language model of one of the families in `components.models.configuration.TRAINABLE_TYPES`."""
+    """A dense decoder-only language model of one of the families in `configuration.TRAINABLE_TYPES`."""
 
     layers: int
     hidden: int
@@ -64,7 +64,7 @@ class Shapes:
             mlp = [(intermediate, hidden), (intermediate, hidden), (hidden, intermediate)]
             matrices = [(query, hidden), (key, hidden), (key, hidden), (hidden, query), *mlp]
         names = default_patterns(kind)
-        has_bias = ATTENTION if kind in ATTENTION_BIAS and config.get("attention_bias") else ()
+        has_bias: tuple[str, ...] = ATTENTION if kind in ATTENTION_BIAS and config.get("attention_bias") else ()
         has_bias = ATTENTION[:3] if kind == "qwen2" else has_bias
         has_bias += MLP if kind in MLP_BIAS and config.get("mlp_bias") else ()
         by_name = dict(zip(names, matrices, strict=True))
@@ -88,7 +88,7 @@ class Shapes:
         return sum(self.vectors.values())
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Every weight of the model by its name in the files, with its shape; the output layer also where it is tied."""
+        """The shape of every weight, by its name in the files; of the output layer also where it is tied."""
         table = (self.vocabulary, self.hidden)
         found: dict[str, tuple[int, ...]] = {EMBEDDING: table, OUTPUT: table, "model.norm.weight": (self.hidden,)}
         for layer in range(self.layers):

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def conversation(system_prompt: str) -> list[chat.Message]:
     return list(chat.training_row(system_prompt.strip(), QUESTION, ANSWER)["messages"])
 
 
-def try_model(folder: Path, where: str, messages: list[chat.Message]) -> list[str]:
+def try_model(folder: Path, where: str, messages: Sequence[chat.Message]) -> list[str]:
     """Load a model's small files and render a conversation.
 
     Args:
@@ -58,7 +59,7 @@ def try_model(folder: Path, where: str, messages: list[chat.Message]) -> list[st
         Problems: naming the file, for whatever goes wrong.
     """
     progress.log("trying configuration, tokenizer and chat template")
-    request = {"folder": str(folder), "where": where, "messages": messages}
+    request = {"folder": str(folder), "where": where, "messages": list(messages)}
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ} | OWN_VARIABLES
     try:
         done = subprocess.run(
@@ -76,7 +77,7 @@ def try_model(folder: Path, where: str, messages: list[chat.Message]) -> list[st
     lines = [json.loads(line) for line in output.splitlines() if line.endswith(b"}")]
     report: dict[str, Any] = lines[-1] if lines else {"at": "the model's files"}
     if "remarks" not in report:
-        fault = "takes too long" if code == -signal.SIGXCPU else "takes too much memory, or breaks the library it is for"
+        fault = "takes too long" if code == -signal.SIGXCPU else "takes too much memory, or breaks its library"
         raise problem(f"{report['at']} {fault}", where=f"{where}/{report['at']}", rule=RULE, remedy=REMEDY)
     if report["problems"]:
         raise Problems(Problem(**one) for one in report["problems"])

@@ -1,4 +1,4 @@
-"""The process in which a model is tried: python -m components.models.trial_process, with a request on its standard input.
+"""The process in which a model is tried: python -m components.models.trial_process, with a request on standard input.
 
 Each line that it writes is JSON: the file that it comes to, and at the end what it found.
 
@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from components.data import chat
 from components.data.samples import prompt_tokens, render, tokenize
-from components.models.configuration import FETCH_FILE, as_list
+from components.models.configuration import FETCH_FILE
 from components.models.stops import GENERATION_CONFIG, named_stops, stop_tokens
 from components.models.trial import CPU_SECONDS, MEMORY_BYTES, REMEDY, TEMPLATE_SECONDS
-from components.shared.problems import Checks, Problems, quote
+from components.shared.problems import Checks, Problems, list_some, quote
 from components.shared.storage import read_json
 
 if TYPE_CHECKING:
@@ -182,9 +182,9 @@ def _check_template(
             )
     tokens = tokenize(messages, tokenizer).tokens if is_answered else prompt_tokens(messages, tokenizer)
     if beyond := sorted({token for token in tokens if token >= vocabulary}):
-        names = ", ".join(f"{quote(name)} ({token})" for name, token in zip(tokenizer.convert_ids_to_tokens(beyond[:5]), beyond, strict=False))
+        names = (f"{quote(tokenizer.convert_ids_to_tokens(token))} ({token})" for token in beyond)
         checks.add(
-            f"the model has no such tokens: {names}",
+            f"the model has no such tokens: {list_some(names)}",
             where=f"{where}, {TEMPLATE} and tokenizer",
             rule=f"vocab_size in config.json is {vocabulary}: tokens are numbers below it",
             remedy="resize the embedding to the tokenizer (resize_token_embeddings, then save_pretrained), or take "

@@ -1,6 +1,7 @@
 """The beginnings of a source's files of weights: their headers say whether it is worth fetching the rest."""
 
 import contextlib
+import os
 import threading
 from pathlib import Path
 
@@ -63,18 +64,21 @@ def _fetch_header(path: Path, info: FileInfo, source: Source) -> Header:
 def _receive(path: Path, info: FileInfo, source: Source) -> Header:
     """Write what comes until the header is there."""
     where = f"{source.where}, {path.name}"
-    if size_of(path) < info.size and not info.digest:  # of which nobody knows whether it is the same file's
-        path.unlink(missing_ok=True)
     header = read_header(path, info.size, where)
     if header is not None:
         return header
-    with contextlib.closing(source.read(path.name, size_of(path))) as pieces:
+    offset = size_of(path) if info.digest else 0  # without, what is there may be of anything
+    with writing(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
+    with (
+        os.fdopen(descriptor, "r+b", buffering=0) as file,
+        contextlib.closing(source.read(path.name, offset)) as pieces,
+    ):
         for piece in pieces:
-            with writing(path), path.open("ab") as file:
-                file.write(piece)
-                with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
-                    path.chmod(FILE_MODE)
+            with writing(path):
+                file.seek(offset)
+                offset += file.write(piece)
             header = read_header(path, info.size, where)
             if header is not None:
                 return header
-    raise Unreachable(f"the answer ended at byte {size_of(path)} of {info.size}")
+    raise Unreachable(f"the answer ended at byte {offset} of {info.size}")

@@ -30,6 +30,7 @@ from training_hub import AlgorithmRegistry, Backend
 
 from components.data.packs import Packing, packing
 from components.data.samples import Sample, tokenize_rows
+from components.models.headers import weight_files
 from components.run.run_key import TRAINER_VERSION
 from components.run.training_options import METHODS, TrainingOptions
 from components.shared import progress
@@ -42,7 +43,7 @@ from components.training.arguments import NAME, PATHS, parse_options
 from components.training.attention import attention_for
 from components.training.callbacks import CallbackCaller
 from components.training.checkpoints import Checkpoints
-from components.training.loading import enable_checkpointing, load, weight_files
+from components.training.loading import enable_checkpointing, load
 from components.training.loss import PackLoss
 from components.training.norms import fuse_norms
 from components.training.optimizer import Optimizer
