@@ -32,6 +32,7 @@ from components.training import backend
 
 MEMORY_GIB = 44.0
 MAX_ANSWER_TOKENS = 64
+ORIGIN = "origin.json"
 
 Job = dict[str, Any]
 Questions = list[dict[str, Any]]
@@ -42,6 +43,7 @@ def run_jobs(jobs: list[Job], do: Callable[[Job, Path], dict[str, Any]], work: P
     """Do the jobs that have no result yet; `do` gets a job and a folder for its files, in a process of its own."""
     results = work / "results"
     results.mkdir(parents=True, exist_ok=True)
+    write_json(work / ORIGIN, common.origin())
     todo = [(job, do, work) for job in jobs if not file_of(job, work).exists()]
     print(f"{len(todo)} of {len(jobs)} jobs to do, {workers} at a time", flush=True)
     started = time.monotonic()
