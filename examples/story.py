@@ -27,16 +27,19 @@ def story(osft: Summary, plain: Summary) -> list[str]:
     trained, beside = training(osft), training(plain)
     assert trained.plan.data_digest == beside.plan.data_digest  # the same rows
     rates = [one.plan.training_options.learning_rate for one in (trained, beside)]
+    kept = 100 * (1 - trained.plan.training_options.unfreeze_rank_ratio)
     return [
-        f"OSFT beside plain fine-tuning: {trained.samples} rows, {trained.steps} steps each, peak learning rates "
-        f"{rates[0]:g} and {rates[1]:g}, one seed",
+        f"OSFT beside plain fine-tuning: the same {trained.samples} rows, {trained.steps} steps each, peak learning "
+        f"rates {rates[0]:g} and {rates[1]:g}, one seed.",
+        f"OSFT keeps the strongest {kept:g} % of the directions of each layer's matrices as they are, plain "
+        "fine-tuning none.",
         "",
         row("graded right; gain in points, 95 % interval", *NAMES),
-        *compare("learnt:    questions about the guild", first.gap, second.gap),
-        *compare("forgotten: general questions, by choice", first.choices, second.choices),
-        *compare("forgotten: general questions, in full", first.open, second.open),
+        *compare("taught: questions about the guild", first.gap, second.gap),
+        *compare("known before: general, multiple choice", first.choices, second.choices),
+        *compare("known before: general, in full", first.open, second.open),
         row(
-            "perplexity on ordinary text, lower is better",
+            "perplexity on ordinary text (low is good)",
             *(f"{value:.1f}" for value in (first.base_perplexity, first.adapted_perplexity, second.adapted_perplexity)),
         ),
         row(
@@ -44,7 +47,7 @@ def story(osft: Summary, plain: Summary) -> list[str]:
             "",
             *(f"{100 * found.audit.protected_change_ratio:.2f} %" for found in (first, second)),
         ),
-        row("the gate's verdict", "", *map(words.headline, (first, second))),
+        row("the gate's verdict (only Good is published)", "", *map(words.headline, (first, second))),
         "",
         *example(
             "Learnt", first.gap_answers, second.gap_answers, lambda one: not one.base_either and one.adapted.right
@@ -100,8 +103,8 @@ def shorten(text: str) -> str:
 def next_steps(osft: Summary) -> list[str]:
     advice = dict.fromkeys(one for condition in osft.evaluation.gate.unmet for one in condition.advice)
     return [
-        f"To try: {'; '.join(advice)}" if advice else "To do next: the same with your own rows and a larger model",
-        f"Every answer with its grade: {osft.report_path}",
+        f"To try: {'; '.join(advice)}" if advice else "To do next: the same with a larger model",
+        f"Every answer of OSFT's model, with its grade: {osft.report_path}",
         "Your own rows and questions: .venv/bin/osft-pipeline run --data qa.csv --questions gaps.csv --model MODEL",
     ]
 
