@@ -8,11 +8,15 @@ DEMO := examples/kite-guild
 
 .PHONY: demo test test-images check fix lock lock-images compile clean
 
-# Both methods on the same rows. Their learning rates were chosen on tuning_questions.csv: see the data's README.
+# Both methods on the same rows. The rates were chosen on the tuning questions: see the data's README.
+GAPS := gap_questions
+GENERAL := retention_questions
+OSFT_RATE := 2e-4
+SFT_RATE := 2e-4
 RUN_DEMO = $(BIN)/osft-pipeline run \
 	--data $(DEMO)/sdg_output.csv \
-	--questions $(DEMO)/gap_questions.csv \
-	--retention-questions $(DEMO)/retention_questions.csv \
+	--questions $(DEMO)/$(GAPS).csv \
+	--retention-questions $(DEMO)/$(GENERAL).csv \
 	--model build/smollm2 \
 	--workspace workspace \
 	--system-prompt "$$(cat $(DEMO)/system_prompt.txt)" \
@@ -20,8 +24,8 @@ RUN_DEMO = $(BIN)/osft-pipeline run \
 
 demo: .venv/installed
 	$(BIN)/python examples/smollm2.py build/smollm2
-	$(RUN_DEMO) --method osft --learning-rate 2e-4
-	$(RUN_DEMO) --method sft --learning-rate 5e-5
+	$(RUN_DEMO) --method osft --learning-rate $(OSFT_RATE)
+	$(RUN_DEMO) --method sft --learning-rate $(SFT_RATE)
 	$(BIN)/python examples/story.py workspace
 
 # In tiers by cost: plain Python, small models, whole runs.

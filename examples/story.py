@@ -5,6 +5,7 @@
 Reads the newest result of each method in the workspace.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +105,7 @@ def next_steps(osft: Summary) -> list[str]:
     advice = dict.fromkeys(one for condition in osft.evaluation.gate.unmet for one in condition.advice)
     return [
         f"To try: {'; '.join(advice)}" if advice else "To do next: the same with a larger model",
-        f"Every answer of OSFT's model, with its grade: {osft.report_path}",
+        f"Every answer of OSFT's model, with its grade: {os.path.relpath(osft.report_path)}",
         "Your own rows and questions: .venv/bin/osft-pipeline run --data qa.csv --questions gaps.csv --model MODEL",
     ]
 
