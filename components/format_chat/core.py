@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 import time
@@ -22,7 +21,6 @@ from components.shared.problems import problem, quote
 from components.shared.storage import publish_folder, read_json, write_json
 from components.shared.workspace import REVIEW
 
-NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 PARTS = 64  # files that the rows wait in
 DIGITS = 64  # of a SHA-256 in hexadecimal
 HANDED_ON = ("gap_questions.jsonl", "retention_questions.jsonl", REVIEW)
@@ -75,7 +73,7 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
 
 def check_system_prompt(system_prompt: str) -> None:
     """Raises Problems when it holds what rows may not hold either: NUL, or half a surrogate pair."""
-    if NO_TEXT.search(system_prompt):
+    if chat.NO_TEXT.search(system_prompt):
         raise problem(
             f"system_prompt is {quote(progress.printable(system_prompt))}",
             where="parameter system_prompt",
