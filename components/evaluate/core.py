@@ -27,7 +27,7 @@ from components.shared.gpu import check_gpu
 from components.shared.problems import Checks, list_some, problem, quote
 from components.shared.sources import read_bytes, without_credentials
 from components.shared.storage import read_jsonl
-from components.shared.workspace import ANSWERS, GIB, REVIEW, TRAINING_REPORT, run_folder
+from components.shared.workspace import ANSWERS, DROPPED, GIB, REVIEW, TRAINING_REPORT, run_folder
 
 Row = TypeVar("Row")
 
@@ -91,7 +91,7 @@ def evaluate(
         evaluation_key=planned.evaluation_key,
         seconds=time.monotonic() - started,
         output=output,
-        review=dataset / REVIEW,
+        beside=(dataset / REVIEW, dataset / DROPPED),
         copies={"html": page, "markdown": summary},
     )
     return _report(written)

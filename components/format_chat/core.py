@@ -1,8 +1,8 @@
 """Records to chat rows: the same system prompt for training and for every question asked later.
 
-Out, a folder: `train.jsonl` (see components/data/chat.py), `held_out.jsonl` of the same form, the questions,
-`system_prompt.txt` and `report.json`. Rows stand in the order of their digests: the same rows in another order are
-trained on in the same order, and give the same model.
+Out, a folder: `train.jsonl` (see components/data/chat.py), `held_out.jsonl` of the same form, the questions, the
+dropped rows, `system_prompt.txt` and `report.json`. Rows stand in the order of their digests: the same rows in another
+order are trained on in the same order, and give the same model.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from components.data import chat
 from components.shared import progress
 from components.shared.problems import problem, quote
 from components.shared.storage import publish_folder, read_json, write_json
-from components.shared.workspace import REVIEW
+from components.shared.workspace import DROPPED, REVIEW
 
 PARTS = 64  # files that the rows wait in
 DIGITS = 64  # of a SHA-256 in hexadecimal
-HANDED_ON = ("gap_questions.jsonl", "retention_questions.jsonl", REVIEW)
+HANDED_ON = ("gap_questions.jsonl", "retention_questions.jsonl", REVIEW, DROPPED)
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
