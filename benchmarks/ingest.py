@@ -2,10 +2,10 @@
 
 python -m benchmarks.ingest WORK_FOLDER [ROWS]
 
-Each runs in a process of its own, twice, and the run with less processor time counts: other work on the machine disturbs
-that less than the clock (`load` is the mean of processes that wanted a core). Memory is the peak of the resident set.
-The pandas script does not look for near duplicates. BOILERPLATE_ROWS rows with one common passage are the worst case for
-near duplicates; what a million of them would take is extrapolated from these.
+Each runs in a process of its own, twice, and the run with less processor time counts: other work on the machine
+disturbs that less than the clock (`load` is the mean of processes that wanted a core). Memory is the peak of the
+resident set. The pandas script does not look for near duplicates. BOILERPLATE_ROWS rows with one common passage are the
+worst case for near duplicates; what a million of them would take is extrapolated from these.
 """
 
 import csv

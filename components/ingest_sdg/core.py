@@ -126,9 +126,9 @@ def check_data(data: str, options: DataOptions) -> None:
 def _log(report: IngestReport) -> None:
     dropped = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items() if count)
     held_out = f", {report.held_out} held out" if report.held_out else ""
-    progress.log(f"kept {report.kept} of {report.rows_read} rows{held_out}; {dropped or 'none dropped'}")
     for line in remarks(report):
         progress.log(line)
+    progress.log(f"kept {report.kept} of {report.rows_read} rows{held_out}; {dropped or 'none dropped'}")
     if report.held_out < report.held_out_asked:
         progress.log(
             f"asked to hold out {report.held_out_asked} rows, held out {report.held_out}: similar rows stay together, "
