@@ -55,7 +55,7 @@ SEEDS = (
     b'messages\n"[{""role"": ""user"", ""content"": ""a""}, {""role"": ""assistant"", ""content"": ""\\ud83d""}]"\n',
     b"Unnamed: 0,prompt,answer,category,rag,needs_review\n0,Who?,heron,birds,yes,0\n1,What?,40 | forty,,0,True\n",
     b"question,reference,distractors,statement,subject\nHow many?,8 | eight,6 | 7,It is {}.,biology\nB?,c,d,,\n",
-    b'{"question": "Who?", "reference": "a", "tags": [{"b": [1, NaN]}], "distractors": "b", "statement": "It is {}."}\n',
+    b'{"question": "Who?", "reference": "a", "tags": [{"b": [1]}], "distractors": "b", "statement": "It is {}."}\n',
     b"\xff\xff\xff\xff\xf0\x02\x00\x00",
 )
 TOKENS = (

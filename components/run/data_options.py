@@ -37,11 +37,13 @@ class DataOptions:
     )
     accepted_judgments: str = option("YES,TRUE,PASS,1", "judgments of rows to keep", _judgments("YES,FAITHFUL"))
     rejected_judgments: str = option(
-        "NO,FALSE,FAIL,0", "judgments of rows to drop, others are errors", _judgments("NO,UNFAITHFUL")
+        "NO,FALSE,FAIL,0",
+        "judgments of rows to drop; any other is an error that counts it",
+        _judgments("NO,UNFAITHFUL"),
     )
     unjudged: str = option(
         "refuse",
-        "what becomes of rows that have no column of judgments; messages need none",
+        "what becomes of rows that have no column of judgments; rows of messages need none",
         one_of("refuse", "keep"),
     )
     question_columns: str = option(
@@ -55,9 +57,13 @@ class DataOptions:
         number(least=MIN_SIMILARITY, most=1),
     )
     conflicts: str = option(
-        "drop", "what becomes of rows with the same question and different answers", one_of("drop", "keep")
+        "drop",
+        "what becomes of rows with the same question and different answers, which are reported either way",
+        one_of("drop", "keep"),
     )
-    gap_questions: str = option("drop", "what becomes of rows that ask a gap question", one_of("drop", "keep"))
+    gap_questions: str = option(
+        "drop", "what becomes of rows that ask a gap question, which are reported either way", one_of("drop", "keep")
+    )
     held_out_share: float = option(
         0.0,
         "share of the rows that is set aside and not trained on, similar rows stay together",
