@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from components.shared.gpu import check_gpu
 from components.shared.problems import Checks, list_some, problem, quote
 from components.shared.sources import read_bytes, without_credentials
 from components.shared.storage import read_jsonl
-from components.shared.workspace import ANSWERS, GIB, REVIEW, TRAINING_REPORT, run_folder
+from components.shared.workspace import ANSWERS, DROPPED, GIB, REVIEW, TRAINING_REPORT, run_folder
 
 Row = TypeVar("Row")
 
@@ -91,7 +91,7 @@ def evaluate(
         evaluation_key=planned.evaluation_key,
         seconds=time.monotonic() - started,
         output=output,
-        review=dataset / REVIEW,
+        beside=(dataset / REVIEW, dataset / DROPPED),
         copies={"html": page, "markdown": summary},
     )
     return _report(written)
@@ -118,6 +118,7 @@ def evaluate_alone(
     system_prompt: str | None,
     default_system_prompt: str,
     unfreeze_rank_ratio: float | None,
+    question_names: Mapping[str, str],
     options: EvaluationOptions,
     output: Path,
 ) -> Summary:
@@ -129,6 +130,7 @@ def evaluate_alone(
         held_out: the same, of rows that were not trained on.
         system_prompt: None for the one in the adapted model's training report, or else the default.
         unfreeze_rank_ratio: None for the one in the training report, or else the default.
+        question_names: what the questions' columns are that have names of their own.
         output: folder for the report.
 
     Raises:
@@ -142,8 +144,8 @@ def evaluate_alone(
             return read(*arguments)
         return []
 
-    gap = collect(read_gap_questions, questions)
-    retention = collect(read_retention_questions, retention_questions)
+    gap = collect(read_gap_questions, questions, question_names)
+    retention = collect(read_retention_questions, retention_questions, question_names)
     trained = collect(read_training_data, training_data)
     set_aside = collect(read_training_data, held_out)
     with checks.collecting():

@@ -22,6 +22,7 @@ from components.shared.problems import Checks, list_some, problem
 from components.shared.storage import iter_jsonl, read_json, write_json, write_text
 from components.shared.workspace import (
     GIB,
+    PLAN_PAGE,
     SNAPSHOT_MANIFEST,
     SUMMARY,
     TRAINING_REPORT,
@@ -69,8 +70,8 @@ class Request:
 def plan_training(
     *, dataset: Path, snapshot: Path, workspace: Path, output: Path, page: Path, **request: Any
 ) -> TrainingPlan:
-    """Plan a run on what format_chat and snapshot_model made; write the plan, and a page to look at. Raises Problems
-    when the run is impossible, with the change that would make it possible."""
+    """Plan a run on what format_chat and snapshot_model made; write the plan, and a page to look at, which lies in the
+    run's folder as well. Raises Problems when the run is impossible, with the change that would make it possible."""
     base = find_model(snapshot, workspace)
     manifest = read_json(base / SNAPSHOT_MANIFEST)
     plan, lengths = make_plan(base, manifest, dataset, workspace, Request(**request))
@@ -81,21 +82,21 @@ def plan_training(
     if plan.trained:
         mark_used(adapted_folder(workspace, plan.run_key) / TRAINING_REPORT)
     write_json(output, dataclasses.asdict(plan))
-    write_text(
-        page,
-        pages.render(
-            "components.plan_training",
-            "plan.html.j2",
-            title="Training plan",
-            plan=plan,
-            verdict=_verdict(plan),
-            lengths=sorted(lengths),
-            median=statistics.median(lengths),
-            length_chart=length_chart(lengths, plan.options["max_seq_len"]),
-            stock=MIN_STOCK_SAMPLE,
-            duration=progress.duration,
-        ),
+    shown = pages.render(
+        "components.plan_training",
+        "plan.html.j2",
+        title="Training plan",
+        plan=plan,
+        verdict=_verdict(plan),
+        lengths=sorted(lengths),
+        median=statistics.median(lengths),
+        length_chart=length_chart(lengths, plan.options["max_seq_len"]),
+        stock=MIN_STOCK_SAMPLE,
+        duration=progress.duration,
     )
+    write_text(page, shown)
+    if not plan.evaluated:  # the report that comes links to it
+        write_text(run_folder(workspace, plan.run_key) / PLAN_PAGE, shown)
     for line in describe(plan):
         progress.log(line)
     records.note(run_key=plan.run_key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))

@@ -28,7 +28,7 @@ def _options(example: str, kind: type | None = None) -> Rule:
 class RunInputs:
     """What a run works with; the steps that read it check it."""
 
-    data: str = option("", "SDG output: CSV, JSONL or Parquet, one file, a folder or a glob", _ADDRESS)
+    data: str = option("", "SDG output: CSV, JSONL, Parquet or Arrow, one file, a folder or a glob", _ADDRESS)
     questions: str = option(
         "", "gap questions: a table with question, reference and other approaches' verdicts", _ADDRESS
     )

@@ -1,5 +1,6 @@
 """The result of a run, on the terminal."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -7,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.evaluate import words
+from components.evaluate.report import LINKED
 from components.evaluate.statistics import p_value_words
 from components.run.evaluation import Summary
 from components.run.findings import Comparison
@@ -86,6 +88,10 @@ def show(summary: Summary, console: Console, published: Published | None = None)
         line("time", ", ".join(f"{step} {duration(seconds)}" for step, seconds in spent.items()))
     line("model", summary.adapted)
     line("report", f"{summary.report_path}, {words.date(summary.date)}")
+    for name, what in LINKED.items():
+        beside = Path(summary.report_path).with_name(name)
+        if beside.exists():
+            line("", f"{beside}: {what}")
     line("grader", words.graded_by(found.grading))
     for caution in words.cautions(found):
         line("caution", caution)
