@@ -10,8 +10,8 @@ from typing import Any
 
 from components.data import chat
 from components.evaluate import charts, words
-from components.evaluate.statistics import p_value_words
 from components.run.evaluation import Evaluation, Summary
+from components.run.statistics import p_value_words
 from components.run.training_report import TrainingReport
 from components.shared import pages, progress
 from components.shared.storage import read_jsonl, write_json, write_text

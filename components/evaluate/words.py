@@ -7,7 +7,6 @@ there. Names come from users and files: `show` makes them safe for where the sen
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from components.evaluate.statistics import compare, p_value_words
 from components.grading.trial import MIN_KAPPA
 from components.run.evaluation import Evaluation
 from components.run.findings import (
@@ -23,6 +22,7 @@ from components.run.findings import (
     HeldOut,
     QuestionResult,
 )
+from components.run.statistics import compare, p_value_words
 from components.shared.progress import printable
 
 Show = Callable[[str], str]

@@ -7,10 +7,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.evaluate import words
-from components.evaluate.statistics import p_value_words
 from components.run.evaluation import Summary
 from components.run.findings import Comparison
 from components.run.publication import Published
+from components.run.statistics import p_value_words
 from components.run.training_options import TrainingOptions
 from components.shared.progress import duration, printable
 from components.training.memory import largest_ratio, largest_tokens, plan_memory
