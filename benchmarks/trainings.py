@@ -69,7 +69,7 @@ def _do(given: tuple[Job, Callable[[Job, Path], dict[str, Any]], Path]) -> tuple
                 found = do(job, Path(folder))
             write_json(file_of(job, work), {"job": job, "seconds": time.monotonic() - started, **found})
             outcome = f"{time.monotonic() - started:.0f} s"
-        except Exception:  # noqa: BLE001 - the other jobs go on; this one is missing in the results, and said
+        except Exception:
             outcome = traceback.format_exc()
     gc.collect()
     torch.cuda.empty_cache()

@@ -18,7 +18,6 @@ from components.evaluate.kept import Kept, state_of
 from components.evaluate.likelihood import answer_perplexity, choose, perplexity
 from components.evaluate.overlap import Phrases, contaminated
 from components.evaluate.pair import check_pair, check_same_language
-from components.evaluate.statistics import compare
 from components.grading.cases import Case, Verdict
 from components.grading.endpoint_judge import EndpointJudge
 from components.grading.local_judge import LocalJudge
@@ -33,6 +32,7 @@ from components.run.findings import (
     Score,
     Style,
 )
+from components.run.statistics import compare
 from components.shared import progress
 from components.shared.storage import read_json
 from components.shared.workspace import SNAPSHOT_MANIFEST

@@ -10,8 +10,8 @@ from typing import Any
 
 from components.data import chat
 from components.evaluate import charts, words
-from components.evaluate.statistics import p_value_words
 from components.run.evaluation import Evaluation, Summary
+from components.run.statistics import by_subject, p_value_words
 from components.run.training_report import TrainingReport
 from components.shared import pages, progress
 from components.shared.storage import read_jsonl, write_json, write_text
@@ -66,6 +66,7 @@ def write(
         "found": evaluation,
         "summary": summary,
         "words": words,
+        "by_subject": by_subject,
         "duration": progress.duration,
         "p": lambda compared: p_value_words(compared.p_value).removeprefix("= "),
     }

@@ -77,7 +77,7 @@ def plan_training(
     plan, lengths = make_plan(base, manifest, dataset, workspace, Request(**request))
     mark_used(base / SNAPSHOT_MANIFEST)
     if judge := find_judge(snapshot, workspace):
-        _check_judge(judge, plan.gpu_memory_gib)
+        check_judge(judge, plan.gpu_memory_gib)
         mark_used(judge / SNAPSHOT_MANIFEST)
     if plan.trained:
         mark_used(adapted_folder(workspace, plan.run_key) / TRAINING_REPORT)
@@ -204,7 +204,7 @@ def describe(plan: TrainingPlan) -> list[str]:
     return [*lines, _verdict(plan)]
 
 
-def _check_judge(judge: Path, gpu_memory_gib: float) -> None:
+def check_judge(judge: Path, gpu_memory_gib: float) -> None:
     """Make sure that the model that judges on the GPU fits into it; what it reads takes little beside its weights.
 
     Raises:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from components.run.evaluation_options import EvaluationOptions
+from components.run.sweep import HELP as SETTINGS_HELP
 from components.run.training_options import TrainingOptions
 from components.shared.options import Declared, Rule, declared, option, parameters_of, string
 
@@ -68,7 +69,7 @@ def all_parameters() -> dict[str, Declared]:
 
 def with_help(function: Function) -> Function:
     """Give a function's docstring a line for each of its parameters, which KFP's dashboard shows."""
-    known = all_parameters()
-    lines = [f"    {name}: {known[name].text}" for name in inspect.signature(function).parameters]
+    texts = {"settings": SETTINGS_HELP} | {name: one.text for name, one in all_parameters().items()}
+    lines = [f"    {name}: {texts[name]}" for name in inspect.signature(function).parameters]
     function.__doc__ = "\n".join([function.__doc__ or "", "", "Args:", *lines])
     return function

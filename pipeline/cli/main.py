@@ -10,7 +10,7 @@ from components.run.evaluation_options import EvaluationOptions
 from components.run.parameters import RunInputs
 from components.run.training_options import TrainingOptions
 from components.shared.options import declared, parameters_of
-from components.shared.problems import Checks, Problems, StepFailed, problem
+from components.shared.problems import Checks, Problems, StepFailed, problem, quote
 from components.shared.progress import printable_lines
 from pipeline import __version__
 from pipeline.cli.cluster import commands
@@ -152,14 +152,14 @@ def evaluate(
 def compile_command(
     cluster: Cluster = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when the file is stale.")] = False,
+    pipeline: Annotated[str, typer.Option(help="Which one: osft, or osft-sweep for several settings.")] = "osft",
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file is stale.")] = False,
 ) -> None:
-    """Write the pipeline as the YAML that is imported on the cluster."""
+    """Write a pipeline as the YAML that is imported on the cluster; without -o, both among the sources."""
     from pipeline import compile as compiling
     from pipeline.settings import load_settings
 
     settings = load_settings(cluster)
-    target = output or compiling.COMPILED
     if cluster is not None and output is None:
         raise problem(
             "--cluster needs --output",
@@ -167,12 +167,20 @@ def compile_command(
             rule=f"{compiling.COMPILED.name} among the sources is the default cluster's",
             remedy="add -o FILE",
         )
-    if check:
-        compiling.check_compiled(settings, target)
-        typer.echo(f"{target} is up to date")
-    else:
-        compiling.write_compiled(settings, target)
-        typer.echo(f"wrote {target}")
+    if pipeline not in compiling.GRAPHS:
+        raise problem(
+            f"there is no pipeline {quote(pipeline)}",
+            where="command line",
+            rule=f"one of {', '.join(compiling.GRAPHS)}",
+            remedy=f"for instance --pipeline {compiling.SWEEP}",
+        )
+    for name, target in ({pipeline: output} if output else compiling.COMMITTED).items():
+        if check:
+            compiling.check_compiled(settings, target, name)
+            typer.echo(f"{target} is up to date")
+        else:
+            compiling.write_compiled(settings, target, name)
+            typer.echo(f"wrote {target}")
 
 
 @app.command()

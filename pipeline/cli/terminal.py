@@ -9,10 +9,10 @@ from rich.table import Table
 
 from components.evaluate import words
 from components.evaluate.report import LINKED
-from components.evaluate.statistics import p_value_words
 from components.run.evaluation import Summary
 from components.run.findings import Comparison
 from components.run.publication import Published
+from components.run.statistics import by_subject, p_value_words
 from components.run.training_options import TrainingOptions
 from components.shared.progress import duration, printable
 from components.training.memory import largest_ratio, largest_tokens, plan_memory
@@ -71,7 +71,7 @@ def show(summary: Summary, console: Console, published: Published | None = None)
     ):
         if general:
             compared("general", title, general)
-    losses = [(name, each) for name, each in words.by_subject(found).items() if each.difference < 0]
+    losses = [(name, each) for name, each in by_subject(found).items() if each.difference < 0]
     for subject, each in losses[:MAX_SUBJECTS]:
         compared("subject", f"questions on {subject}", each)
     line("", f"perplexity {found.base_perplexity:.2f} → {found.adapted_perplexity:.2f} on ordinary text")

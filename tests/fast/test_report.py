@@ -23,6 +23,7 @@ from components.run.findings import (
     HeldOut,
     Match,
 )
+from components.run.statistics import by_subject
 from pipeline.cli import terminal
 from tests.report_page import (
     ADAPTED,
@@ -193,7 +194,7 @@ def test_subjects_put_the_largest_loss_first_and_count_what_counts(tmp_path: Pat
         ],
         open_in_brief=True,
     )
-    subjects = {name: (c.base_right, c.adapted_right, c.questions) for name, c in words.by_subject(found).items()}
+    subjects = {name: (c.base_right, c.adapted_right, c.questions) for name, c in by_subject(found).items()}
     assert list(subjects.items()) == [("history", (2, 0, 2)), ("no subject", (1, 1, 1)), ("biology", (1, 2, 2))]
     forms = said(tmp_path, found)
     assert "history: 2 → 0 of 2, -100.0" in forms["markdown"]
