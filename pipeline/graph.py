@@ -57,6 +57,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         retention_margin: float = EVALUATION.retention_margin,
         evaluation_options: dict = {},  # noqa: B006
         publish_as: str = INPUTS.publish_as,
+        start_from: str = INPUTS.start_from,
         workspace: str = settings.workspace.mount_path,
     ) -> None:
         """Teach a language model new domain knowledge with OSFT and evaluate what it achieved."""
@@ -95,6 +96,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
                 gpu_product=settings.gpu.node_selector.get(PRODUCT_LABEL, ""),
                 publish_as=publish_as,
                 registry=settings.model_registry.url,
+                start_from=start_from,
             )
             with dsl.If(planned.outputs["Output"] == True, name="anything-to-do"):  # noqa: E712 - KFP compiles the comparison
                 trained = train_osft(
