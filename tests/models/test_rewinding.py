@@ -1,5 +1,7 @@
 """A training that went too far: the share of its change that is right is found, written and reported on."""
 
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from components.evaluate import asking
 from components.evaluate.answering import load
+from components.evaluate.core import evaluate
+from components.publish.core import publish
 from components.run.evaluation import Evaluation
 from components.run.evaluation_options import EvaluationOptions
 from components.run.findings import ALL, CHOOSING, GOOD, NOT_GOOD, REPORTING
-from components.run.lineage import EarlierQuestion
+from components.run.lineage import EarlierQuestion, find_start
+from components.run.training_options import TrainingOptions
+from components.shared.storage import read_json, write_json, write_jsonl
 from tests.planted import evaluate_planted, taught
+from tests.report_page import METRICS
+from tests.run_records import PLAN, REPORT, as_written, hand_on
 from tests.tiny_model import write_tiny_model
 
 BIRDS = "heron raven owl swan crane stork robin eagle falcon finch wren gull".split()  # noqa: SIM905
@@ -144,3 +153,42 @@ def test_what_earlier_runs_answered_right_must_be_right_still(
     assert evaluation.earlier is not None
     assert evaluation.earlier.questions == 4
     assert evaluation.gate.good == (state == "met")
+
+
+def test_a_run_publishes_what_it_rewound_and_the_next_one_starts_from_it(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "general_text", lambda: "The heron stands in the lake.")
+    workspace, key = tmp_path / "workspace", PLAN.run_key
+    base = shutil.copytree(pair[0], workspace / "models" / "local--base" / ("0" * 40))
+    adapted = shutil.copytree(pair[1], workspace / "adapted" / key)
+    planned = dataclasses.replace(
+        PLAN, options=TrainingOptions(method="sft").as_json(), evaluation=OPTIONS | {"rewind": "0.5"}
+    )
+    write_json(tmp_path / "plan", as_written(planned))
+    write_json(adapted / "training_report.json", as_written(REPORT, plan=planned))
+    write_jsonl(adapted / "metrics.jsonl", METRICS)
+    rows = {"gap_questions": GAP, "retention_questions": GENERAL, "train": [], "held_out": []}
+    (tmp_path / "dataset").mkdir()
+    for name, each in rows.items():
+        write_jsonl(tmp_path / "dataset" / f"{name}.jsonl", each)
+    (tmp_path / "dataset" / "system_prompt.txt").write_text("Be brief.", encoding="utf-8")
+    handed = {"adapted": hand_on(adapted, workspace, "training_report.json"), "plan": tmp_path / "plan"}
+
+    snapshot = hand_on(base, workspace, "snapshot.json")
+    pages = {name: tmp_path / name for name in ("page", "summary")}
+    found = evaluate(dataset=tmp_path / "dataset", snapshot=snapshot, workspace=workspace, **handed, **pages)
+    note = tmp_path / "published"
+    done = publish(workspace=workspace, claim="osft", mount_path=str(workspace), note=note, **handed)
+    start = find_start(workspace, PLAN.publish["name"], "0" * 40)
+
+    assert (found.good, found.metrics["share_of_change"]) == (True, 0.5)
+    assert (done.version, done.uri) == (f"{key}-0.5", f"pvc://osft/adapted/{key}-0.5")
+    assert read_json(note)["path"] == f"adapted/{key}-0.5"
+    report = read_json(workspace / "adapted" / f"{key}-0.5" / "training_report.json")
+    assert (report["rewound"], report["run_key"], report["path"]) == (0.5, key, str(adapted) + "-0.5")
+    assert start is not None
+    assert start.generation.model == f"{key}-0.5"
+    page = pages["page"].read_text(encoding="utf-8")
+    assert "This model holds 50 % of it" in page
+    assert "chose the share, not counted" in page
