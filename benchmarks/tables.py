@@ -131,11 +131,10 @@ def gate() -> str:
     rows = []
     for cell in found["cells"]:
         if [cell["multiple_choice"], cell["open"]] == [choices, open_ended]:
-            verdicts = ("good", "not good", "not shown", "good_on_half")
-            shares = [f"{100 * cell[verdict]:.1f} %" for verdict in verdicts]
+            shares = [f"{100 * cell[verdict]:.1f} %" for verdict in ("good", "not good", "not shown")]
             rows.append([cell["truth"], str(cell["gap"]), *shares])
     header = f"{choices} multiple-choice and {open_ended} open-ended questions, {found['draws']:,} draws a row"
-    return table([header, "gap questions", "good", "not good", "not shown", "good, by half of them"], rows)
+    return table([header, "gap questions", "good", "not good", "not shown"], rows)
 
 
 def answering() -> str:
