@@ -153,8 +153,9 @@ def compared(pairs: list[tuple[bool | None, bool | None]]) -> Comparison | None:
 
 def write_summary(run: Path, verdict: str, metrics: dict[str, float]) -> None:
     """The summary of an evaluation in a run's folder."""
+    adapted = str(run.parent.parent / "adapted" / run.name)
     summary = Summary(
-        schema=SCHEMA, date="2026-11-28T09:30:00+00:00", verdict=verdict, base="base", adapted="adapted",
+        schema=SCHEMA, date="2026-11-28T09:30:00+00:00", verdict=verdict, base="base", adapted=adapted,
         report_path="report.html", evaluation_key="e0", training=None, seconds=1.0, good=True, metrics=metrics,
         evaluation=evaluation([result(False, True)]),
     )  # fmt: skip

@@ -3,6 +3,8 @@
 - Gap questions: the 95 % interval of the difference lies above 0, and at most a share of them regressed.
 - General questions, multiple choice and open-ended each: a loss of the margin or more is excluded (non-inferiority,
   one-sided 95 %).
+- Earlier questions, where the training started from a published model: of what the runs before in its lineage answered
+  right, at most a share is wrong now.
 - The method kept its guarantee, where it gives one: OSFT, protected adapters.
 
 A condition that the numbers contradict has failed; one that they neither support nor contradict is not shown. How often
@@ -42,6 +44,8 @@ def decide(
     ungraded: tuple[int, int],
     audit: Audit,
     options: EvaluationOptions,
+    earlier: Comparison | None = None,
+    earlier_asked: int = 0,
 ) -> Gate:
     """Whether the adapted model is good.
 
@@ -49,8 +53,12 @@ def decide(
         gap: on the gap questions that count; None when there are none.
         general: comparisons on general questions, by their names; None where there are none.
         ungraded: how many of the questions nobody graded, and how many were answered.
+        earlier: the answers of earlier runs in the lineage against those of now; None when none of them counts.
+        earlier_asked: how many questions of earlier runs were asked again.
     """
     conditions = [*_gap(gap, options), *_general(general, options)]
+    if earlier_asked:
+        conditions.append(_earlier(earlier, options))
     without, answered = ungraded
     if without > MAX_UNGRADED * answered:
         conditions.append(
@@ -97,6 +105,22 @@ def _gap(gap: Comparison | None, options: EvaluationOptions) -> list[Condition]:
         advice=[] if share <= most else LEARN_LESS,
     )
     return [closed, regressed]
+
+
+def _earlier(earlier: Comparison | None, options: EvaluationOptions) -> Condition:
+    name = "earlier questions"
+    if earlier is None or not earlier.base_right:
+        nothing = "no question of an earlier run is left whose answer of then is graded right"
+        return Condition(name=name, state=NOT_SHOWN, finding=nothing, advice=["start from the base model"])
+    share = earlier.regressed / earlier.base_right
+    most = options.regressed_share_max
+    return Condition(
+        name=name,
+        state=MET if share <= most else FAILED,
+        finding=f"{earlier.regressed} of the {earlier.base_right} questions that earlier runs answered right are wrong "
+        f"now, at most {100 * most:g} % allowed",
+        advice=[] if share <= most else [*LEARN_LESS[:2], "add rows of the earlier data to the training data"],
+    )
 
 
 def _general(general: dict[str, Comparison | None], options: EvaluationOptions) -> list[Condition]:

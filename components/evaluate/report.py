@@ -116,6 +116,9 @@ def _lineage(summary: Summary) -> list[tuple[str, str]]:
         rows += [
             ("Run", f"{plan.run_key}, evaluation {summary.evaluation_key or 'outside of a run'}"),
             ("Base model's source", f"{plan.model_source} at {plan.model_commit}"),
+            *((f"Generation {number}", one.words) for number, one in enumerate(plan.lineage, 1)),
+            *([("Started from", plan.starts_from)] if plan.lineage else []),
+            *([("Share of the change", f"{training.rewound:g}")] if training.rewound < 1 else []),
             ("Data", f"{plan.data_source}: {plan.samples} samples, digest {plan.data_digest}"),
             ("Rows", ", ".join(f"{count} {what}" for what, count in plan.rows.items())),
             ("Gap questions removed from the data", "; ".join(plan.gap_questions_in_data) or "none"),

@@ -7,6 +7,7 @@ SIGNIFICANT = 0.05
 GOOD, NOT_GOOD, NOT_SHOWN = "good", "not good", "not shown"
 MET, FAILED = "met", "failed"
 KEPT, IN_DOUBT, BROKEN = "kept", "in doubt", "broken"
+ALL, CHOOSING, REPORTING = "all", "choosing half", "reporting half"  # of the questions, when rewinding
 REFERENCE_RULES = "the reference rules"  # as a grader's name
 
 
@@ -110,14 +111,16 @@ class QuestionResult:
     adapted: GradedAnswer
     in_training: bool = False
     """Whether the training data holds the question: it then counts for neither model."""
+    set_aside: bool = False
+    """Whether it chose the share of the change to keep: it then counts for neither model either."""
     base_phrases: float = 0.0
     """Share of the answer's three-word phrases that appear in the training data's answers."""
     adapted_phrases: float = 0.0
 
     @property
     def counts(self) -> bool:
-        """Whether it says something: not trained on, and every answer graded."""
-        return not self.in_training and self.graded
+        """Whether it says something: not trained on, not set aside, and every answer graded."""
+        return not (self.in_training or self.set_aside) and self.graded
 
     @property
     def graded(self) -> bool:
@@ -143,6 +146,53 @@ class ChoiceResult:
     """Asked without the training's system prompt."""
     adapted_unprompted: str
     in_training: bool = False
+    set_aside: bool = False
+
+    @property
+    def counts(self) -> bool:
+        return not (self.in_training or self.set_aside)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EarlierResult:
+    """A gap question of an earlier run in the lineage, and what its model and this one answer."""
+
+    question: str
+    reference: str
+    run_key: str
+    """Of the run that asked it."""
+    then: GradedAnswer
+    """That run's model; graded again, by whoever grades now."""
+    now: GradedAnswer
+    set_aside: bool = False
+
+    @property
+    def counts(self) -> bool:
+        return not self.set_aside and None not in (self.then.right, self.now.right)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewindTrial:
+    """What the gate says of a share of the training's change."""
+
+    share: float
+    questions: str
+    """ALL, CHOOSING or REPORTING."""
+    verdict: str
+    findings: list[str]
+    """Of the conditions that are not met."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rewind:
+    """How much of the training's change was kept. One half of the questions chooses, the other one reports."""
+
+    share: float
+    """1 when no smaller one passed on both halves: all else is then about the whole change and all questions."""
+    choosing: int
+    """Questions of all kinds that choose."""
+    reporting: int
+    trials: list[RewindTrial]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

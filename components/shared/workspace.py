@@ -5,6 +5,7 @@
 <workspace>/runs/<run key>/                  metrics.jsonl, summary.json, published.json, report.html,
                                              and beside it review.html, dropped.jsonl, plan.html
 <workspace>/adapted/<run key>/               the adapted model and training_report.json
+<workspace>/adapted/<run key>-<share>/       the same with a share of the training's change, where that was better
 <workspace>/pipeline-runs/<KFP's run id>/    what each step of a run on the cluster did
 """
 
@@ -46,9 +47,14 @@ def run_folder(workspace: Path, run_key: str) -> Path:
     return workspace / "runs" / run_key
 
 
-def adapted_folder(workspace: Path, run_key: str) -> Path:
-    """Where a run's adapted model lies."""
-    return workspace / "adapted" / run_key
+def adapted_folder(workspace: Path, model: str) -> Path:
+    """Where an adapted model lies; its name is the run key, with the share behind it for a rewound one."""
+    return workspace / "adapted" / model
+
+
+def rewound_folder(adapted: Path, share: float) -> Path:
+    """Where the model with a share of an adapted model's change lies."""
+    return adapted.with_name(f"{adapted.name}-{share:g}")
 
 
 def mark_used(marker: Path) -> None:

@@ -31,7 +31,7 @@ def show(summary: Summary, console: Console, published: Published | None = None)
         table.add_column(escape(name), justify="center")
     for entry in answers:
         verdicts = (entry.base.right, entry.base_brief.right, *entry.others.values(), entry.adapted.right)
-        trained = " (in the training data)" if entry.in_training else ""
+        trained = " (in the training data)" if entry.in_training else " (chose the share)" if entry.set_aside else ""
         table.add_row(escape(printable(entry.question)) + trained, *map(_mark, verdicts))
     counting = [
         (entry.base.right, entry.base_brief.right, *entry.others.values(), entry.adapted.right)
@@ -71,6 +71,8 @@ def show(summary: Summary, console: Console, published: Published | None = None)
     ):
         if general:
             compared("general", title, general)
+    if found.earlier:
+        compared("earlier", "gap questions of earlier runs, then and now", found.earlier)
     losses = [(name, each) for name, each in by_subject(found).items() if each.difference < 0]
     for subject, each in losses[:MAX_SUBJECTS]:
         compared("subject", f"questions on {subject}", each)
@@ -81,6 +83,8 @@ def show(summary: Summary, console: Console, published: Published | None = None)
     for match in found.contamination:
         line("", f"row {match.row} of the training data matches the question {match.question!r}")
     line("audit", words.audit(found.audit))
+    if found.rewind:
+        line("rewind", words.rewound(found.rewind))
     training = summary.training
     if training:
         spent = training.plan.preparing_seconds | {"train_osft": training.seconds, "evaluate": summary.seconds}

@@ -75,6 +75,7 @@ def forecast(parameters: Mapping[str, Any], workspace: Path) -> Forecast:
             gpu_product="",
             publish_as=parameters["publish_as"],
             registry="",
+            start_from=parameters["start_from"],
             snapshot_seconds=0.0,
         )
         plan, _ = make_plan(base, manifest, folder / "dataset", workspace, request)

@@ -218,7 +218,7 @@ def test_subjects_put_the_largest_loss_first_and_count_what_counts(tmp_path: Pat
         ({}, "40.0 % of the whole change", "identical"),
         (
             {"word": BROKEN, "promised": False},
-            "The method gives no guarantee; by OSFT's measure it is broken",
+            "The method gives no guarantee against this model; by OSFT's measure it is broken",
             "is kept",
         ),
         ({"worst": ""}, "The guarantee to change nothing in protected directions is kept", "Most beyond"),

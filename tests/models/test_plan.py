@@ -64,6 +64,7 @@ def plan(dataset: Path, tiny_model: Path, tmp_path: Path) -> Planner:
         gpus: int = 1,
         further: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
         judge: str = "",
+        start_from: str = "base",
         **options: Any,
     ) -> TrainingPlan:
         note = tmp_path / "snapshot"
@@ -83,6 +84,7 @@ def plan(dataset: Path, tiny_model: Path, tmp_path: Path) -> Planner:
             gpu_product="",
             publish_as="",
             registry="",
+            start_from=start_from,
             snapshot_seconds=0.0,
             output=tmp_path / "plan.json",
             page=tmp_path / "plan.html",
@@ -308,3 +310,38 @@ def test_the_page_says_what_the_log_says_when_only_publishing_is_left(
     verdict = f"already trained and evaluated: run {made.run_key}; to do: publish as {made.publish['name']}"
     assert verdict in capsys.readouterr().out
     assert f'<p class="verdict">{verdict}</p>' in (tmp_path / "plan.html").read_text(encoding="utf-8")
+
+
+def test_a_rewound_model_stands_for_its_run_and_new_questions_go_to_the_trained_one_while_it_is_there(
+    plan: Planner, tmp_path: Path
+) -> None:
+    made = plan()
+    workspace, rewound = tmp_path / "workspace", f"{made.run_key}-0.75"
+    run = workspace / "runs" / made.run_key
+    trained = workspace / "adapted" / made.run_key / "training_report.json"
+    write_json(workspace / "adapted" / rewound / "training_report.json", {})
+    write_summary(run, "good", {})
+    asked = read_json(run / "summary.json") | {"adapted": f"/elsewhere/adapted/{rewound}"}
+
+    for is_there in (True, False):
+        write_json(trained, {}) if is_there else trained.unlink()
+        write_json(run / "summary.json", asked | {"evaluation_key": made.evaluation_key})
+        found = plan()
+        assert (found.model_name, found.trained, found.evaluated, found.published) == (rewound, True, True, False)
+        write_json(run / "summary.json", asked | {"evaluation_key": "of other questions"})
+        found = plan()
+        expected = made.run_key if is_there else rewound
+        assert (found.model_name, found.trained, found.evaluated) == (expected, True, False)
+
+    write_json(run / "summary.json", asked | {"evaluation_key": made.evaluation_key})
+    note = {"name": made.publish["name"], "registry": "", "entry": "", "uri": "", "published_at": "2026-03-01T00:00:00"}
+    write_json(run / "published.json", note | {"version": made.run_key})  # the whole change, before
+    assert plan().anything_to_do
+    write_json(run / "published.json", note | {"version": rewound})
+    assert not plan().anything_to_do
+
+
+def test_a_run_cannot_start_from_anything_else(plan: Planner) -> None:
+    with pytest.raises(Problems, match=r"start_from is 'publish'(?s:.*)one of base, published"):
+        plan(start_from="publish")
+    assert "published as" in plan(start_from="published").start_note

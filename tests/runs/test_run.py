@@ -50,8 +50,8 @@ class Run:
         return next(one["evaluate"] for one in reversed(held) if "evaluate" in one)["artifacts"]["metrics"]["metadata"]
 
 
-def osft_pipeline_run(folder: Path, model: Path, gaps: str = GAPS, **options: str) -> Run:
-    (folder / "qa.csv").write_text(DATA, encoding="utf-8")
+def osft_pipeline_run(folder: Path, model: Path, gaps: str = GAPS, data: str = DATA, **options: str) -> Run:
+    (folder / "qa.csv").write_text(data, encoding="utf-8")
     (folder / "gaps.csv").write_text(gaps, encoding="utf-8")
     (folder / "retention.csv").write_text(RETENTION, encoding="utf-8")
     arguments = {
