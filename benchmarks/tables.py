@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from benchmarks import common
+from benchmarks import common, methods_tables
 from benchmarks.common import result, table
 from benchmarks.memory_tables import memory, picture
 from components.run.evaluation_options import EvaluationOptions
@@ -268,6 +268,12 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "verdicts": verdicts,
         "kinds": kinds,
         "gate": gate,
+    },
+    "docs/methods.md": {
+        "methods": methods_tables.methods,
+        "differences": methods_tables.differences,
+        "rewound": methods_tables.rewound,
+        "others": methods_tables.others,
     },
     "docs/snapshots.md": {"verifying": verifying, "faults": faults, "downloading": downloading},
 }
