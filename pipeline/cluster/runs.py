@@ -15,6 +15,7 @@ from components.shared.progress import printable
 from pipeline.cluster.api_objects import (
     FINISHED,
     PAGE,
+    UNFINISHED,
     Run,
     Schedule,
     equals,
@@ -128,7 +129,7 @@ def follow(
     """Yield what happens in a run until it has ended; the last change is the run's own.
 
     Faults of the connection are yielded, too, and borne for `lost_seconds`. Raises ApiError when the API refuses, or
-    stays away for longer."""
+    stays away for longer, and Problems when nobody knows whether the run has ended."""
     known: dict[str, str] = {}
     lost_at: float | None = None
     while True:
@@ -136,7 +137,7 @@ def follow(
             run = connection.ask(lambda: connection.client.get_run(run_id))
         except ApiError as error:
             lost_at = lost_at or time.monotonic()
-            if not error.retryable or time.monotonic() - lost_at > lost_seconds:
+            if not error.may_pass or time.monotonic() - lost_at > lost_seconds:
                 raise
             if known.get("connection") != "lost":
                 known["connection"] = "lost"
@@ -159,6 +160,13 @@ def follow(
             yield Change(name="run", state=printable(state), message=_error_text(run.error))
         if state in FINISHED:
             return
+        if state not in UNFINISHED:
+            raise problem(
+                f"the run is in a state that this program does not know: {quote(state)}",
+                where=run_of(run, connection).link or f"run {printable(run_id)}",
+                rule=f"waiting goes by {', '.join(FINISHED)} and {', '.join(UNFINISHED)}",
+                remedy="the run goes on: look at it in the dashboard, or run osft-pipeline status",
+            )
         time.sleep(poll_seconds)
 
 
