@@ -232,6 +232,7 @@ def _read(name: str, commit: str, file: str, offset: int, size: int, where: str)
 
     address = hf_hub_url(name, file, revision=commit)
     with _answer(address, **({"Range": f"bytes={offset}-"} if offset else {})) as response:
+        skipped = offset - _first_byte(response, offset)
         found = _whole_size(response.headers)
         if found not in (None, size):
             raise problem(
@@ -241,7 +242,6 @@ def _read(name: str, commit: str, file: str, offset: int, size: int, where: str)
                 remedy=IF_DAMAGED,
                 may_pass=True,
             )
-        skipped = offset - _first_byte(response, offset)
         for piece in response.iter_bytes():
             left = piece[skipped:]
             skipped = max(0, skipped - len(piece))

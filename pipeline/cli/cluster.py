@@ -133,7 +133,9 @@ def schedule(
     _show_version(done.version, dry_run)
     if dry_run:
         _show_parameters(values)
-    if not done.created:
+    if done.overtaken:
+        _line("schedule", f"{name} is another call's now, made at the same time with other content")
+    elif not done.created:
         _line("schedule", f"{name} is there already with this content")
     else:
         _line("schedule", f"{name} would be made" if dry_run else f"{name} is made and enabled")

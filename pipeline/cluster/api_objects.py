@@ -12,7 +12,8 @@ from components.shared.progress import printable
 from pipeline.cluster.connection import Connection
 
 FINISHED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
-UNFINISHED = ("RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "PAUSED", "CANCELING")
+UNFINISHED = ("PENDING", "RUNNING", "PAUSED", "CANCELING")
+UNSPECIFIED = "RUNTIME_STATE_UNSPECIFIED"
 PAGE = 100
 MAX_PAGES = 200  # of a list; a server whose list never ends is not waited for
 EQUALS = 1  # kfp's number for the operation of a filter

@@ -88,8 +88,8 @@ class Connection:
         return _attempt(call, self.access, self.policy)
 
     def create(self, call: Callable[[], Answer], find: Callable[[], Answer | None]) -> Answer:
-        """Make a call that must succeed once only: after a fault, which may have come after the deed, look first.
-        Raises ApiError as `ask`."""
+        """Make a call that must succeed once only: after a fault, which may have come after the deed, look first, and
+        when it is there already, made by somebody at the same moment, take that. Raises ApiError as `ask`."""
         tried = False
 
         def call_or_find() -> Answer:
@@ -98,7 +98,13 @@ class Connection:
             tried = True
             return call() if found is None else found
 
-        return self.ask(call_or_find)
+        try:
+            return self.ask(call_or_find)
+        except ApiError as error:
+            found = self.ask(find) if error.status == 409 else None
+            if found is None:
+                raise
+            return found
 
     def read(self, path: str, last_bytes: int) -> bytes:
         """The end of what the API has at a path that kfp.Client does not know; asked once. Raises ApiError when the API
