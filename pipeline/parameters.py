@@ -17,6 +17,7 @@ from components.shared.problems import Checks, quote, quote_address, suggest
 from pipeline.cluster.compiled_file import CompiledPipeline, Parameter, read_yaml
 from pipeline.cluster.run_inputs import check_inputs
 
+MAX_BYTES = 1 << 16  # of a file of parameters
 MAX_NAMES = 200  # in a file, or in a parameter that holds further options
 INTEGER = re.compile(r"[+-]?\d+", re.A)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.A)
@@ -209,7 +210,7 @@ def check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> No
 def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
     documents: list[Any] = []
     with checks.collecting():
-        documents = read_yaml(path, "file of parameters", "name: value, one a line")
+        documents = read_yaml(path, "file of parameters", "name: value, one a line", MAX_BYTES)
     if checks.problems:
         return {}
     values = documents[0] if len(documents) == 1 else None
