@@ -142,3 +142,21 @@ def holm(p_values: list[float]) -> list[float]:
         most = max(most, min(1.0, p_values[index] * (len(p_values) - place)))
         corrected[index] = most
     return corrected
+
+
+def others() -> str:
+    """What implementations of OSFT leave in the directions that they promise to keep."""
+    found = result("others")
+    rows = [
+        [
+            name,
+            f"{one['protected_change_ratio']:.2%}",
+            f"{one['lowest']:.2%} to {one['highest']:.2%}",
+            f"{one['mean_relative_change']:.1e}",
+            one["word"],
+        ]
+        for name, one in found["implementations"].items()
+    ]
+    head = f"{found['layers']} layers, {found['steps']} steps, ratio {found['options']['unfreeze_rank_ratio']}"
+    columns = ["of the change in protected directions", "single matrices", "mean relative change", "the audit says"]
+    return table([head, *columns], rows)

@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.gate import AUDIT, BASE_GAP, BASE_GENERAL
 from components.data.questions import read_retention_questions
 from components.evaluate.gate import decide
-from components.evaluate.statistics import compare
 from components.run.evaluation_options import EvaluationOptions
+from components.run.statistics import compare
 
 DRAWS = 500
 GAP = 44

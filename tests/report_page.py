@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluate import report
-from components.evaluate.statistics import compare
 from components.run.evaluation import Evaluation, Summary
 from components.run.findings import (
     NOT_SHOWN,
@@ -23,6 +22,7 @@ from components.run.findings import (
     RewindTrial,
     Score,
 )
+from components.run.statistics import compare
 from tests import run_records
 from tests.run_records import AGREEMENT, AUDIT, GRADING, as_written, compared, evaluation, result
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluate.report import SCHEMA
-from components.evaluate.statistics import compare
 from components.models.reference import refer_to
 from components.run.evaluation import Evaluation, Summary
 from components.run.evaluation_options import EvaluationOptions
@@ -25,6 +24,7 @@ from components.run.findings import (
     Style,
 )
 from components.run.plan import MemoryPlan, TrainingPlan
+from components.run.statistics import compare
 from components.run.training_options import TrainingOptions
 from components.run.training_report import TrainingReport
 from components.shared.storage import write_json

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from components.shared.gpu import check_gpu
 from components.shared.problems import Checks, list_some, problem, quote
 from components.shared.sources import read_bytes, without_credentials
 from components.shared.storage import read_jsonl
-from components.shared.workspace import ANSWERS, GIB, REVIEW, TRAINING_REPORT, rewound_folder, run_folder
+from components.shared.workspace import ANSWERS, DROPPED, GIB, REVIEW, TRAINING_REPORT, rewound_folder, run_folder
 
 STATE_DIGITS = 12  # of a model's state in a folder's name
 
@@ -100,7 +100,7 @@ def evaluate(
         evaluation_key=planned.evaluation_key,
         seconds=time.monotonic() - started,
         output=output,
-        review=dataset / REVIEW,
+        beside=(dataset / REVIEW, dataset / DROPPED),
         copies={"html": page, "markdown": summary},
     )
     return _report(written)
@@ -127,6 +127,7 @@ def evaluate_alone(
     system_prompt: str | None,
     default_system_prompt: str,
     unfreeze_rank_ratio: float | None,
+    question_names: Mapping[str, str],
     options: EvaluationOptions,
     output: Path,
 ) -> Summary:
@@ -138,6 +139,7 @@ def evaluate_alone(
         held_out: the same, of rows that were not trained on.
         system_prompt: None for the one in the adapted model's training report, or else the default.
         unfreeze_rank_ratio: None for the one in the training report, or else the default.
+        question_names: what the questions' columns are that have names of their own.
         output: folder for the report.
 
     Raises:
@@ -151,8 +153,8 @@ def evaluate_alone(
             return read(*arguments)
         return []
 
-    gap = collect(read_gap_questions, questions)
-    retention = collect(read_retention_questions, retention_questions)
+    gap = collect(read_gap_questions, questions, question_names)
+    retention = collect(read_retention_questions, retention_questions, question_names)
     trained = collect(read_training_data, training_data)
     set_aside = collect(read_training_data, held_out)
     with checks.collecting():

@@ -14,7 +14,6 @@ A condition that the numbers contradict has failed; one that they neither suppor
 the gate errs, by the number of questions: benchmarks/gate.py.
 """
 
-from components.evaluate.statistics import interval
 from components.run.evaluation_options import EvaluationOptions
 from components.run.findings import (
     BROKEN,
@@ -27,6 +26,7 @@ from components.run.findings import (
     Condition,
     Gate,
 )
+from components.run.statistics import interval
 
 TAIL = 0.05  # of a one-sided 95 % bound; a gain is shown by the lower end of a two-sided one
 MAX_UNGRADED = 0.1  # share of the questions without a verdict, above which nothing is shown

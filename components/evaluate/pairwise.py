@@ -18,7 +18,6 @@ from components.evaluate.kept import Kept, state_of
 from components.evaluate.overlap import Phrases, contaminated
 from components.evaluate.pair import check_pair, check_same_language
 from components.evaluate.rewinding import rewind
-from components.evaluate.statistics import compare
 from components.grading.cases import Case, Verdict
 from components.grading.endpoint_judge import EndpointJudge
 from components.grading.local_judge import LocalJudge
@@ -37,6 +36,7 @@ from components.run.findings import (
     Style,
 )
 from components.run.lineage import EarlierQuestion
+from components.run.statistics import compare
 from components.shared.storage import read_json
 from components.shared.workspace import SNAPSHOT_MANIFEST
 

@@ -7,7 +7,6 @@ there. Names come from users and files: `show` makes them safe for where the sen
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from components.evaluate.statistics import compare, p_value_words
 from components.grading.trial import MIN_KAPPA
 from components.run.evaluation import Evaluation
 from components.run.findings import (
@@ -24,6 +23,7 @@ from components.run.findings import (
     QuestionResult,
     Rewind,
 )
+from components.run.statistics import p_value_words
 from components.shared.progress import printable
 
 Show = Callable[[str], str]
@@ -234,29 +234,6 @@ def contamination(found: Evaluation) -> str:
         f"{found.trained_rows} rows of training data, verbatim or nearly; one that a row asks in quite other words "
         "this search does not find."
     )
-
-
-def by_subject(found: Evaluation) -> dict[str, Comparison]:
-    """The general questions that count, multiple choice and open-ended together, by subject; the largest loss first.
-
-    Empty where there is one subject or none.
-    """
-    pairs: dict[str, list[tuple[bool, bool]]] = {}
-    for chosen in found.choice_answers:
-        if chosen.counts:
-            pair = (chosen.base == chosen.right, chosen.adapted == chosen.right)
-            pairs.setdefault(chosen.subject, []).append(pair)
-    for one in found.open_answers:
-        if one.counts:
-            base = one.base_brief if found.open_in_brief else one.base
-            pairs.setdefault(one.subject, []).append((bool(base.right), bool(one.adapted.right)))
-    compared = {
-        name or "no subject": compare([base for base, _ in each], [adapted for _, adapted in each])
-        for name, each in pairs.items()
-    }
-    if len(compared) < 2:
-        return {}
-    return dict(sorted(compared.items(), key=lambda item: (item[1].difference, item[0])))
 
 
 def date(text: str) -> str:

@@ -19,7 +19,7 @@ from components.plan_training.lengths import (
 from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
 from components.run.lineage import check_start, start_folder
-from components.run.plan import MemoryPlan, TrainingPlan
+from components.run.plan import BASE, MemoryPlan, TrainingPlan
 from components.run.publication import is_published, registered_name
 from components.run.run_key import evaluation_key
 from components.run.training_options import LORA, OSFT, SFT, TrainingOptions
@@ -29,6 +29,7 @@ from components.shared.problems import Checks, problem
 from components.shared.storage import read_json, write_json, write_text
 from components.shared.workspace import (
     GIB,
+    PLAN_PAGE,
     SNAPSHOT_MANIFEST,
     SUMMARY,
     TRAINING_REPORT,
@@ -69,7 +70,7 @@ class Request:
     """Name of a good model in the registry; empty for one after the base model."""
     registry: str
     """Address of the model registry; empty for none."""
-    start_from: str
+    start_from: str = BASE
     """STARTS: what the training starts from."""
     snapshot_seconds: float
     """What the snapshot took, for the report."""
@@ -78,35 +79,35 @@ class Request:
 def plan_training(
     *, dataset: Path, snapshot: Path, workspace: Path, output: Path, page: Path, **request: Any
 ) -> TrainingPlan:
-    """Plan a run on what format_chat and snapshot_model made; write the plan, and a page to look at. Raises Problems
-    when the run is impossible, with the change that would make it possible."""
+    """Plan a run on what format_chat and snapshot_model made; write the plan, and a page to look at, which lies in the
+    run's folder as well. Raises Problems when the run is impossible, with the change that would make it possible."""
     base = find_model(snapshot, workspace)
     manifest = read_json(base / SNAPSHOT_MANIFEST)
     plan, lengths = make_plan(base, manifest, dataset, workspace, Request(**request))
     mark_used(base / SNAPSHOT_MANIFEST)
     if judge := find_judge(snapshot, workspace):
-        _check_judge(judge, plan.gpu_memory_gib)
+        check_judge(judge, plan.gpu_memory_gib)
         mark_used(judge / SNAPSHOT_MANIFEST)
     if plan.trained:
         mark_used(adapted_folder(workspace, plan.model_name) / TRAINING_REPORT)
     if not plan.evaluated and plan.lineage:
         mark_used(start_folder(workspace, plan, base) / TRAINING_REPORT)
     write_json(output, dataclasses.asdict(plan))
-    write_text(
-        page,
-        pages.render(
-            "components.plan_training",
-            "plan.html.j2",
-            title="Training plan",
-            plan=plan,
-            verdict=_verdict(plan),
-            lengths=sorted(lengths),
-            median=statistics.median(lengths),
-            length_chart=length_chart(lengths, plan.options["max_seq_len"]),
-            stock=MIN_STOCK_SAMPLE,
-            duration=progress.duration,
-        ),
+    shown = pages.render(
+        "components.plan_training",
+        "plan.html.j2",
+        title="Training plan",
+        plan=plan,
+        verdict=_verdict(plan),
+        lengths=sorted(lengths),
+        median=statistics.median(lengths),
+        length_chart=length_chart(lengths, plan.options["max_seq_len"]),
+        stock=MIN_STOCK_SAMPLE,
+        duration=progress.duration,
     )
+    write_text(page, shown)
+    if not plan.evaluated:  # the report that comes links to it
+        write_text(run_folder(workspace, plan.run_key) / PLAN_PAGE, shown)
     for line in describe(plan):
         progress.log(line)
     records.note(run_key=plan.run_key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
@@ -225,7 +226,7 @@ def describe(plan: TrainingPlan) -> list[str]:
     return [*lines, _verdict(plan)]
 
 
-def _check_judge(judge: Path, gpu_memory_gib: float) -> None:
+def check_judge(judge: Path, gpu_memory_gib: float) -> None:
     """Make sure that the model that judges on the GPU fits into it; what it reads takes little beside its weights.
 
     Raises:

@@ -17,9 +17,10 @@ from components.run.findings import (
     Score,
     Style,
 )
+from components.run.plan import TrainingPlan
 from components.run.training_report import TrainingReport
 from components.shared.storage import from_dict, read_json
-from components.shared.workspace import SUMMARY
+from components.shared.workspace import SUMMARY, run_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,3 +156,13 @@ class Summary:
     def read(cls, run: Path) -> "Summary":
         """The summary in a run's folder."""
         return from_dict(cls, read_json(run / SUMMARY))
+
+
+def find_evaluation(workspace: Path, plan: TrainingPlan) -> Summary | None:
+    """A planned run's evaluation with the planned questions and options; None without one, or where another release
+    wrote it."""
+    try:
+        found = Summary.read(run_folder(workspace, plan.run_key))
+    except (OSError, ValueError):
+        return None
+    return found if found.evaluation_key == plan.evaluation_key else None

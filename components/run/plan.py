@@ -4,12 +4,13 @@
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.run.evaluation_options import EvaluationOptions
 from components.run.training_options import TrainingOptions
-from components.shared.storage import from_dict, read_json
+from components.shared.storage import from_dict, read_json, write_json
 
 BASE, PUBLISHED = STARTS = ("base", "published")  # what a training starts from
 UNUSABLE = 0.05  # of what is allocated, measured as what torch reserves beyond it
@@ -177,3 +178,17 @@ class TrainingPlan:
     @property
     def anything_to_do(self) -> bool:
         return not (self.trained and self.evaluated and self.published)
+
+
+def write_plan(file: Path, plan: TrainingPlan) -> None:
+    write_json(file, dataclasses.asdict(plan))
+
+
+def write_plans(file: Path, plans: Mapping[str, TrainingPlan]) -> None:
+    """Write a sweep's plans, by their settings' names."""
+    write_json(file, {name: dataclasses.asdict(plan) for name, plan in plans.items()})
+
+
+def read_plans(file: Path) -> dict[str, TrainingPlan]:
+    """The plans of a sweep by their settings' names, in the order in which they are trained."""
+    return {name: from_dict(TrainingPlan, plan) for name, plan in read_json(file).items()}

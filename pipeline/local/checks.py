@@ -30,8 +30,8 @@ def check_before(parameters: dict[str, Any], checks: Checks) -> None:
         data_options = DataOptions.from_mapping(parameters["data_options"])
     for name, check in {
         "data": lambda data: check_data(data, data_options),
-        "questions": read_gap_questions,
-        "retention_questions": read_retention_questions,
+        "questions": lambda questions: read_gap_questions(questions, data_options.question_names),
+        "retention_questions": lambda questions: read_retention_questions(questions, data_options.question_names),
         "model": check_model,
         "system_prompt": check_system_prompt,
         "start_from": check_start,

@@ -10,9 +10,9 @@ from benchmarks.gate import TRUTHS as SIMULATED
 from components.data.questions import read_retention_questions
 from components.evaluate.gate import decide
 from components.evaluate.harness import check_installed
-from components.evaluate.statistics import compare
 from components.run.evaluation_options import EvaluationOptions
 from components.run.findings import FAILED, GOOD, MET, NOT_GOOD, NOT_SHOWN, Comparison
+from components.run.statistics import compare
 from tests.fast.conftest import only_problem_of
 
 CLOSED, REGRESSED, CHOICE, OPEN = "gap questions closed", "gap questions regressed", "choice", "open"

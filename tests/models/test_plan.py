@@ -19,7 +19,7 @@ from components.plan_training.core import TrainingPlan, plan_training, volume_by
 from components.run.training_options import TrainingOptions
 from components.shared.problems import Problems
 from components.shared.storage import read_json, write_json
-from components.shared.workspace import GIB
+from components.shared.workspace import GIB, run_folder
 from components.snapshot_model.core import snapshot_model
 from components.training.factors import factored_layers
 from components.training.loading import load
@@ -169,7 +169,9 @@ def test_a_plan_says_what_will_be_done(plan: Planner, tmp_path: Path) -> None:
     assert (made.samples, made.steps, made.anything_to_do) == (2, 6, True)
     assert set(made.options["target_patterns"]) == set(default_patterns("llama"))  # decided here
     assert read_json(tmp_path / "plan.json")["run_key"] == made.run_key
-    assert made.run_key in (tmp_path / "plan.html").read_text(encoding="utf-8")
+    page = (tmp_path / "plan.html").read_text(encoding="utf-8")
+    assert made.run_key in page
+    assert (run_folder(tmp_path / "workspace", made.run_key) / "plan.html").read_text(encoding="utf-8") == page
 
 
 @pytest.mark.parametrize(
