@@ -136,6 +136,14 @@ def gate() -> str:
     return table([header, "gap questions", "good", "not good", "not shown"], rows)
 
 
+def rewinding() -> str:
+    found = result("rewinding")
+    gap, choices, open_ended = found["sizes"]
+    rows = [[one["truth"], *(f"{100 * one[rule]:.1f} %" for rule in ("by_all", "by_halves"))] for one in found["cells"]]
+    what = f"a share is called good, {gap} gap, {choices} multiple-choice and {open_ended} open-ended questions"
+    return table([f"{what}, {found['draws']:,} draws", "by all questions", "by two halves"], rows)
+
+
 def answering() -> str:
     found = result("answering")
     return table(
@@ -265,6 +273,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "verdicts": verdicts,
         "kinds": kinds,
         "gate": gate,
+        "rewinding": rewinding,
     },
     "docs/methods.md": {
         "methods": methods_tables.methods,

@@ -10,7 +10,6 @@ from typing import Any
 from components.evaluate import report
 from components.run.evaluation import Evaluation, Summary
 from components.run.findings import (
-    ALL,
     NOT_SHOWN,
     ChoiceResult,
     Condition,
@@ -157,9 +156,8 @@ def hostile_evaluation() -> Evaluation:
         ],
         rewind=Rewind(
             share=0.5,
-            choosing=7,
-            reporting=8,
-            trials=[RewindTrial(share=1.0, questions=ALL, verdict=NOT_SHOWN, findings=HOSTILE)],
+            shares=2,
+            trials=[RewindTrial(share=1.0, verdict=NOT_SHOWN, findings=HOSTILE)],
         ),
         gate=Gate(conditions=[Condition(name="gap", state=NOT_SHOWN, finding="p < 0.1", advice=["a_b", "c"])]),
     )

@@ -6,7 +6,6 @@ One model is in memory at a time. Nothing is sampled: unless an endpoint grades,
 import dataclasses
 import gc
 import math
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +160,13 @@ class Pair:
 
     def conclude(
         self, before: Outputs, after: Outputs, verdicts: dict[Case, Verdict], grading: Grading, audited: Audit,
-        set_aside: Collection[str] = (),
+        trials: int = 1,
     ) -> Evaluation:  # fmt: skip
-        """All results together; `set_aside` are questions that do not count."""
+        """All results together, of one of so many models that are tried until one is good."""
         gap, open_results = (
-            self._results(entries, before, after, verdicts, set_aside) for entries in (self.inputs.gap, self.open)
+            self._results(entries, before, after, verdicts) for entries in (self.inputs.gap, self.open)
         )
-        choices, earlier = self._choices(before, after, set_aside), self._earlier(after, verdicts, set_aside)
+        choices, earlier = self._choices(before, after), self._earlier(after, verdicts)
         counted, open_counted = ([one for one in results if one.counts] for results in (gap, open_results))
         choices_counted = [one for one in choices if one.counts]
         compared = _compare([(one.base_either, one.adapted.right) for one in counted])
@@ -179,8 +178,8 @@ class Pair:
             [((one.base_brief if in_brief else one.base).right, one.adapted.right) for one in open_counted]
         )
         remembered = _compare([(one.then.right, one.now.right) for one in earlier if one.counts])
-        asked = [one for one in (*gap, *open_results) if not one.in_training and not one.set_aside]
-        leaking = [one for one in open_results if not one.set_aside] if self.inputs.trained else []
+        asked = [one for one in (*gap, *open_results) if not one.in_training]
+        leaking = open_results if self.inputs.trained else []
         scored = self.asked.held_out
         return Evaluation(
             grading=grading,
@@ -228,15 +227,15 @@ class Pair:
                 self.options,
                 remembered,
                 len(earlier),
+                trials,
             ),
             earlier=remembered,
             earlier_answers=earlier,
         )  # fmt: skip
 
     def _results(
-        self, entries: list[dict[str, Any]], before: Outputs, after: Outputs, verdicts: dict[Case, Verdict],
-        set_aside: Collection[str],
-    ) -> list[QuestionResult]:  # fmt: skip
+        self, entries: list[dict[str, Any]], before: Outputs, after: Outputs, verdicts: dict[Case, Verdict]
+    ) -> list[QuestionResult]:
         """Each question with the answers and their grades."""
 
         def graded(entry: dict[str, Any], answers: dict[str, Answer]) -> GradedAnswer:
@@ -253,14 +252,13 @@ class Pair:
                 base_brief=graded(entry, before.brief),
                 adapted=graded(entry, after.answers),
                 in_training=entry["question"] in self.in_training,
-                set_aside=entry["question"] in set_aside,
                 base_phrases=self.phrases.share(entry["question"], before.answers[entry["question"]].text),
                 adapted_phrases=self.phrases.share(entry["question"], after.answers[entry["question"]].text),
             )
             for entry in entries
         ]
 
-    def _choices(self, before: Outputs, after: Outputs, set_aside: Collection[str]) -> list[ChoiceResult]:
+    def _choices(self, before: Outputs, after: Outputs) -> list[ChoiceResult]:
         return [
             ChoiceResult(
                 question=entry["question"],
@@ -271,14 +269,11 @@ class Pair:
                 base_unprompted=before.unprompted[place],
                 adapted_unprompted=after.unprompted[place],
                 in_training=entry["question"] in self.in_training,
-                set_aside=entry["question"] in set_aside,
             )
             for place, entry in enumerate(self.asked.choices)
         ]
 
-    def _earlier(
-        self, after: Outputs, verdicts: dict[Case, Verdict], set_aside: Collection[str]
-    ) -> list[EarlierResult]:
+    def _earlier(self, after: Outputs, verdicts: dict[Case, Verdict]) -> list[EarlierResult]:
         return [
             EarlierResult(
                 question=one.question,
@@ -286,7 +281,6 @@ class Pair:
                 run_key=one.run_key,
                 then=_graded(one.question, one.reference, Answer(one.answer, one.cut), verdicts),
                 now=_graded(one.question, one.reference, after.answers[one.question], verdicts),
-                set_aside=one.question in set_aside,
             )
             for one in self.inputs.earlier
         ]

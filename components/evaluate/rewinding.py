@@ -1,12 +1,13 @@
 """Part of the way back: the largest share of the training's change that passes the gate.
 
-Only where the whole change does not pass on all questions. Half of the questions, by their digests, chooses the share;
-the other half says whether it is good. Were one set to do both, the share that looks good by chance would be chosen.
+Only where the whole change does not pass. The shares are tried in a fixed order, the largest first, by all questions;
+the first one that passes is taken. So that one out of several does not pass by chance more easily than one alone, each
+has its part of the gate's chance to err. A half of the questions that chooses and another one that judges would guard
+against that as well, and shows far less (benchmarks/rewinding.py).
 """
 
 import dataclasses
 import gc
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import torch
 
 from components.evaluate.asking import Model, Outputs
 from components.run.evaluation import Evaluation
-from components.run.findings import ALL, CHOOSING, REPORTING, Rewind, RewindTrial
+from components.run.findings import Rewind, RewindTrial
 from components.run.training_report import TrainingReport
 from components.shared import progress
 from components.shared.workspace import METRICS, TRAINING_REPORT, check_workspace, folder_bytes, rewound_folder
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
 
 
 def rewind(pair: "Pair", before: Outputs, whole: Evaluation, shares: list[float], rewound: Path) -> Evaluation:
-    """Try shares of the change, the largest first, until one passes on the half that chooses.
-
-    If it passes on the other half as well, the model is written, and the evaluation is of it on that half. Otherwise it
-    stays that of the whole change on all questions.
+    """Try shares of the change until one passes. Its model is written, and the evaluation is of it; where none passes,
+    it stays that of the whole change.
 
     Args:
         before: what the base model answered.
@@ -39,62 +38,29 @@ def rewind(pair: "Pair", before: Outputs, whole: Evaluation, shares: list[float]
     Raises:
         Problems: as `evaluate_models`.
     """
-    inputs = pair.inputs
-    choosing = choosing_half(inputs)
-    reporting = _questions(inputs) - choosing
-    trials = [_trial(1.0, ALL, whole)]
-    found = whole
+    inputs, found = pair.inputs, whole
+    trials = [_trial(1.0, whole)]
     for share in shares:
-        model = Model(
-            who=f"{share:g} of the change", folder=inputs.adapted, start=inputs.start, share=share, seed=inputs.seed
-        )
+        who = f"{share:g} of the change"
+        model = Model(who=who, folder=inputs.adapted, start=inputs.start, share=share, seed=inputs.seed)
         after = pair.ask(model)
         graded = pair.grade(before, after)
-        tried = pair.conclude(before, after, *graded, whole.audit, set_aside=reporting)
-        trials.append(_trial(share, CHOOSING, tried))
-        if not tried.gate.good:
-            continue
-        reported = pair.conclude(before, after, *graded, whole.audit, set_aside=choosing)
-        if reported.gate.good:
+        tried = pair.conclude(before, after, *graded, whole.audit, len(shares))
+        if tried.gate.good:
             folder = _write(inputs, share, rewound)
-            reported = pair.conclude(before, after, *graded, pair.audit(folder), set_aside=choosing)
-        trials.append(_trial(share, REPORTING, reported))
-        found = reported if reported.gate.good else whole
-        break
-    kept = trials[-1].share if found is not whole else 1.0
-    said = Rewind(share=kept, choosing=len(choosing), reporting=len(reporting), trials=trials)
-    return dataclasses.replace(found, rewind=said)
+            tried = pair.conclude(before, after, *graded, pair.audit(folder), len(shares))
+        trials.append(_trial(share, tried))
+        if tried.gate.good:
+            found = tried
+            break
+    share = trials[-1].share if found is not whole else 1.0
+    return dataclasses.replace(found, rewind=Rewind(share=share, shares=len(shares), trials=trials))
 
 
-def choosing_half(inputs: "Inputs") -> set[str]:
-    """The questions that choose: of each kind every second one in the order of their digests.
-
-    So the halves are even, and do not depend on the order of the questions.
-    """
-    chosen: set[str] = set()
-    seen: set[str] = set()
-    for kind in _kinds(inputs):
-        new = sorted(set(kind) - seen, key=lambda question: hashlib.sha256(question.encode()).digest())
-        chosen |= set(new[::2])
-        seen |= set(new)
-    return chosen
-
-
-def _kinds(inputs: "Inputs") -> list[list[str]]:
-    kinds: dict[str, list[str]] = {"gap": [entry["question"] for entry in inputs.gap], "choices": [], "open": []}
-    for entry in inputs.retention:
-        kinds["choices" if entry["choices"] else "open"].append(entry["question"])
-    return [*kinds.values(), [one.question for one in inputs.earlier]]
-
-
-def _questions(inputs: "Inputs") -> set[str]:
-    return {question for kind in _kinds(inputs) for question in kind}
-
-
-def _trial(share: float, questions: str, found: Evaluation) -> RewindTrial:
+def _trial(share: float, found: Evaluation) -> RewindTrial:
+    progress.log(f"{share:g} of the change: {found.gate.verdict}")
     unmet = [condition.finding for condition in found.gate.unmet]
-    progress.log(f"{share:g} of the change, {questions} of the questions: {found.gate.verdict}")
-    return RewindTrial(share=share, questions=questions, verdict=found.gate.verdict, findings=unmet)
+    return RewindTrial(share=share, verdict=found.gate.verdict, findings=unmet)
 
 
 def _write(inputs: "Inputs", share: float, rewound: Path) -> Path:

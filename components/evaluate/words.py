@@ -121,12 +121,10 @@ def graded_by(grading: Grading, show: Show = str) -> str:
 def counted(kind: str, answers: Sequence[QuestionResult | ChoiceResult]) -> str:
     """How many of these questions count in the comparisons, and why the others do not."""
     trained = sum(one.in_training for one in answers)
-    chose = sum(one.set_aside and not one.in_training for one in answers)
     counting = sum(one.counts for one in answers)
     reasons = {
         "found in the training data": trained,
-        "that chose the share of the change": chose,
-        "with an answer that was not graded": len(answers) - counting - trained - chose,
+        "with an answer that was not graded": len(answers) - counting - trained,
     }
     left_out = [f"{count} {why}" for why, count in reasons.items() if count]
     why = f"; left out: {', '.join(left_out)}" if left_out else ""
@@ -135,15 +133,16 @@ def counted(kind: str, answers: Sequence[QuestionResult | ChoiceResult]) -> str:
 
 def rewound(found: Rewind) -> str:
     """How much of the training's change was kept, and why."""
-    halves = f"{found.choosing} questions choose the share, {found.reporting} others report on it"
     if found.share == 1:
         return (
-            "The whole change did not pass, and no smaller share of it did on both halves of the questions "
-            f"({halves}): all that is said here is of the whole change, on all questions."
+            f"The whole change did not pass, and none of the {found.shares} smaller shares of it that were tried did: "
+            "all that is said here is of the whole change."
         )
+    tried = f"{found.shares} shares" if found.shares > 1 else "one share"
     return (
         f"The whole change of the training did not pass. This model holds {100 * found.share:g} % of it, the largest "
-        f"share that was tried and passed. {halves}: of these numbers only the latter decide and count."
+        f"share that did, of {tried} to try. Each had to pass by itself with its part of the gate's chance to err; the "
+        "numbers of the one that was taken may look a little better than they would on other questions."
     )
 
 

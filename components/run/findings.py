@@ -7,7 +7,6 @@ SIGNIFICANT = 0.05
 GOOD, NOT_GOOD, NOT_SHOWN = "good", "not good", "not shown"
 MET, FAILED = "met", "failed"
 KEPT, IN_DOUBT, BROKEN = "kept", "in doubt", "broken"
-ALL, CHOOSING, REPORTING = "all", "choosing half", "reporting half"  # of the questions, when rewinding
 REFERENCE_RULES = "the reference rules"  # as a grader's name
 
 
@@ -111,16 +110,14 @@ class QuestionResult:
     adapted: GradedAnswer
     in_training: bool = False
     """Whether the training data holds the question: it then counts for neither model."""
-    set_aside: bool = False
-    """Whether it chose the share of the change to keep: it then counts for neither model either."""
     base_phrases: float = 0.0
     """Share of the answer's three-word phrases that appear in the training data's answers."""
     adapted_phrases: float = 0.0
 
     @property
     def counts(self) -> bool:
-        """Whether it says something: not trained on, not set aside, and every answer graded."""
-        return not (self.in_training or self.set_aside) and self.graded
+        """Whether it says something: not trained on, and every answer graded."""
+        return not self.in_training and self.graded
 
     @property
     def graded(self) -> bool:
@@ -146,11 +143,10 @@ class ChoiceResult:
     """Asked without the training's system prompt."""
     adapted_unprompted: str
     in_training: bool = False
-    set_aside: bool = False
 
     @property
     def counts(self) -> bool:
-        return not (self.in_training or self.set_aside)
+        return not self.in_training
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,11 +160,10 @@ class EarlierResult:
     then: GradedAnswer
     """That run's model; graded again, by whoever grades now."""
     now: GradedAnswer
-    set_aside: bool = False
 
     @property
     def counts(self) -> bool:
-        return not self.set_aside and None not in (self.then.right, self.now.right)
+        return None not in (self.then.right, self.now.right)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,8 +171,6 @@ class RewindTrial:
     """What the gate says of a share of the training's change."""
 
     share: float
-    questions: str
-    """ALL, CHOOSING or REPORTING."""
     verdict: str
     findings: list[str]
     """Of the conditions that are not met."""
@@ -185,14 +178,14 @@ class RewindTrial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rewind:
-    """How much of the training's change was kept. One half of the questions chooses, the other one reports."""
+    """How much of the training's change was kept."""
 
     share: float
-    """1 when no smaller one passed on both halves: all else is then about the whole change and all questions."""
-    choosing: int
-    """Questions of all kinds that choose."""
-    reporting: int
+    """1 when no smaller one passed: all else is then about the whole change."""
+    shares: int
+    """How many could be tried below 1: each had that part of the gate's chance to err."""
     trials: list[RewindTrial]
+    """The whole change, and the shares that were tried, in their order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ def show(summary: Summary, console: Console, published: Published | None = None)
         table.add_column(escape(name), justify="center")
     for entry in answers:
         verdicts = (entry.base.right, entry.base_brief.right, *entry.others.values(), entry.adapted.right)
-        trained = " (in the training data)" if entry.in_training else " (chose the share)" if entry.set_aside else ""
+        trained = " (in the training data)" if entry.in_training else ""
         table.add_row(escape(printable(entry.question)) + trained, *map(_mark, verdicts))
     counting = [
         (entry.base.right, entry.base_brief.right, *entry.others.values(), entry.adapted.right)

@@ -15,7 +15,7 @@ from components.evaluate.core import evaluate
 from components.publish.core import publish
 from components.run.evaluation import Evaluation
 from components.run.evaluation_options import EvaluationOptions
-from components.run.findings import ALL, CHOOSING, GOOD, NOT_GOOD, REPORTING
+from components.run.findings import GOOD, NOT_GOOD
 from components.run.lineage import EarlierQuestion, find_start
 from components.run.training_options import TrainingOptions
 from components.shared.storage import read_json, write_json, write_jsonl
@@ -64,19 +64,15 @@ def found(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return evaluated(pair, folder, "0.1,0.5,0.05", kept=folder / "answers.jsonl"), folder
 
 
-def test_the_largest_share_that_passes_on_one_half_is_judged_by_the_other(found: tuple[Evaluation, Path]) -> None:
+def test_the_largest_share_that_passes_is_taken_and_no_smaller_one_is_tried(found: tuple[Evaluation, Path]) -> None:
     evaluation, _ = found
 
     assert evaluation.rewind is not None
-    assert [(one.share, one.questions, one.verdict) for one in evaluation.rewind.trials] == [
-        (1.0, ALL, NOT_GOOD), (0.5, CHOOSING, GOOD), (0.5, REPORTING, GOOD),
-    ]  # fmt: skip
-    assert (evaluation.share, evaluation.rewind.choosing, evaluation.rewind.reporting) == (0.5, 8, 8)
+    assert [(one.share, one.verdict) for one in evaluation.rewind.trials] == [(1.0, NOT_GOOD), (0.5, GOOD)]
+    assert (evaluation.share, evaluation.rewind.shares) == (0.5, 3)
     assert evaluation.gap is not None
-    assert (evaluation.gap.questions, evaluation.gap.closed) == (6, 6)
-    assert sum(one.set_aside for one in evaluation.gap_answers) == 6
-    assert evaluation.open is not None
-    assert evaluation.open.questions == 2
+    assert (evaluation.gap.questions, evaluation.gap.closed) == (12, 12)
+    assert "(one-sided 98.3 %)" in evaluation.gate.conditions[2].finding
 
 
 def test_what_is_written_is_what_was_tried_and_what_is_audited(
@@ -101,17 +97,15 @@ def test_an_attempt_after_a_kill_takes_what_is_there(found: tuple[Evaluation, Pa
     weights = folder / "model-0.5" / "model.safetensors"
     before = (weights.stat().st_mtime_ns, (folder / "answers.jsonl").read_bytes())
 
-    assert evaluated(pair, folder, "0.5", kept=folder / "answers.jsonl") == evaluation
+    assert evaluated(pair, folder, "0.1,0.5,0.05", kept=folder / "answers.jsonl") == evaluation
     assert (weights.stat().st_mtime_ns, (folder / "answers.jsonl").read_bytes()) == before
 
 
-def test_where_no_share_passes_the_verdict_is_of_the_whole_change_on_all_questions(
-    pair: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_where_no_share_passes_the_verdict_is_of_the_whole_change(pair: tuple[Path, Path], tmp_path: Path) -> None:
     plain, tried = evaluated(pair, tmp_path, ""), evaluated(pair, tmp_path, "0.02")
 
     assert tried.rewind is not None
-    assert [(one.share, one.questions) for one in tried.rewind.trials] == [(1.0, ALL), (0.02, CHOOSING)]
+    assert [one.share for one in tried.rewind.trials] == [1.0, 0.02]
     assert (tried.share, tried.gap, tried.gate) == (1.0, plain.gap, plain.gate)
     assert plain.rewind is None
     assert not list(tmp_path.iterdir())
@@ -191,4 +185,3 @@ def test_a_run_publishes_what_it_rewound_and_the_next_one_starts_from_it(
     assert start.generation.model == f"{key}-0.5"
     page = pages["page"].read_text(encoding="utf-8")
     assert "This model holds 50 % of it" in page
-    assert "chose the share, not counted" in page
