@@ -66,7 +66,27 @@ def compare(
     Raises:
         Problems: when no setting came to an end.
     """
-    planned, errors = read_plans(plans), read_json(outcomes)
+    planned = read_plans(plans)
+    compared = compare_sweep(planned, read_json(outcomes), workspace)
+    report.write(compared, page=page, runs=runs, tests=tests)
+    progress.log(compared.choice)
+    for name, error in compared.failed.items():
+        progress.log(f"failed: {name}: {_first_line(error)}")
+    note = _hand_on(planned[compared.best], workspace, adapted, plan) if compared.best else {}
+    also = f"; failed: {', '.join(compared.failed)}" if compared.failed else ""
+    records.note(verdict=f"{compared.choice}{also}", good=bool(compared.best))
+    metrics = {
+        "settings": float(len(planned)),
+        "complete": float(len(compared.runs)),
+        "good": float(bool(compared.best)),
+    }
+    if compared.best:
+        metrics |= compared.runs[compared.best].metrics
+    return SweepResult(choice=compared.choice, best=compared.best, metrics=metrics, note=note)
+
+
+def compare_sweep(planned: Mapping[str, TrainingPlan], errors: Mapping[str, str], workspace: Path) -> Compared:
+    """Compare a sweep's runs, by its plans and the errors of the settings that failed. Raises Problems as `compare`."""
     found = {name: find_evaluation(workspace, one) for name, one in planned.items()}
     complete = {name: summary for name, summary in found.items() if summary and not errors.get(name)}
     failed = {name: errors.get(name) or "it has no evaluation" for name in planned if name not in complete}
@@ -77,18 +97,7 @@ def compare(
             rule="a comparison is of runs that were trained and evaluated",
             remedy="correct what the errors say, then run again: what is complete is not made again",
         )
-    compared = compare_runs(complete, failed)
-    report.write(compared, page=page, runs=runs, tests=tests)
-    progress.log(compared.choice)
-    for name, error in failed.items():
-        progress.log(f"failed: {name}: {_first_line(error)}")
-    note = _hand_on(planned[compared.best], workspace, adapted, plan) if compared.best else {}
-    also = f"; failed: {', '.join(failed)}" if failed else ""
-    records.note(verdict=f"{compared.choice}{also}", good=bool(compared.best))
-    metrics = {"settings": float(len(planned)), "complete": float(len(complete)), "good": float(bool(compared.best))}
-    if compared.best:
-        metrics |= complete[compared.best].metrics
-    return SweepResult(choice=compared.choice, best=compared.best, metrics=metrics, note=note)
+    return compare_runs(complete, failed)
 
 
 def compare_runs(runs: Mapping[str, Summary], failed: Mapping[str, str]) -> Compared:

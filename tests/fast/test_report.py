@@ -11,7 +11,6 @@ from rich.console import Console
 
 from components.evaluate import words
 from components.run.evaluation import Evaluation, Summary
-from components.run.statistics import by_subject
 from components.run.findings import (
     BROKEN,
     FAILED,
@@ -24,6 +23,7 @@ from components.run.findings import (
     HeldOut,
     Match,
 )
+from components.run.statistics import by_subject
 from pipeline.cli import terminal
 from tests.report_page import (
     ADAPTED,
