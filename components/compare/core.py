@@ -71,7 +71,7 @@ def compare(
     report.write(compared, page=page, runs=runs, tests=tests)
     progress.log(compared.choice)
     for name, error in compared.failed.items():
-        progress.log(f"failed: {name}: {_first_line(error)}")
+        progress.log(f"failed: {name}: {first_line(error)}")
     note = _hand_on(planned[compared.best], workspace, adapted, plan) if compared.best else {}
     also = f"; failed: {', '.join(compared.failed)}" if compared.failed else ""
     records.note(verdict=f"{compared.choice}{also}", good=bool(compared.best))
@@ -93,7 +93,7 @@ def compare_sweep(planned: Mapping[str, TrainingPlan], errors: Mapping[str, str]
     if not complete:
         raise problem(
             f"none of the {len(planned)} settings came to an end",
-            where="; ".join(f"{name}: {_first_line(error)}" for name, error in failed.items()),
+            where="; ".join(f"{name}: {first_line(error)}" for name, error in failed.items()),
             rule="a comparison is of runs that were trained and evaluated",
             remedy="correct what the errors say, then run again: what is complete is not made again",
         )
@@ -132,12 +132,12 @@ def _choose(runs: Mapping[str, Summary], tests: list[PairedTest]) -> tuple[str, 
     questions; then the one that answers more general ones right; then the first."""
     names = list(runs)
     if any(incomparable(runs[names[0]], runs[other]) for other in names) or any(not t.compared for t in tests):
-        return "", "no run is called the best: not all of them can be compared"
+        return "", "No run is called the best: not all of them can be compared"
     good = [name for name in names if runs[name].good]
     if not good:
-        return "", f"none of {len(names)} runs passes the gate"
+        return "", f"None of {len(names)} runs passes the gate"
     best = max(good, key=lambda name: (_closed(runs[name]), _general_right(runs[name])))
-    said = f"best: {best}, which closed {_closed(runs[best])} gap questions; {len(good)} of {len(names)} pass the gate"
+    said = f"Best: {best}, which closed {_closed(runs[best])} gap questions; {len(good)} of {len(names)} pass the gate"
     against = [
         f"{other} ({_closed(runs[other])} closed, p {p_value_words(test.p_holm)})"
         for test in tests
@@ -156,7 +156,7 @@ def _general_right(run: Summary) -> float:
     return found.adapted_percent if found else 0.0
 
 
-def _first_line(error: str) -> str:
+def first_line(error: str) -> str:
     """Of an error, what is wrong: the line after "1 problem" where there is one."""
     lines = error.strip().splitlines()
     return next((line.strip() for line in lines if line.strip() and not line.endswith(("problem", "problems"))), "")
