@@ -17,7 +17,7 @@ from components.run.statistics import general, p_value_words
 from components.run.sweep import differing
 from components.run.training_options import TrainingOptions
 from components.shared import progress, records
-from components.shared.problems import problem
+from components.shared.problems import first_line, problem
 from components.shared.storage import read_json
 from components.shared.workspace import TRAINING_REPORT, adapted_folder
 
@@ -154,9 +154,3 @@ def _closed(run: Summary) -> int:
 def _general_right(run: Summary) -> float:
     found = general(run.evaluation)
     return found.adapted_percent if found else 0.0
-
-
-def first_line(error: str) -> str:
-    """Of an error, what is wrong: the line after "1 problem" where there is one."""
-    lines = error.strip().splitlines()
-    return next((line.strip() for line in lines if line.strip() and not line.endswith(("problem", "problems"))), "")

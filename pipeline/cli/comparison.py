@@ -5,9 +5,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from components.compare.core import Compared, first_line
+from components.compare.core import Compared
 from components.run.findings import Comparison
 from components.run.statistics import by_subject, general, p_value_words
+from components.shared.problems import first_line
 from components.shared.progress import duration, printable
 
 MAX_SUBJECTS = 5  # of a run that lost, named here; the page has all
