@@ -67,7 +67,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         """Teach a language model new domain knowledge with OSFT and evaluate what it achieved."""
         notified = notify(runs_page=settings.notify.runs_page) if settings.notify.enabled else None
         with dsl.ExitHandler(notified, name="osft") if notified else contextlib.nullcontext():
-            prepared = _prepare(
+            prepared, dataset, snapshot = _prepare(
                 data=data,
                 questions=questions,
                 retention_questions=retention_questions,
@@ -80,8 +80,8 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
                 workspace=workspace,
             )
             planned = plan_training(
-                dataset=prepared["format_chat"].outputs["dataset"],
-                snapshot=prepared["snapshot_model"].outputs["snapshot"],
+                dataset=dataset,
+                snapshot=snapshot,
                 workspace=workspace,
                 method=method,
                 unfreeze_rank_ratio=unfreeze_rank_ratio,
@@ -103,14 +103,14 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
             )
             with dsl.If(planned.outputs["Output"] == True, name="anything-to-do"):  # noqa: E712 - KFP compiles the comparison
                 trained = train_osft(
-                    dataset=prepared["format_chat"].outputs["dataset"],
-                    snapshot=prepared["snapshot_model"].outputs["snapshot"],
+                    dataset=dataset,
+                    snapshot=snapshot,
                     plan=planned.outputs["plan"],
                     workspace=workspace,
                 )
                 evaluated = evaluate(
-                    dataset=prepared["format_chat"].outputs["dataset"],
-                    snapshot=prepared["snapshot_model"].outputs["snapshot"],
+                    dataset=dataset,
+                    snapshot=snapshot,
                     adapted=trained.outputs["adapted"],
                     plan=planned.outputs["plan"],
                     workspace=workspace,
@@ -159,9 +159,9 @@ def build_sweep(cluster: ClusterSettings) -> base_component.BaseComponent:
         workspace: str = cluster.workspace.mount_path,
     ) -> None:
         """Train and evaluate several settings, compare them, and publish the best of those that pass the gate."""
-        notified = notify(runs_page=cluster.notify.runs_page) if cluster.notify.enabled else None
+        notified = notify(runs_page=cluster.notify.runs_page, sweep=True) if cluster.notify.enabled else None
         with dsl.ExitHandler(notified, name="osft-sweep") if notified else contextlib.nullcontext():
-            prepared = _prepare(
+            prepared, dataset, snapshot = _prepare(
                 data=data,
                 questions=questions,
                 retention_questions=retention_questions,
@@ -175,8 +175,8 @@ def build_sweep(cluster: ClusterSettings) -> base_component.BaseComponent:
             )
             planned = plan_sweep(
                 settings=settings,
-                dataset=prepared["format_chat"].outputs["dataset"],
-                snapshot=prepared["snapshot_model"].outputs["snapshot"],
+                dataset=dataset,
+                snapshot=snapshot,
                 workspace=workspace,
                 method=method,
                 unfreeze_rank_ratio=unfreeze_rank_ratio,
@@ -196,8 +196,8 @@ def build_sweep(cluster: ClusterSettings) -> base_component.BaseComponent:
                 publish_as=publish_as,
             )
             tried = run_sweep(
-                dataset=prepared["format_chat"].outputs["dataset"],
-                snapshot=prepared["snapshot_model"].outputs["snapshot"],
+                dataset=dataset,
+                snapshot=snapshot,
                 plans=planned.outputs["plans"],
                 workspace=workspace,
             )
@@ -222,8 +222,8 @@ def _prepare(
     judge_url: Any,
     judge_model: Any,
     workspace: Any,
-) -> dict[str, PipelineTask]:
-    """The tasks before the plan, by step; of the pipeline's parameters."""
+) -> tuple[dict[str, PipelineTask], Any, Any]:
+    """What comes before the plan, of the pipeline's parameters: the tasks by step, the dataset and the snapshot."""
     ingested = ingest_sdg(
         data=data, questions=questions, retention_questions=retention_questions, data_options=data_options
     )
@@ -231,7 +231,8 @@ def _prepare(
     fetched = snapshot_model(
         model=model, revision=revision, workspace=workspace, judge_url=judge_url, judge_model=judge_model
     )
-    return {"ingest_sdg": ingested, "format_chat": formatted, "snapshot_model": fetched}
+    tasks = {"ingest_sdg": ingested, "format_chat": formatted, "snapshot_model": fetched}
+    return tasks, formatted.outputs["dataset"], fetched.outputs["snapshot"]
 
 
 def _cluster(settings: ClusterSettings) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from components.shared.drawing import BOTTOM, LEFT, LINE, RIGHT, TEXT, TOP, WIDT
 
 HEIGHT = 320
 RADIUS = 4
+MARGIN = 0.04  # beyond the ends of the intervals
 DOT = Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="{}"/>')
 
 
@@ -40,8 +41,14 @@ def trade_off(runs: Mapping[str, Summary]) -> Markup:
         LINE.format("mark", LEFT, y(0), right, y(0)),
         TEXT.format("", (LEFT + right) / 2, HEIGHT - 6, "middle", "general questions, points against the base model"),
         TEXT.format("", 0, 14, "start", "gap questions, points against the base model"),
-        *(TEXT.format("", x(tick), floor + 16, "middle", f"{tick:+g}") for tick in ticks(across.low, across.high)),
-        *(TEXT.format("", LEFT - 6, y(tick) + 4, "end", f"{tick:+g}") for tick in ticks(upwards.low, upwards.high)),
+        *(
+            TEXT.format("", x(tick), floor + 16, "middle", f"{tick:+g}" if tick else "0")
+            for tick in ticks(across.low, across.high)
+        ),
+        *(
+            TEXT.format("", LEFT - 6, y(tick) + 4, "end", f"{tick:+g}" if tick else "0")
+            for tick in ticks(upwards.low, upwards.high)
+        ),
     ]
     for number, (kept, gained) in both.items():
         at = x(kept.difference), y(gained.difference)
@@ -63,8 +70,9 @@ class _Axis:
     """From the lowest end of an interval to the highest, and 0."""
 
     def __init__(self, shown: list[Comparison]) -> None:
-        self.low = min(0.0, *(one.low for one in shown))
-        self.high = max(0.0, *(one.high for one in shown))
+        low, high = min(0.0, *(one.low for one in shown)), max(0.0, *(one.high for one in shown))
+        margin = MARGIN * (high - low)
+        self.low, self.high = low - margin, high + margin
 
     def share(self, points: float) -> float:
         """Where a value lies, from 0 to 1."""

@@ -17,7 +17,7 @@ from components.run.statistics import general, p_value_words
 from components.run.sweep import differing
 from components.run.training_options import TrainingOptions
 from components.shared import progress, records
-from components.shared.problems import problem
+from components.shared.problems import first_line, problem
 from components.shared.storage import read_json
 from components.shared.workspace import TRAINING_REPORT, adapted_folder
 
@@ -66,29 +66,38 @@ def compare(
     Raises:
         Problems: when no setting came to an end.
     """
-    planned, errors = read_plans(plans), read_json(outcomes)
+    planned = read_plans(plans)
+    compared = compare_sweep(planned, read_json(outcomes), workspace)
+    report.write(compared, page=page, runs=runs, tests=tests)
+    progress.log(compared.choice)
+    for name, error in compared.failed.items():
+        progress.log(f"failed: {name}: {first_line(error)}")
+    note = _hand_on(planned[compared.best], workspace, adapted, plan) if compared.best else {}
+    also = f"; failed: {', '.join(compared.failed)}" if compared.failed else ""
+    records.note(verdict=f"{compared.choice}{also}", good=bool(compared.best))
+    metrics = {
+        "settings": float(len(planned)),
+        "complete": float(len(compared.runs)),
+        "good": float(bool(compared.best)),
+    }
+    if compared.best:
+        metrics |= compared.runs[compared.best].metrics
+    return SweepResult(choice=compared.choice, best=compared.best, metrics=metrics, note=note)
+
+
+def compare_sweep(planned: Mapping[str, TrainingPlan], errors: Mapping[str, str], workspace: Path) -> Compared:
+    """Compare a sweep's runs, by its plans and the errors of the settings that failed. Raises Problems as `compare`."""
     found = {name: find_evaluation(workspace, one) for name, one in planned.items()}
     complete = {name: summary for name, summary in found.items() if summary and not errors.get(name)}
     failed = {name: errors.get(name) or "it has no evaluation" for name in planned if name not in complete}
     if not complete:
         raise problem(
             f"none of the {len(planned)} settings came to an end",
-            where="; ".join(f"{name}: {_first_line(error)}" for name, error in failed.items()),
+            where="; ".join(f"{name}: {first_line(error)}" for name, error in failed.items()),
             rule="a comparison is of runs that were trained and evaluated",
             remedy="correct what the errors say, then run again: what is complete is not made again",
         )
-    compared = compare_runs(complete, failed)
-    report.write(compared, page=page, runs=runs, tests=tests)
-    progress.log(compared.choice)
-    for name, error in failed.items():
-        progress.log(f"failed: {name}: {_first_line(error)}")
-    note = _hand_on(planned[compared.best], workspace, adapted, plan) if compared.best else {}
-    also = f"; failed: {', '.join(failed)}" if failed else ""
-    records.note(verdict=f"{compared.choice}{also}", good=bool(compared.best))
-    metrics = {"settings": float(len(planned)), "complete": float(len(complete)), "good": float(bool(compared.best))}
-    if compared.best:
-        metrics |= complete[compared.best].metrics
-    return SweepResult(choice=compared.choice, best=compared.best, metrics=metrics, note=note)
+    return compare_runs(complete, failed)
 
 
 def compare_runs(runs: Mapping[str, Summary], failed: Mapping[str, str]) -> Compared:
@@ -123,12 +132,12 @@ def _choose(runs: Mapping[str, Summary], tests: list[PairedTest]) -> tuple[str, 
     questions; then the one that answers more general ones right; then the first."""
     names = list(runs)
     if any(incomparable(runs[names[0]], runs[other]) for other in names) or any(not t.compared for t in tests):
-        return "", "no run is called the best: not all of them can be compared"
+        return "", "No run is called the best: not all of them can be compared"
     good = [name for name in names if runs[name].good]
     if not good:
-        return "", f"none of {len(names)} runs passes the gate"
+        return "", f"None of {len(names)} runs passes the gate"
     best = max(good, key=lambda name: (_closed(runs[name]), _general_right(runs[name])))
-    said = f"best: {best}, which closed {_closed(runs[best])} gap questions; {len(good)} of {len(names)} pass the gate"
+    said = f"Best: {best}, which closed {_closed(runs[best])} gap questions; {len(good)} of {len(names)} pass the gate"
     against = [
         f"{other} ({_closed(runs[other])} closed, p {p_value_words(test.p_holm)})"
         for test in tests
@@ -145,9 +154,3 @@ def _closed(run: Summary) -> int:
 def _general_right(run: Summary) -> float:
     found = general(run.evaluation)
     return found.adapted_percent if found else 0.0
-
-
-def _first_line(error: str) -> str:
-    """Of an error, what is wrong: the line after "1 problem" where there is one."""
-    lines = error.strip().splitlines()
-    return next((line.strip() for line in lines if line.strip() and not line.endswith(("problem", "problems"))), "")

@@ -85,12 +85,19 @@ def read_settings(settings: Any, shared: Mapping[str, Any], further: Mapping[str
     return read
 
 
-def differing(options: Mapping[str, TrainingOptions]) -> dict[str, dict[str, Any]]:
-    """Of trainings, by their names: the options in which they differ; None where the method has no such option."""
-    given = {name: {"method": one.method, **one.arguments()} for name, one in options.items()}
-    names = dict.fromkeys(itertools.chain.from_iterable(given.values()))
-    different = [one for one in names if len({repr(values.get(one)) for values in given.values()}) > 1]
-    return {name: {one: values.get(one) for one in different} for name, values in given.items()}
+def differing(trainings: Mapping[str, TrainingOptions]) -> dict[str, dict[str, Any]]:
+    """Of trainings, by their names: the options in which they differ, as far as each has them. One that only some
+    methods have is named where it is not the default."""
+    given = {name: {"method": one.method, **one.arguments()} for name, one in trainings.items()}
+    known = declared(TrainingOptions)
+
+    def is_named(option: str) -> bool:
+        values = [one[option] for one in given.values() if option in one]
+        lacking = len(values) < len(given) and any(value != known[option].default for value in values)
+        return lacking or len({repr(value) for value in values}) > 1
+
+    names = [option for option in known if is_named(option)]
+    return {name: {one: values[one] for one in names if one in values} for name, values in given.items()}
 
 
 def _combinations(name: str, options: dict[str, Any]) -> Iterator[Setting]:

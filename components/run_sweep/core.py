@@ -15,6 +15,7 @@ from pathlib import Path
 from components.run.evaluation import find_evaluation
 from components.run.plan import TrainingPlan, read_plans, write_plan
 from components.shared import progress, records
+from components.shared.problems import first_line
 from components.shared.records import FINISHED, RUN_VARIABLE, STARTED, StepRecord, read_records
 from components.shared.storage import write_json
 
@@ -34,7 +35,7 @@ def run_sweep(*, dataset: Path, snapshot: Path, plans: Path, workspace: Path, ou
         progress.log(f"setting {name}, {number} of {len(planned)}: run {plan.run_key}")
         with tempfile.TemporaryDirectory(prefix="osft-setting-") as folder:
             found[name] = _run_setting(name, plan, dataset, snapshot, workspace, Path(folder))
-        progress.log(f"setting {name}: {found[name].splitlines()[0] if found[name] else 'complete'}")
+        progress.log(f"setting {name}: {first_line(found[name]) or 'complete'}")
         write_json(outcomes, found)
     failed = [name for name, error in found.items() if error]
     records.note(complete=len(found) - len(failed), **({"failed": ", ".join(failed)} if failed else {}))

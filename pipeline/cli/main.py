@@ -1,5 +1,7 @@
 """The command line. Whatever is heavy is imported where it is used: `--help` answers at once."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,16 +87,12 @@ def run(
 
     from pipeline.cli import terminal
     from pipeline.local import run as local
-    from pipeline.local.processes import Stopped, step_processes
+    from pipeline.local.processes import step_processes
     from pipeline.settings import load_settings
 
     console = Console()
-    try:
-        with step_processes() as processes:
-            result = local.run(load_settings(), parameters, Path(parameters["workspace"]), processes, console)
-    except Stopped as stopped:
-        typer.echo("stopped; the same command continues from what is complete, a training from its last checkpoint")
-        raise typer.Exit(stopped.exit_code) from None
+    with _resumable(), step_processes() as processes:
+        result = local.run(load_settings(), parameters, Path(parameters["workspace"]), processes, console)
     terminal.show(result.summary, console, result.published)
     if result.plan.trained and result.plan.evaluated:
         console.print(f"Nothing was trained: run {result.plan.run_key} was complete.", style="bold", highlight=False)
@@ -146,6 +144,94 @@ def evaluate(
         output=output.expanduser().resolve(),
     )
     terminal.show(summary, Console())
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN...", help="A run's folder, key, or a key's beginning.")
+    ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of parameters and `settings`: train and evaluate them one after the other first."),
+    ] = None,
+    workspace: Annotated[str, typer.Option(help="Folder with the runs; of a sweep, over the file's.")] = "",
+    output: Annotated[Path, typer.Option(help="Folder for comparison.html, runs.csv and tests.csv.")] = Path(
+        "comparison"
+    ),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Of a sweep: say what would be trained and how long; touch nothing.")
+    ] = False,
+) -> None:
+    """Compare runs: methods and settings side by side, with paired tests between them on the same questions."""
+    if sweep is None or runs:
+        _compare_runs(runs or [], sweep, workspace, output)
+        return
+    from pipeline.local.checks import check_before
+    from pipeline.local.parameters import read_run_parameters
+
+    checks = Checks()
+    given = {"workspace": workspace} if workspace else {}
+    parameters = read_run_parameters(sweep, given, {}, checks, sweep=True)
+    check_before(parameters, checks)
+    checks.raise_if_any()
+    from pipeline.local.dry_run import forecast_sweep
+
+    forecast = forecast_sweep(parameters, Path(parameters["workspace"]))
+    for line in forecast.lines():
+        typer.echo(line)
+    if not dry_run:
+        _run_sweep(parameters, output)
+
+
+def _run_sweep(parameters: dict[str, Any], output: Path) -> None:
+    from rich.console import Console
+
+    from pipeline.cli import comparison
+    from pipeline.local import run as local
+    from pipeline.local.processes import step_processes
+    from pipeline.settings import load_settings
+
+    console = Console()
+    with _resumable(), step_processes() as processes:
+        workspace = Path(parameters["workspace"])
+        found = local.run_sweep(load_settings(), parameters, workspace, processes, console, output)
+    comparison.show(found, console)
+    typer.echo(f"report    {(output / 'comparison.html').resolve()}")
+
+
+def _compare_runs(names: list[str], sweep: Path | None, workspace: str, output: Path) -> None:
+    from rich.console import Console
+
+    from components.compare import report
+    from components.compare.core import compare_runs
+    from pipeline.cli import comparison
+    from pipeline.local.comparison import find_runs
+
+    if sweep is not None:
+        raise problem(
+            "runs and --sweep are given",
+            where="command line",
+            rule="runs that are there are compared, or a sweep makes them",
+            remedy="compare the sweep's runs with others afterwards, by their keys",
+        )
+    found = compare_runs(find_runs(names, Path(workspace or ".").expanduser().resolve()), {})
+    page, tables = output / report.PAGE, (output / report.RUNS, output / report.TESTS)
+    report.write(found, page=page, runs=tables[0], tests=tables[1])
+    comparison.show(found, Console())
+    typer.echo(f"report    {page.resolve()}")
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """End with the signal's exit code when the user, or the system, stops what runs."""
+    from pipeline.local.processes import Stopped
+
+    try:
+        yield
+    except Stopped as stopped:
+        typer.echo("stopped; the same command continues from what is complete, a training from its last checkpoint")
+        raise typer.Exit(stopped.exit_code) from None
 
 
 @app.command(name="compile")
