@@ -21,10 +21,10 @@ import torch
 from benchmarks import common
 from components.data.samples import tokenize_rows
 from components.evaluate.answering import answer, load
+from components.evaluate.asking import general_text
 from components.evaluate.grading import ReferenceRules
 from components.evaluate.kept import Kept, state_of
 from components.evaluate.likelihood import choose, perplexity
-from components.evaluate.pairwise import general_text
 from components.grading.cases import Case
 from components.run.training_options import TrainingOptions
 from components.shared.storage import read_jsonl, sha256_of_json, write_json

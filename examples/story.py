@@ -34,7 +34,6 @@ def story(osft: Summary, plain: Summary) -> list[str]:
         f"rates {rates[0]:g} and {rates[1]:g}, one seed.",
         f"OSFT keeps the strongest {kept:g} % of the directions of each layer's matrices as they are, plain "
         "fine-tuning none.",
-        "",
         row("graded right; gain in points, 95 % interval", *NAMES),
         *compare("taught: questions about the guild", first.gap, second.gap),
         *compare("known before: general, multiple choice", first.choices, second.choices),
@@ -105,6 +104,7 @@ def next_steps(osft: Summary) -> list[str]:
     advice = dict.fromkeys(one for condition in osft.evaluation.gate.unmet for one in condition.advice)
     return [
         f"To try: {'; '.join(advice)}" if advice else "To do next: the same with a larger model",
+        "Which method, and at what rate, measured on a larger model with three seeds: docs/methods.md",
         f"Every answer of OSFT's model, with its grade: {os.path.relpath(osft.report_path)}",
         "Your own rows and questions: .venv/bin/osft-pipeline run --data qa.csv --questions gaps.csv --model MODEL",
     ]

@@ -21,6 +21,7 @@ from components.run.findings import (
     Grading,
     HeldOut,
     QuestionResult,
+    Rewind,
 )
 from components.run.statistics import p_value_words
 from components.shared.progress import printable
@@ -40,7 +41,8 @@ def verdict(found: Evaluation) -> str:
     unmet = [condition.finding for condition in found.gate.unmet]
     what = "; ".join([*unmet, gap_changes(found)]) if unmet else changes(found)
     grading = found.grading
-    return f"{headline(found)}: {what}; graded by {printable(grading.grader)}, {kappa(grading.agreement)}"
+    share = f" with {100 * found.share:g} % of the training's change" if found.share < 1 else ""
+    return f"{headline(found)}{share}: {what}; graded by {printable(grading.grader)}, {kappa(grading.agreement)}"
 
 
 def changes(found: Evaluation) -> str:
@@ -119,14 +121,43 @@ def graded_by(grading: Grading, show: Show = str) -> str:
 def counted(kind: str, answers: Sequence[QuestionResult | ChoiceResult]) -> str:
     """How many of these questions count in the comparisons, and why the others do not."""
     trained = sum(one.in_training for one in answers)
-    ungraded = sum(isinstance(one, QuestionResult) and not one.in_training and not one.graded for one in answers)
-    left_out = [
-        f"{count} {why}"
-        for count, why in ((trained, "found in the training data"), (ungraded, "with an answer that was not graded"))
-        if count
-    ]
+    counting = sum(one.counts for one in answers)
+    reasons = {
+        "found in the training data": trained,
+        "with an answer that was not graded": len(answers) - counting - trained,
+    }
+    left_out = [f"{count} {why}" for why, count in reasons.items() if count]
     why = f"; left out: {', '.join(left_out)}" if left_out else ""
-    return f"{len(answers) - trained - ungraded} of {len(answers)} {kind} count{why}."
+    return f"{counting} of {len(answers)} {kind} count{why}."
+
+
+def rewound(found: Rewind) -> str:
+    """How much of the training's change was kept, and why."""
+    if found.share == 1:
+        return (
+            f"The whole change did not pass, and none of the {found.shares} smaller shares of it that were tried did: "
+            "all that is said here is of the whole change."
+        )
+    tried = f"{found.shares} shares" if found.shares > 1 else "one share"
+    return (
+        f"The whole change of the training did not pass. This model holds {100 * found.share:g} % of it, the largest "
+        f"share that did, of {tried} to try. Each had to pass by itself with its part of the gate's chance to err; the "
+        "numbers of the one that was taken may look a little better than they would on other questions."
+    )
+
+
+def earlier(found: Evaluation) -> str:
+    """What became of the answers of earlier runs; empty where there were none."""
+    compared, asked = found.earlier, found.earlier_answers
+    if not asked:
+        return ""
+    if compared is None:
+        return f"None of the {len(asked)} gap questions of earlier runs counts: their answers were not graded."
+    return (
+        f"Of the {compared.questions} gap questions of earlier runs that count, {compared.base_right} were answered "
+        f"right then and {compared.adapted_right} are now; {compared.regressed} regressed, {compared.closed} closed. "
+        "The answers of then were graded again with those of now."
+    )
 
 
 def style(found: Evaluation) -> str:
@@ -182,7 +213,7 @@ def audit(found: Audit, show: Show = str) -> str:
     says = (
         f"The guarantee to change nothing in protected directions is {found.word}"
         if found.promised
-        else f"The method gives no guarantee; by OSFT's measure it is {found.word}"
+        else f"The method gives no guarantee against this model; by OSFT's measure it is {found.word}"
     )
     return (
         f"{says}, {measured}: {100 * found.protected_change_ratio:.4f} % of the norm of the "

@@ -60,7 +60,7 @@ def by_subject(found: Evaluation) -> dict[str, Comparison]:
 def _general_pairs(found: Evaluation) -> dict[str, list[tuple[bool, bool]]]:
     pairs: dict[str, list[tuple[bool, bool]]] = {}
     for chosen in found.choice_answers:
-        if not chosen.in_training:
+        if chosen.counts:
             pair = (chosen.base == chosen.right, chosen.adapted == chosen.right)
             pairs.setdefault(chosen.subject, []).append(pair)
     for one in found.open_answers:

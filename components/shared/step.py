@@ -76,7 +76,10 @@ def _would_repeat(before: StepRecord, digest: str) -> bool:
     """Whether the attempt before ended by a mistake a moment ago, and nothing that the step is given has changed."""
     if not (before.mistake and digest and before.inputs == digest):
         return False
-    return (datetime.now(UTC) - datetime.fromisoformat(before.ended_at)).total_seconds() <= REPEAT_SECONDS
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(before.ended_at)).total_seconds() <= REPEAT_SECONDS
+    except (TypeError, ValueError):  # without a zone, or no time: none of ours
+        return False
 
 
 def _digest(inputs: Mapping[str, Any]) -> str:

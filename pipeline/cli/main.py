@@ -27,7 +27,9 @@ app = typer.Typer(
 )
 app.add_typer(commands)
 app.add_typer(workspace_commands, name="workspace")
-DATA_FLAGS = {name: declared(DataOptions)[name] for name in ("columns", "accepted_judgments", "rejected_judgments")}
+OWN_DATA_FLAGS = ("columns", "accepted_judgments", "rejected_judgments", "question_columns")
+DATA_FLAGS = {name: declared(DataOptions)[name] for name in OWN_DATA_FLAGS}
+QUESTION_FLAGS = {"question_columns": DATA_FLAGS["question_columns"]}
 FURTHER_DATA_OPTIONS = [name for name in declared(DataOptions) if name not in DATA_FLAGS]
 FURTHER_TRAINING_OPTIONS = [name for name, one in declared(TrainingOptions).items() if not one.parameter]
 EVALUATION_FLAGS = declared(EvaluationOptions)
@@ -97,7 +99,7 @@ def run(
 
 
 @app.command()
-@with_flags({"Evaluation": EVALUATION_FLAGS}, EvaluationOptions.REPLACED)
+@with_flags({"Questions": QUESTION_FLAGS, "Evaluation": EVALUATION_FLAGS}, EvaluationOptions.REPLACED)
 def evaluate(
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
     adapted: Annotated[Path, typer.Option(help="Folder of the adapted model.")],
@@ -125,6 +127,8 @@ def evaluate(
     from pipeline.cli import terminal
     from pipeline.local.parameters import absolute, set_or_absolute
 
+    given = given_only(flags)
+    columns = {name: given.pop(name) for name in QUESTION_FLAGS if name in given}
     summary = evaluate_alone(
         base=base.expanduser().resolve(),
         adapted=adapted.expanduser().resolve(),
@@ -135,7 +139,8 @@ def evaluate(
         system_prompt=system_prompt,
         default_system_prompt=INPUT_FLAGS["system_prompt"].default,
         unfreeze_rank_ratio=unfreeze_rank_ratio,
-        options=EvaluationOptions.from_mapping(given_only(flags)),
+        question_names=DataOptions.from_mapping(columns).question_names,
+        options=EvaluationOptions.from_mapping(given),
         output=output.expanduser().resolve(),
     )
     terminal.show(summary, Console())

@@ -78,8 +78,8 @@ def test_story_has_both_methods_newest_results_in_25_lines(tmp_path):
     lines = story(tmp_path).stdout.splitlines()
 
     assert 15 < len(lines) <= 25
-    assert lines[4].split(", ")[1].split()[:4] == ["2", "0", "2", "+100"]
-    assert lines[4].split(")")[1].split()[:2] == ["1", "+50"]
+    assert lines[3].split(", ")[1].split()[:4] == ["2", "0", "2", "+100"]
+    assert lines[3].split(")")[1].split()[:2] == ["1", "+50"]
     assert [line for line in lines if line.startswith(("Learnt", "Forgot"))] == [
         "Learnt: Gap 0? (a master)",
         "Forgot: General 1? (a master)",

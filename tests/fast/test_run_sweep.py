@@ -32,7 +32,10 @@ def given(tmp_path):
     (model / "snapshot.json").unlink()
     plans = {"away": PLAN, "done": dataclasses.replace(PLAN, run_key="b" * 16)}
     write_plans(tmp_path / "plans", plans)
-    summary = summary_of(evaluation([result(False, True)]), evaluation_key=PLAN.evaluation_key)
+    adapted = workspace / "adapted" / ("b" * 16)
+    write_json(adapted / "training_report.json", {})
+    found = evaluation([result(False, True)])
+    summary = summary_of(found, evaluation_key=PLAN.evaluation_key, adapted=str(adapted))
     write_json(workspace / "runs" / ("b" * 16) / "summary.json", dataclasses.asdict(summary))
     others = {"dataset": tmp_path, "plans": tmp_path / "plans", "outcomes": tmp_path / "outcomes"}
     return {"workspace": workspace, "snapshot": note, **others}
