@@ -156,6 +156,7 @@ def build_sweep(cluster: ClusterSettings) -> base_component.BaseComponent:
         retention_margin: float = EVALUATION.retention_margin,
         evaluation_options: dict = {},  # noqa: B006
         publish_as: str = INPUTS.publish_as,
+        start_from: str = INPUTS.start_from,
         workspace: str = cluster.workspace.mount_path,
     ) -> None:
         """Train and evaluate several settings, compare them, and publish the best of those that pass the gate."""
@@ -194,6 +195,7 @@ def build_sweep(cluster: ClusterSettings) -> base_component.BaseComponent:
                 evaluation_options=evaluation_options,
                 **_cluster(cluster),
                 publish_as=publish_as,
+                start_from=start_from,
             )
             tried = run_sweep(
                 dataset=dataset,

@@ -164,9 +164,7 @@ def summary_of(found: Evaluation, training: TrainingReport | None = None, **chan
 def write_summary(run: Path, verdict: str, metrics: dict[str, float]) -> None:
     """The summary of an evaluation in a run's folder."""
     adapted = str(run.parent.parent / "adapted" / run.name)
-    summary = summary_of(
-        evaluation([result(False, True)]), verdict=verdict, metrics=metrics, adapted=adapted, good=True
-    )
+    summary = summary_of(evaluation([result(False, True)]), verdict=verdict, metrics=metrics, adapted=adapted)
     write_json(run / "summary.json", dataclasses.asdict(summary))
 
 

@@ -72,7 +72,8 @@ def compare(
     progress.log(compared.choice)
     for name, error in compared.failed.items():
         progress.log(f"failed: {name}: {first_line(error)}")
-    note = _hand_on(planned[compared.best], workspace, adapted, plan) if compared.best else {}
+    best = compared.runs.get(compared.best)
+    note = _hand_on(best.model, planned[compared.best], workspace, adapted, plan) if best else {}
     also = f"; failed: {', '.join(compared.failed)}" if compared.failed else ""
     records.note(verdict=f"{compared.choice}{also}", good=bool(compared.best))
     metrics = {
@@ -80,8 +81,8 @@ def compare(
         "complete": float(len(compared.runs)),
         "good": float(bool(compared.best)),
     }
-    if compared.best:
-        metrics |= compared.runs[compared.best].metrics
+    if best:
+        metrics |= best.metrics
     return SweepResult(choice=compared.choice, best=compared.best, metrics=metrics, note=note)
 
 
@@ -116,8 +117,8 @@ def compare_runs(runs: Mapping[str, Summary], failed: Mapping[str, str]) -> Comp
     )
 
 
-def _hand_on(planned: TrainingPlan, workspace: Path, adapted: Path, plan: Path) -> dict[str, Any]:
-    folder = adapted_folder(workspace, planned.run_key)
+def _hand_on(model: str, planned: TrainingPlan, workspace: Path, adapted: Path, plan: Path) -> dict[str, Any]:
+    folder = adapted_folder(workspace, model)
     refer_to(folder, TRAINING_REPORT, workspace, commit=planned.model_commit, run_key=planned.run_key).write(adapted)
     write_plan(plan, planned)
     return dict(read_json(adapted))

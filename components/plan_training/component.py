@@ -100,6 +100,7 @@ def plan_sweep(
     gpu_product: str,
     publish_as: str,
     registry: str,
+    start_from: str,
     plans: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
 ) -> None:
@@ -137,6 +138,7 @@ def plan_sweep(
         "gpu_product": gpu_product,
         "publish_as": publish_as,
         "registry": registry,
+        "start_from": start_from,
         "snapshot_seconds": float(snapshot.metadata["seconds"]),
         "output": Path(plans.path),
         "page": Path(page.path),

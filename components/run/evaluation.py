@@ -20,7 +20,7 @@ from components.run.findings import (
 from components.run.plan import TrainingPlan
 from components.run.training_report import TrainingReport
 from components.shared.storage import from_dict, read_json
-from components.shared.workspace import SUMMARY, run_folder
+from components.shared.workspace import SUMMARY, TRAINING_REPORT, adapted_folder, run_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,10 +159,11 @@ class Summary:
 
 
 def find_evaluation(workspace: Path, plan: TrainingPlan) -> Summary | None:
-    """A planned run's evaluation with the planned questions and options; None without one, or where another release
-    wrote it."""
+    """A planned run's evaluation with the planned questions and options; None without one, where another release
+    wrote it, and where its model is gone."""
     try:
         found = Summary.read(run_folder(workspace, plan.run_key))
     except (OSError, ValueError):
         return None
-    return found if found.evaluation_key == plan.evaluation_key else None
+    is_there = (adapted_folder(workspace, found.model) / TRAINING_REPORT).is_file()
+    return found if found.evaluation_key == plan.evaluation_key and is_there else None

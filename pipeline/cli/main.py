@@ -175,13 +175,13 @@ def compare(
     parameters = read_run_parameters(sweep, given, {}, checks, sweep=True)
     check_before(parameters, checks)
     checks.raise_if_any()
-    from pipeline.local.dry_run import forecast_sweep
-
-    forecast = forecast_sweep(parameters, Path(parameters["workspace"]))
-    for line in forecast.lines():
-        typer.echo(line)
     if not dry_run:
         _run_sweep(parameters, output)
+        return
+    from pipeline.local.dry_run import forecast_sweep
+
+    for line in forecast_sweep(parameters, Path(parameters["workspace"])).lines():
+        typer.echo(line)
 
 
 def _run_sweep(parameters: dict[str, Any], output: Path) -> None:

@@ -72,6 +72,31 @@ def test_outcome_is_what_the_records_say(found, state, failed, title):
     assert re.match(title, ended.title), ended.title
 
 
+SWEEP = [
+    *DATA,
+    record("plan_sweep", settings=3),
+    record("run_sweep", failed="wild"),
+    record("compare", verdict="Best: lora; failed: wild", good=True),
+]
+
+
+@pytest.mark.parametrize(
+    ("records", "failed", "title"),
+    [
+        ([*SWEEP, PUBLISHED], False, "Best: lora; failed: wild"),
+        (SWEEP, True, "publish left no record"),
+        (DATA, True, "plan_sweep left no record"),
+        ([*SWEEP[:4]], True, "run_sweep left no record"),
+    ],
+)
+def test_of_a_sweep_it_says_the_best_and_what_failed(records, failed, title):
+    ended = outcome(by_step(*records), "RUNNING", sweep=True)
+
+    assert ended.failed == failed
+    assert ended.title.startswith(title)
+    assert ("settings that failed" in ended.facts) == (len(records) > 5)
+
+
 def test_facts_have_words_and_short_numbers():
     ended = outcome(by_step(*DATA, PLANNED, TRAINED, GOOD, PUBLISHED), "COMPLETE")
 

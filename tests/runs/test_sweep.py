@@ -82,7 +82,7 @@ def test_the_same_sweep_again_trains_nothing_that_is_complete(folder, first):
     again = sweep(folder)
 
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "3 settings; to do: train 1, evaluate 1, compare them" in again.stdout
+    assert "plan_sweep | 3 settings; to do: train 1, evaluate 1, compare them" in again.stdout
     assert started(again.stdout).count("train_osft") == 1  # of the one that failed
     assert "evaluate" not in started(again.stdout)
 
@@ -104,16 +104,16 @@ def test_the_best_that_passes_the_gate_is_published(folder, first):
     assert f"Best: osft-{best['training']['plan']['options']['num_epochs']}," in done.stdout
 
 
-def test_all_mistakes_of_a_sweep_are_said_before_anything_starts(folder):
+@pytest.mark.parametrize("dry_run", [["--dry-run"], []])
+def test_mistakes_of_all_settings_are_said_before_anything_is_trained(folder, tmp_path, dry_run):
     parameters = yaml.safe_load((folder / "sweep.yaml").read_text(encoding="utf-8"))
-    wrong = {"settings": [{"name": "a", "max_seq_len": 16}, {"name": "b", "max_seq_len": 17}]}
-    (folder / "wrong").mkdir()
-    (folder / "wrong" / "sweep.yaml").write_text(yaml.safe_dump(parameters | wrong), encoding="utf-8")
+    wrong = {"settings": [{"name": "a", "max_seq_len": 16}, {"name": "b", "max_seq_len": 17, "seed": 1}]}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(parameters | wrong), encoding="utf-8")
 
-    done = sweep(folder / "wrong", "--workspace", str(folder / "wrong" / "workspace"))
+    done = sweep(tmp_path, "--workspace", str(tmp_path / "workspace"), *dry_run)
 
     assert done.returncode == 1
-    assert "setting a: " in done.stderr
-    assert "setting b: " in done.stderr
+    for name in ("a", "b"):
+        assert f"setting {name}: 4 of 4 samples are longer than max_seq_len" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr + done.stdout
-    assert not (folder / "wrong" / "workspace").exists()
+    assert not (tmp_path / "workspace" / "runs").exists()
