@@ -184,6 +184,7 @@ def choose_rates(done: list[dict[str, Any]]) -> dict[str, float]:
 def collect(work: Path, name: str) -> None:
     """All results with their origin, as one file; verdicts as strings of 1 and 0."""
     done = trainings.results(work)
+    chosen = choose_rates(done)
     for found in done:
         for holder in [found, *found.get("rewound", {}).values()]:
             for kind in ("gap", "gap_brief", "general"):
@@ -196,10 +197,12 @@ def collect(work: Path, name: str) -> None:
         rows = len(list(csv.DictReader(file)))
     settings = {name: {**COMMON, **values, "rates": rates} for name, (values, rates) in SETTINGS.items()}
     result = {
-        "memory_cap_gib": trainings.MEMORY_GIB, "rows_read": rows, "settings": settings, "chosen": choose_rates(done),
+        "memory_cap_gib": trainings.MEMORY_GIB, "rows_read": rows, "settings": settings, "chosen": chosen,
         "results": done,
     }  # fmt: skip
-    common.write_result(name, result, " ... (its first lines say how)", "methods")
+    common.write_result(
+        name, result, " ... (its first lines say how)", "methods", measured_on=read_json(work / trainings.ORIGIN)
+    )
 
 
 if __name__ == "__main__":

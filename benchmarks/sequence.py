@@ -225,7 +225,9 @@ def collect(work: Path, name: str) -> None:
         "memory_cap_gib": trainings.MEMORY_GIB, "tasks": TASKS, "data": read_json(tasks / "digest.json"),
         "methods": {key: values for key, (_, values) in METHODS.items()}, "results": done,
     }  # fmt: skip
-    common.write_result(name, result, " ... (its first lines say how)", "sequence")
+    common.write_result(
+        name, result, " ... (its first lines say how)", "sequence", measured_on=read_json(work / trainings.ORIGIN)
+    )
 
 
 if __name__ == "__main__":

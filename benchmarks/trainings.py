@@ -21,10 +21,10 @@ import torch
 from benchmarks import common
 from components.data.samples import tokenize_rows
 from components.evaluate.answering import answer, load
+from components.evaluate.asking import general_text
 from components.evaluate.grading import ReferenceRules
 from components.evaluate.kept import Kept, state_of
 from components.evaluate.likelihood import choose, perplexity
-from components.evaluate.pairwise import general_text
 from components.grading.cases import Case
 from components.run.training_options import TrainingOptions
 from components.shared.storage import read_jsonl, sha256_of_json, write_json
@@ -32,6 +32,7 @@ from components.training import backend
 
 MEMORY_GIB = 44.0
 MAX_ANSWER_TOKENS = 64
+ORIGIN = "origin.json"
 
 Job = dict[str, Any]
 Questions = list[dict[str, Any]]
@@ -42,6 +43,7 @@ def run_jobs(jobs: list[Job], do: Callable[[Job, Path], dict[str, Any]], work: P
     """Do the jobs that have no result yet; `do` gets a job and a folder for its files, in a process of its own."""
     results = work / "results"
     results.mkdir(parents=True, exist_ok=True)
+    write_json(work / ORIGIN, common.origin())
     todo = [(job, do, work) for job in jobs if not file_of(job, work).exists()]
     print(f"{len(todo)} of {len(jobs)} jobs to do, {workers} at a time", flush=True)
     started = time.monotonic()
@@ -67,7 +69,7 @@ def _do(given: tuple[Job, Callable[[Job, Path], dict[str, Any]], Path]) -> tuple
                 found = do(job, Path(folder))
             write_json(file_of(job, work), {"job": job, "seconds": time.monotonic() - started, **found})
             outcome = f"{time.monotonic() - started:.0f} s"
-        except Exception:  # noqa: BLE001 - the other jobs go on; this one is missing in the results, and said
+        except Exception:
             outcome = traceback.format_exc()
     gc.collect()
     torch.cuda.empty_cache()

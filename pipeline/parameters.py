@@ -11,8 +11,10 @@ from typing import Any
 
 from components.run.data_options import DataOptions
 from components.run.evaluation_options import EvaluationOptions
+from components.run.sweep import read_settings
 from components.run.training_options import TrainingOptions
 from components.shared.documents import check_plain
+from components.shared.options import parameters_of
 from components.shared.problems import Checks, quote, quote_address, suggest
 from pipeline.cluster.compiled_file import CompiledPipeline, Parameter, read_yaml
 from pipeline.cluster.run_inputs import check_inputs
@@ -197,7 +199,8 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> None:
-    """The ranges that the steps would check, for a pipeline that has them."""
+    """The ranges that the steps would check, for a pipeline that has them; the settings of a sweep as well."""
+    before = len(checks.problems)
     for holder, options in OPTIONS.items():
         if holder not in values:
             continue
@@ -205,6 +208,10 @@ def check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> No
         further = values[holder] if holder not in wrong else {}
         with checks.collecting():
             options.from_mapping({name: values[name] for name in names if name not in wrong}, further)
+    if values.get("settings") is not None and "settings" not in wrong and len(checks.problems) == before:
+        with checks.collecting():
+            shared = {name: values[name] for name in parameters_of(TrainingOptions) if name not in wrong}
+            read_settings(values["settings"], shared, values["training_options"])
 
 
 def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:

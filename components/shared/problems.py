@@ -81,6 +81,12 @@ def problem(what: str, *, where: str, rule: str, remedy: str, may_pass: bool = F
     return Problems([Problem(what=what, where=where, rule=rule, remedy=remedy, may_pass=may_pass)])
 
 
+def first_line(error: str) -> str:
+    """Of an error's text, what is wrong: the first line, or the one after "3 problems"."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return next((line for line in lines if not line.endswith((" problem", " problems"))), "")
+
+
 def quote(value: object) -> str:
     """A user's value for an error text: on one line, without control characters, not longer than needed."""
     text = str(value)

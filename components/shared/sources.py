@@ -120,7 +120,11 @@ def find_files(address: str) -> list[File]:
 
 def find_file(address: str) -> File:
     """The one file behind an address. Raises Problems when it cannot be found, or there is more than one."""
-    files = find_files(address)
+    return only_file(find_files(address), address)
+
+
+def only_file(files: list[File], address: str) -> File:
+    """The one of the files behind an address. Raises Problems when there are more."""
     if len(files) > 1:
         raise problem(
             f"this is a folder or a glob of {len(files)} files",

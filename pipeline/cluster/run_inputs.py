@@ -10,6 +10,7 @@ from typing import Any
 
 from components.data import mmlu
 from components.format_chat.core import check_system_prompt
+from components.run.lineage import check_start
 from components.run.publication import registered_name
 from components.shared.problems import Checks
 from components.shared.sources import without_credentials
@@ -40,6 +41,9 @@ def check_inputs(values: Mapping[str, Any], checks: Checks) -> None:
             checks.add(f"{name} is nothing that a pod could use", where=f"parameter {name}", rule=rule, remedy=remedy)
     with checks.collecting():
         check_system_prompt(texts.get("system_prompt", ""))
+    if "start_from" in texts:
+        with checks.collecting():
+            check_start(texts["start_from"])
     own_name, model = texts.get("publish_as", ""), texts.get("model", "")
     if own_name or _is_model(model):  # without a name of its own it is published under the base model's
         with checks.collecting():
