@@ -9,6 +9,7 @@ from typing import Any
 
 from components.models.headers import INDEX, WEIGHTS, check_weights
 from components.shared.problems import Checks, list_some, problem, quote
+from components.shared.storage import read_json
 
 # What a model is besides its weights. No *.py: code from a model's author is not run.
 SMALL = (
@@ -122,8 +123,8 @@ def read_config(path: Path) -> dict[str, Any]:
     cannot be trained."""
     file = path / "config.json" if path.is_dir() else path
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = read_json(file)
+    except (OSError, ValueError) as error:
         raise problem(
             f"config.json cannot be read: {error}",
             where=str(file),

@@ -221,7 +221,7 @@ def test_experts_of_another_form_are_a_mixture_of_experts(key, value):
 SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
 
 
-@pytest.mark.parametrize("value", ["x", 0, -1, 1.5, None, True, [2], float("inf")])
+@pytest.mark.parametrize("value", ["x", 0, -1, 1.5, None, True, [2], float("inf"), 10**9, 10**70])
 @pytest.mark.parametrize("key", SIZES)
 def test_size_that_is_no_whole_number_is_named(key, value):
     found = only_problem_of(check, {**GOOD, "config.json": CONFIG | {key: value}})
