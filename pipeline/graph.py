@@ -27,6 +27,7 @@ EVALUATION = EvaluationOptions()
 
 def build(settings: ClusterSettings) -> base_component.BaseComponent:
     """The pipeline for a cluster."""
+    workspace = settings.workspace.mount_path  # no parameter: a pod has no other disk
 
     @dsl.pipeline(
         name="osft",
@@ -57,7 +58,6 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         retention_margin: float = EVALUATION.retention_margin,
         evaluation_options: dict = {},  # noqa: B006
         publish_as: str = INPUTS.publish_as,
-        workspace: str = settings.workspace.mount_path,
     ) -> None:
         """Teach a language model new domain knowledge with OSFT and evaluate what it achieved."""
         notified = notify(runs_page=settings.notify.runs_page) if settings.notify.enabled else None
@@ -116,7 +116,6 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
                         plan=planned.outputs["plan"],
                         workspace=workspace,
                         claim=settings.workspace.claim,
-                        mount_path=settings.workspace.mount_path,
                     )
         tasks = {
             "ingest_sdg": ingested,

@@ -11,7 +11,6 @@ def publish(
     plan: dsl.Input[dsl.Artifact],
     workspace: str,
     claim: str,
-    mount_path: str,
     published: dsl.Output[dsl.Model],
 ) -> None:
     """Make a good model available, in the model registry where there is one."""
@@ -26,7 +25,6 @@ def publish(
         plan=Path(plan.path),
         workspace=Path(workspace),
         claim=claim,
-        mount_path=mount_path,
     )
     shutil.copyfile(adapted.path, published.path)
     published.metadata.update(adapted.metadata)

@@ -30,10 +30,10 @@ TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")  # wher
 TIMEOUT_SECONDS = 120.0
 
 
-def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_path: str) -> Published:
+def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str) -> Published:
     """Publish an adapted model, unless it is published already. The plan names the model and the registry; `claim`
-    is the workspace's PersistentVolumeClaim, if there is one, and where it is mounted. Raises Problems when the
-    registry cannot be used, or has another model under the same name and version."""
+    is the workspace's PersistentVolumeClaim, if there is one. Raises Problems when the registry cannot be used, or has
+    another model under the same name and version."""
     planned = TrainingPlan.read(plan)
     model = find_model(adapted, workspace)
     key, name, registry = planned.run_key, planned.publish["name"], planned.publish["registry"]
@@ -41,7 +41,7 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
     if done and is_published(workspace, key, name, registry):
         progress.log(f"already published as {done.name}, version {done.version}: {done.uri}")
     else:
-        uri = servable_uri(model, claim, mount_path)
+        uri = servable_uri(model, claim, workspace)
         summary = Summary.read(run_folder(workspace, key))
         lineage = _lineage(TrainingReport.read(model), summary)
         entry = _register(registry, name, key, uri, lineage, summary.verdict) if registry else ""
@@ -59,10 +59,10 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
     return done
 
 
-def servable_uri(adapted: Path, claim: str, mount_path: str) -> str:
-    """The address of a model for a server: `pvc://<claim>/<path>` on the claim, `file://` elsewhere."""
-    if claim and adapted.is_relative_to(mount_path):
-        return f"pvc://{claim}/{adapted.relative_to(mount_path).as_posix()}"
+def servable_uri(adapted: Path, claim: str, workspace: Path) -> str:
+    """The address for a server of a model in the workspace: `pvc://<claim>/<path>`, `file://` without a claim."""
+    if claim:
+        return f"pvc://{claim}/{adapted.resolve().relative_to(workspace.resolve()).as_posix()}"
     return adapted.resolve().as_uri()
 
 

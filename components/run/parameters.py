@@ -55,7 +55,13 @@ class RunInputs:
         {}, "further options of the evaluation", _options('{"max_answer_tokens": 128}', EvaluationOptions)
     )
     publish_as: str = option("", "a good model's name, empty for the base model's with -osft behind it", string())
-    workspace: str = option("/mnt/osft", "folder for models and results, on the workspace volume", string())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalInputs:
+    """What a run on this machine needs beside them; on a cluster it is compiled into the pipeline."""
+
+    workspace: str = option("", "folder for models and results", string())
 
 
 REQUIRED = ("data", "questions")

@@ -80,10 +80,5 @@ _RULES: dict[str, tuple[Callable[[str], bool], str, str]] = {
         "a branch, tag or commit of the model on the hub",
         "for instance main, or leave the parameter out",
     ),
-    "workspace": (
-        lambda folder: folder.startswith("/"),
-        "an absolute path on the workspace volume",
-        "leave the parameter out: the default is where the volume is mounted",
-    ),
 }
 """Of each parameter: what it may be, as a check and in words, and the remedy."""

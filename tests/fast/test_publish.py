@@ -35,7 +35,7 @@ class Run:
     def publish(self, claim: str = "osft-workspace") -> dict[str, Any]:
         adapted = hand_on(self.workspace / "adapted" / KEY, self.workspace, "training_report.json")
         plan = self.workspace / "plan.json"
-        publish(adapted=adapted, plan=plan, workspace=self.workspace, claim=claim, mount_path=str(self.workspace))
+        publish(adapted=adapted, plan=plan, workspace=self.workspace, claim=claim)
         return read_json(self.note)
 
 
@@ -205,5 +205,5 @@ def test_name_that_cannot_be_one_is_refused_with_an_example(publish_as):
 
 
 @pytest.mark.parametrize(("adapted", "claim", "uri"), table("publish", "uris"))
-def test_uri_is_the_claims_where_the_model_lies_on_it(adapted, claim, uri):
-    assert servable_uri(Path(adapted), claim, "/mnt/osft") == uri
+def test_uri_is_the_claims_where_there_is_one(adapted, claim, uri):
+    assert servable_uri(Path(adapted), claim, Path("/mnt/osft")) == uri

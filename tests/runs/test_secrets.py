@@ -122,7 +122,7 @@ def publish(folder: Path, registry: RegistryServer, certificate: Path, token: Pa
     return run_compiled(
         "publish",
         folder / "publish",
-        {"workspace": str(workspace), "claim": "osft-workspace", "mount_path": str(workspace)},
+        {"workspace": str(workspace), "claim": "osft-workspace"},
         {**records(folder), "SSL_CERT_FILE": str(certificate), "PYTHONPATH": f"{start}:{COMPILED.parents[2]}"},
         adapted=hand_on(workspace / "adapted" / plan["run_key"], workspace, "training_report.json"),
         plan=folder / "plan.json",
