@@ -116,6 +116,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
                         plan=planned.outputs["plan"],
                         workspace=workspace,
                         claim=settings.workspace.claim,
+                        registry=settings.model_registry.url,
                     )
         tasks = {
             "ingest_sdg": ingested,

@@ -40,7 +40,7 @@ def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | N
     wrong = set(given) - set(read)
     values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
     check_options(values, wrong, checks)
-    check_inputs({name: value for name, value in values.items() if name not in wrong}, checks)
+    check_inputs({name: value for name, value in values.items() if name not in wrong}, pipeline.mount_path, checks)
     checks.raise_if_any()
     return read
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.texts import MAX_COLUMNS
-from components.shared.problems import problem
+from components.shared.problems import problem, quote
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -38,7 +38,7 @@ def rows(path: Path, shown: str, names: Sequence[str], longest: int) -> Iterator
     with _open(path, shown) as file:
         found = _names(file)
         if repeated := [name for name in names if found.count(name) > 1]:
-            raise ValueError(f"the column {repeated[0]} is there more than once")
+            raise ValueError(f"the column {quote(repeated[0])} is there more than once")
         stored = [file.schema_arrow.names[found.index(name)] for name in names]
         for name in stored:
             _check_type(name, file.schema_arrow.field(name).type)
@@ -84,7 +84,7 @@ def _check_type(name: str, kind: Any) -> None:
     texts = (types.is_string, types.is_large_string, types.is_string_view)
     others = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
     if not any(is_one(held) for is_one in (*texts, *others)):
-        raise ValueError(f"the column {name} holds {held}")
+        raise ValueError(f"the column {quote(name)} holds {quote(held)}")
 
 
 def _text(cell: Any) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from components.data import mmlu
 from components.data.normal_form import normal_form
-from components.data.tables import SmallTable, clean, read_table
+from components.data.tables import SmallTable, clean, read_local_table, read_table
 from components.shared import progress
 from components.shared.problems import Checks, list_some, quote, suggest
 from components.shared.sources import without_credentials
@@ -67,7 +67,7 @@ def read_retention_questions(uri: str) -> list[dict[str, Any]]:
     if uri:
         return _check(read_table(uri, NEEDED), without_credentials(uri), with_verdicts=False)
     with resources.as_file(resources.files("components.data") / BUNDLED_RETENTION) as path:
-        return _check(read_table(str(path)), BUNDLED_RETENTION, with_verdicts=False)
+        return _check(read_local_table(path, BUNDLED_RETENTION), BUNDLED_RETENTION, with_verdicts=False)
 
 
 def _check(table: SmallTable, uri: str, with_verdicts: bool) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def _check(table: SmallTable, uri: str, with_verdicts: bool) -> list[dict[str, A
             checks.add(
                 f"column {quote(column)} is missing{suggest(column, table.columns)}",
                 where=f"{uri}, header",
-                rule=f"columns needed: {', '.join(NEEDED)}; columns found: {list_some(table.columns, 20)}",
+                rule=f"columns needed: {', '.join(NEEDED)}; columns found: {list_some(map(quote, table.columns), 20)}",
                 remedy="add the column, or rename the one that holds it: an answer is graded against its reference",
             )
     checks.raise_if_any()
@@ -131,7 +131,7 @@ def _check(table: SmallTable, uri: str, with_verdicts: bool) -> list[dict[str, A
             if verdict not in VERDICTS:
                 checks.add(
                     f"{quote(verdict)} is no verdict",
-                    where=f"{where}, column {approach}",
+                    where=f"{where}, column {quote(approach)}",
                     rule=f"a verdict is one of {', '.join(VERDICTS)}",
                     remedy="correct the cell, or remove the column",
                 )

@@ -106,7 +106,7 @@ class Judgments:
 
 def _check_columns(table: Table, columns: Mapping[str, str]) -> None:
     checks = Checks()
-    found = list_some((name[:MAX_NAME] for name in table.columns), 20)
+    found = list_some(map(quote, table.columns), 20)
     for kind, column in columns.items():
         if column in table.columns:
             continue

@@ -11,6 +11,7 @@ def publish(
     plan: dsl.Input[dsl.Artifact],
     workspace: str,
     claim: str,
+    registry: str,
     published: dsl.Output[dsl.Model],
 ) -> None:
     """Make a good model available, in the model registry where there is one."""
@@ -25,6 +26,7 @@ def publish(
         plan=Path(plan.path),
         workspace=Path(workspace),
         claim=claim,
+        registry=registry,
     )
     shutil.copyfile(adapted.path, published.path)
     published.metadata.update(adapted.metadata)

@@ -30,13 +30,13 @@ TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")  # wher
 TIMEOUT_SECONDS = 120.0
 
 
-def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str) -> Published:
-    """Publish an adapted model, unless it is published already. The plan names the model and the registry; `claim`
-    is the workspace's PersistentVolumeClaim, if there is one. Raises Problems when the registry cannot be used, or has
-    another model under the same name and version."""
+def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, registry: str) -> Published:
+    """Publish an adapted model, unless it is published already. The plan names the model; `claim` is the workspace's
+    PersistentVolumeClaim and `registry` the address of the model registry, if there are such. Raises Problems when the
+    registry cannot be used, or has another model under the same name and version."""
     planned = TrainingPlan.read(plan)
     model = find_model(adapted, workspace)
-    key, name, registry = planned.run_key, planned.publish["name"], planned.publish["registry"]
+    key, name = planned.run_key, planned.publish["name"]
     done = read_publication(workspace, key)
     if done and is_published(workspace, key, name, registry):
         progress.log(f"already published as {done.name}, version {done.version}: {done.uri}")

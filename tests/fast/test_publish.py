@@ -27,7 +27,8 @@ class Run:
     def __init__(self, workspace: Path, registry: str = "", name: str = NAME) -> None:
         self.workspace = workspace
         self.note = workspace / "runs" / KEY / "published.json"
-        planned = dataclasses.replace(PLAN, publish={"name": name, "registry": registry})
+        planned = dataclasses.replace(PLAN, publish={"name": name, "registry": "https://another.example"})
+        self.registry = registry  # of the cluster file: what a plan says is not asked
         write_json(workspace / "plan.json", as_written(planned))
         write_json(workspace / "adapted" / KEY / "training_report.json", as_written(REPORT, plan=planned))
         write_summary(workspace / "runs" / KEY, "closed 7 of the 10", {"closed": 7.0})
@@ -35,7 +36,7 @@ class Run:
     def publish(self, claim: str = "osft-workspace") -> dict[str, Any]:
         adapted = hand_on(self.workspace / "adapted" / KEY, self.workspace, "training_report.json")
         plan = self.workspace / "plan.json"
-        publish(adapted=adapted, plan=plan, workspace=self.workspace, claim=claim)
+        publish(adapted=adapted, plan=plan, workspace=self.workspace, claim=claim, registry=self.registry)
         return read_json(self.note)
 
 
