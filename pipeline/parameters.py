@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.run.data_options import DataOptions
 from components.run.evaluation_options import EvaluationOptions
 from components.run.training_options import TrainingOptions
+from components.shared.documents import check_plain
 from components.shared.problems import Checks, quote_address, suggest
 from pipeline.cluster.compiled_file import CompiledPipeline, Parameter, read_yaml
 from pipeline.cluster.run_inputs import check_inputs
 
+MAX_BYTES = 1 << 16  # of a file of parameters
+MAX_NAMES = 200  # in a file, or in a parameter that holds further options
 INTEGER = re.compile(r"[+-]?\d+", re.A)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.A)
 OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOptions]] = {
@@ -108,7 +109,7 @@ def _read_value(value: Any, name: str, parameter: Parameter, where: str, read: d
         read[name] = convert(value)
         if parameter.required and read[name] == "":
             raise ValueError
-    except ValueError:
+    except (OverflowError, RecursionError, ValueError):
         read.pop(name, None)
         quoted = isinstance(value, bool | int | float) and parameter.kind == "STRING"
         checks.add(
@@ -132,10 +133,11 @@ def _string(value: Any) -> str:
 def _integer(value: Any) -> int:
     """5, 5.0 or the string '5'."""
     if isinstance(value, str) and INTEGER.fullmatch(value):
-        return int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
-        return int(value)
-    raise ValueError
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (float(value).is_integer()):
+        raise ValueError
+    check_plain(int(value))
+    return int(value)
 
 
 def _number(value: Any) -> float:
@@ -155,12 +157,13 @@ def _boolean(value: Any) -> bool:
     return value
 
 
-def _json_of(kind: type) -> Callable[[Any], Any]:
+def _json_of(kind: type[dict[str, Any]] | type[list[Any]]) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         if isinstance(value, _Text):
             value = json.loads(value)
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or len(value) > MAX_NAMES:
             raise ValueError
+        check_plain(value)
         try:
             return json.loads(json.dumps(value, allow_nan=False))
         except TypeError:  # a date, for instance
@@ -191,12 +194,13 @@ def check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> No
 
 
 def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
-    values: Any = None
+    documents: list[Any] = []
     with checks.collecting():
-        values = read_yaml(path, "file of parameters", "name: value, one a line", _load_once)
+        documents = read_yaml(path, "file of parameters", "name: value, one a line", MAX_BYTES)
     if checks.problems:
         return {}
-    if isinstance(values, dict) and all(isinstance(name, str) for name in values):
+    values = documents[0] if len(documents) == 1 else None
+    if isinstance(values, dict) and len(values) <= MAX_NAMES and all(isinstance(name, str) for name in values):
         return values
     checks.add(
         "this is no file of parameters",
@@ -205,13 +209,3 @@ def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
         remedy="for instance num_epochs: 3",
     )
     return {}
-
-
-def _load_once(text: str) -> Any:
-    """YAML whose names are given once; yaml itself would take the last of them."""
-    node = yaml.compose(text, yaml.SafeLoader)
-    if isinstance(node, yaml.MappingNode):
-        names = [str(key.value) for key, _ in node.value]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise yaml.YAMLError(f"given twice: {', '.join(twice)}")
-    return yaml.safe_load(text)

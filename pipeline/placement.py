@@ -42,8 +42,13 @@ PLACES = {
     "format_chat": Place(title="Format chat"),
     "snapshot_model": Place(title="Snapshot base model", resources="download", time="download", secrets=("hub", "s3")),
     "plan_training": Place(title="Plan training", secrets=("judge",), withheld=("JUDGE_API_KEY",)),
+    "plan_sweep": Place(title="Plan all settings", secrets=("judge",), withheld=("JUDGE_API_KEY",)),
     "train_osft": Place(title="Train with OSFT", resources="gpu", time="train", gpu=True),
     "evaluate": Place(title="Evaluate", resources="gpu", time="evaluate", gpu=True, secrets=("judge",)),
+    "run_sweep": Place(
+        title="Train and evaluate each setting", resources="gpu", time="sweep", gpu=True, secrets=("judge",)
+    ),
+    "compare": Place(title="Compare"),
     "publish": Place(title="Publish"),
     "notify": Place(title="Notify", secrets=("webhook",)),
 }

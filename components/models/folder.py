@@ -27,7 +27,9 @@ TRAINABLE_TYPES = (
     "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3",
 )  # fmt: skip
 SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
-SIZES_WITH_DEFAULT = ("head_dim", "num_key_value_heads")
+SIZES_WITH_DEFAULT = ("head_dim", "num_key_value_heads", "max_position_embeddings")
+MAX_LAYERS, MAX_SIZE = 1000, 1 << 24  # many times those of the largest models
+SIZES_RULE = f"a model's sizes are integers from 1 to {MAX_SIZE}, its layers at most {MAX_LAYERS}"
 EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
@@ -178,11 +180,15 @@ def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
     else:
         needed = {name: config.get(name) for name in SIZES}
         given = {name: config[name] for name in SIZES_WITH_DEFAULT if config.get(name) is not None}
-        wrong = {name: value for name, value in (needed | given).items() if type(value) is not int or value < 1}
+        wrong = {
+            name: value
+            for name, value in (needed | given).items()
+            if type(value) is not int or not 1 <= value <= (MAX_LAYERS if name == "num_hidden_layers" else MAX_SIZE)
+        }
         for name, value in wrong.items():
             what = f"{name} is {quote(value)}" if name in config else f"{name} is missing"
             remedy = f"{FETCH_FILE}, or save the model with transformers' save_pretrained"
-            checks.add(what, where=where, rule="a model's sizes are integers from 1", remedy=remedy)
+            checks.add(what, where=where, rule=SIZES_RULE, remedy=remedy)
 
 
 def _check_tokenizer(config: dict[str, Any], fast: bytes | None, where: str, checks: Checks) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from components.notify import messages
 from components.shared import progress
+from components.shared.calls import Deadline, OutOfTime
 from components.shared.problems import suggest
 from components.shared.records import FAILED, FINISHED, StepRecord, read_records, records_folder
 
@@ -97,9 +98,9 @@ def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
     elif not succeeded:
         title = "every step finished, and KFP calls the run failed: see the run's page"
     elif "evaluate" in records:
-        title = str(records["evaluate"].facts["verdict"])
+        title = str(records["evaluate"].facts.get("verdict", "the run has ended"))
     else:
-        title = str(records["plan_training"].facts["to_do"])
+        title = str(records["plan_training"].facts.get("to_do", "the run has ended"))
     return Outcome(title=title, failed=not succeeded, error="", facts=facts)
 
 
@@ -132,15 +133,18 @@ def _post(url: str, message: dict[str, Any]) -> None:
     """Send a message; log how it went, and nothing that could hold the address: no error's text, no answer's body."""
     import requests
 
+    def post() -> requests.Response:
+        # A redirect is not followed: the message is for the address that was given. What is answered is not read.
+        return requests.post(url, json=message, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True)
+
     fault = ""
     for pause in PAUSES_SECONDS:
         time.sleep(pause)
         try:
-            # A redirect is not followed: the message is for the address that was given.
-            answer = requests.post(url, json=message, timeout=TIMEOUT_SECONDS, allow_redirects=False)
-        except (requests.RequestException, ValueError) as error:  # ValueError: an address that cannot be one
+            answer = Deadline(TIMEOUT_SECONDS).call(post)
+        except (requests.RequestException, ValueError, OutOfTime) as error:  # ValueError: an address that cannot be one
             fault = type(error).__name__
-            if not isinstance(error, requests.ConnectionError | requests.Timeout):
+            if not isinstance(error, requests.ConnectionError | requests.Timeout | OutOfTime):
                 break
             continue
         if answer.ok and not answer.is_redirect:

@@ -15,7 +15,7 @@ def publish(
     published: dsl.Output[dsl.Model],
 ) -> None:
     """Make a good model available, in the model registry where there is one."""
-    import shutil
+    import json
     from pathlib import Path
 
     from components.shared.step import run_step
@@ -27,9 +27,9 @@ def publish(
         workspace=Path(workspace),
         claim=claim,
         registry=registry,
+        note=Path(published.path),
     )
-    shutil.copyfile(adapted.path, published.path)
-    published.metadata.update(adapted.metadata)
+    published.metadata.update(json.loads(Path(published.path).read_text(encoding="utf-8")))
     published.metadata["name"] = done.name
     published.metadata["version"] = done.version
     published.metadata["servable_uri"] = done.uri

@@ -19,6 +19,7 @@ from components.shared.options import (
 )
 from components.shared.problems import Checks, quote
 
+REWIND = ""  # the default of `rewind`
 AUTO, ENDPOINT, LOCAL, RULES = "auto", "endpoint", "local", "rules"  # who grades
 ADDRESS = (
     "http:// or https:// with a host, and without a user, a password or a query: its key is the secret's JUDGE_API_KEY"
@@ -86,6 +87,16 @@ class EvaluationOptions:
     max_answer_tokens: int = option(256, "tokens after which an answer is cut", integer(1, 4096))
     lm_eval_tasks: str = option("", "lm-evaluation-harness tasks to run on both models", _TASKS)
 
+    rewind: str = option(
+        REWIND,
+        "shares of the training's change to go back to when all of it does not pass, the largest that passes is "
+        "published; empty for none",
+        string(
+            "numbers above 0 and below 1 with up to three decimals, comma-separated, as in 0.75,0.5,0.25",
+            lambda text: all(re.fullmatch(r"0?\.\d{1,3}", part) and float(part) > 0 for part in _split(text)),
+        ),
+    )
+
     def __post_init__(self) -> None:
         checks = Checks()
         check_rules(self, "parameter", checks, _without_secrets)
@@ -118,7 +129,16 @@ class EvaluationOptions:
     @property
     def tasks(self) -> list[str]:
         """Names of lm-evaluation-harness tasks."""
-        return [name.strip() for name in self.lm_eval_tasks.split(",") if name.strip()]
+        return _split(self.lm_eval_tasks)
+
+    @property
+    def rewind_shares(self) -> list[float]:
+        """Of the training's change, the largest first."""
+        return sorted({float(part) for part in _split(self.rewind)}, reverse=True)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _without_secrets(value: Any) -> str:

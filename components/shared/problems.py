@@ -38,6 +38,9 @@ class Problem:
 class Problems(ValueError):
     """Everything found wrong with the user's input. The command line and the steps print it and exit with code 1."""
 
+    retry_after_seconds = 0.0
+    """What a server asks to wait before another attempt, where it does."""
+
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         assert self.problems

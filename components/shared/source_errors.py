@@ -60,9 +60,10 @@ def reading(where: str, filesystem: Any) -> Iterator[None]:
     expected: tuple[type[Exception], ...] = (OSError, ValueError)
     explain = _explain
     if is_of(filesystem, S3):
+        import aiohttp
         from botocore.exceptions import BotoCoreError, ClientError
 
-        expected, explain = (*expected, BotoCoreError, ClientError), _explain_s3
+        expected, explain = (*expected, BotoCoreError, ClientError, aiohttp.ClientError), _explain_s3
     elif is_of(filesystem, HTTP):
         import aiohttp
 

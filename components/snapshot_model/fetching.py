@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from components.shared import progress
+from components.shared.calls import OutOfTime
 from components.shared.problems import Problems, problem
 from components.shared.source_errors import VOLUME_AWAY
 from components.shared.storage import FILE_MODE, READ_BYTES, flush, sha256_of_file
@@ -164,6 +165,8 @@ class _File:
                 self._receive(offset, retry)
                 if self._usable() < self.info.size:
                     raise Unreachable(f"the answer ended at byte {self._usable()} of {self.info.size}")
+            except OutOfTime:
+                self._wait(retry, Unreachable(f"it trickles, and is at byte {self.offset} of {self.info.size}"))
             except Unreachable as error:
                 self._wait(retry, error)
         return has_prefix or answers > 1
@@ -191,7 +194,8 @@ class _File:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
         marked = checked = offset
         least = min(MIN_BYTES, self.info.size // 20)
-        with os.fdopen(descriptor), contextlib.closing(self.source.read(self.path.name, offset)) as pieces:
+        answer = retry.deadline.each(self.source.read(self.path.name, offset))
+        with os.fdopen(descriptor), contextlib.closing(answer) as pieces:
             with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
                 os.fchmod(descriptor, FILE_MODE)
             for piece in pieces:
@@ -210,10 +214,6 @@ class _File:
                 if offset - marked > least:
                     marked = offset
                     retry.renew()
-                elif retry.is_over():
-                    raise Unreachable(
-                        f"only {offset - marked} bytes came in {model_source.DOWNLOAD_TIMEOUT_SECONDS:.0f} s"
-                    )
 
     def _too_long(self) -> Problems:
         return problem(

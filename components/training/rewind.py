@@ -53,7 +53,7 @@ def save_between(
     """Write the model between as a folder of its own, complete or not at all.
 
     Args:
-        records: JSON values to write beside it, by file name.
+        records: as `write_folder`.
     """
     weights = weights_between(base, adapted, share, seed, device)
     write_folder(base, second_names(base, adapted), weights, final, records)

@@ -10,7 +10,7 @@ from components.run.evaluation_options import EvaluationOptions
 from components.run.parameters import LocalInputs, RunInputs
 from components.run.training_options import TrainingOptions
 from components.shared.options import declared, parameters_of
-from components.shared.problems import Checks, Problems, StepFailed, problem
+from components.shared.problems import Checks, Problems, StepFailed, problem, quote
 from components.shared.progress import printable_lines
 from pipeline import __version__
 from pipeline.cli.cluster import commands
@@ -25,7 +25,9 @@ app = typer.Typer(
 )
 app.add_typer(commands)
 app.add_typer(workspace_commands, name="workspace")
-DATA_FLAGS = {name: declared(DataOptions)[name] for name in ("columns", "accepted_judgments", "rejected_judgments")}
+OWN_DATA_FLAGS = ("columns", "accepted_judgments", "rejected_judgments", "question_columns")
+DATA_FLAGS = {name: declared(DataOptions)[name] for name in OWN_DATA_FLAGS}
+QUESTION_FLAGS = {"question_columns": DATA_FLAGS["question_columns"]}
 FURTHER_DATA_OPTIONS = [name for name in declared(DataOptions) if name not in DATA_FLAGS]
 FURTHER_TRAINING_OPTIONS = [name for name, one in declared(TrainingOptions).items() if not one.parameter]
 EVALUATION_FLAGS = declared(EvaluationOptions)
@@ -103,7 +105,7 @@ def run(
 
 
 @app.command()
-@with_flags({"Evaluation": EVALUATION_FLAGS}, EvaluationOptions.REPLACED)
+@with_flags({"Questions": QUESTION_FLAGS, "Evaluation": EVALUATION_FLAGS}, EvaluationOptions.REPLACED)
 def evaluate(
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
     adapted: Annotated[Path, typer.Option(help="Folder of the adapted model.")],
@@ -131,6 +133,8 @@ def evaluate(
     from pipeline.cli import terminal
     from pipeline.local.parameters import absolute, set_or_absolute
 
+    given = given_only(flags)
+    columns = {name: given.pop(name) for name in QUESTION_FLAGS if name in given}
     summary = evaluate_alone(
         base=base.expanduser().resolve(),
         adapted=adapted.expanduser().resolve(),
@@ -141,7 +145,8 @@ def evaluate(
         system_prompt=system_prompt,
         default_system_prompt=INPUT_FLAGS["system_prompt"].default,
         unfreeze_rank_ratio=unfreeze_rank_ratio,
-        options=EvaluationOptions.from_mapping(given_only(flags)),
+        question_names=DataOptions.from_mapping(columns).question_names,
+        options=EvaluationOptions.from_mapping(given),
         output=output.expanduser().resolve(),
     )
     terminal.show(summary, Console())
@@ -151,14 +156,14 @@ def evaluate(
 def compile_command(
     cluster: Cluster = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when the file is stale.")] = False,
+    pipeline: Annotated[str, typer.Option(help="Which one: osft, or osft-sweep for several settings.")] = "osft",
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file is stale.")] = False,
 ) -> None:
-    """Write the pipeline as the YAML that is imported on the cluster."""
+    """Write a pipeline as the YAML that is imported on the cluster; without -o, both among the sources."""
     from pipeline import compile as compiling
     from pipeline.settings import load_settings
 
     settings = load_settings(cluster)
-    target = output or compiling.COMPILED
     if cluster is not None and output is None:
         raise problem(
             "--cluster needs --output",
@@ -166,12 +171,20 @@ def compile_command(
             rule=f"{compiling.COMPILED.name} among the sources is the default cluster's",
             remedy="add -o FILE",
         )
-    if check:
-        compiling.check_compiled(settings, target)
-        typer.echo(f"{target} is up to date")
-    else:
-        compiling.write_compiled(settings, target)
-        typer.echo(f"wrote {target}")
+    if pipeline not in compiling.GRAPHS:
+        raise problem(
+            f"there is no pipeline {quote(pipeline)}",
+            where="command line",
+            rule=f"one of {', '.join(compiling.GRAPHS)}",
+            remedy=f"for instance --pipeline {compiling.SWEEP}",
+        )
+    for name, target in ({pipeline: output} if output else compiling.COMMITTED).items():
+        if check:
+            compiling.check_compiled(settings, target, name)
+            typer.echo(f"{target} is up to date")
+        else:
+            compiling.write_compiled(settings, target, name)
+            typer.echo(f"wrote {target}")
 
 
 @app.command()

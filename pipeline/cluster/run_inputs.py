@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from components.data import mmlu
 from components.format_chat.core import check_system_prompt
+from components.run.lineage import check_start
 from components.run.publication import registered_name
 from components.shared.addresses import may_hold_secret
 from components.shared.problems import Checks, quote
@@ -48,6 +49,9 @@ def check_inputs(values: Mapping[str, Any], volume: str, checks: Checks) -> None
                 raise outside(f"{name} is {quote(texts[name])}", volume, f"parameter {name}")
     with checks.collecting():
         check_system_prompt(texts.get("system_prompt", ""))
+    if "start_from" in texts:
+        with checks.collecting():
+            check_start(texts["start_from"])
     own_name, model = texts.get("publish_as", ""), texts.get("model", "")
     if own_name or _is_model(model):  # without a name of its own it is published under the base model's
         with checks.collecting():

@@ -12,7 +12,7 @@ from typing import Any
 
 from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
-from components.models.folder import check_model_files, small_files
+from components.models.folder import check_model_files, likely_weights, small_files
 from components.models.shapes import Shapes
 from components.plan_training.core import Request, describe, make_plan
 from components.run.evaluation_options import EvaluationOptions
@@ -24,6 +24,7 @@ from components.shared.storage import read_json
 from components.shared.workspace import SNAPSHOT_MANIFEST
 from components.snapshot_model import hub, local_source, s3
 from components.snapshot_model.core import S3_SCHEME, find_snapshot, local_folder, unreachable
+from components.snapshot_model.fetching import fetch_files
 from components.snapshot_model.model_source import Source, Unreachable
 
 # Arithmetic for a token and an entry of the layers' matrices: forward and backward pass, through both factors of each
@@ -75,6 +76,7 @@ def forecast(parameters: Mapping[str, Any], workspace: Path) -> Forecast:
             gpu_product="",
             publish_as=parameters["publish_as"],
             registry="",
+            start_from=parameters["start_from"],
             snapshot_seconds=0.0,
         )
         plan, _ = make_plan(base, manifest, folder / "dataset", workspace, request)
@@ -98,10 +100,9 @@ def _find_model(model: str, revision: str, workspace: Path, copy: Path) -> tuple
 def _read_small_files(source: Source, folder: Path) -> dict[str, Any]:
     """Copy what a model is besides its weights; gives what its snapshot.json would say."""
     folder.mkdir()
-    for name in small_files(source.files):
-        (folder / name).write_bytes(b"".join(source.read(name, 0)))
+    fetch_files(folder, {name: source.files[name] for name in small_files(source.files)}, source)
     check_model_files(source.files, lambda name: (folder / name).read_bytes(), source.where)
-    size = sum(file.size for file in source.files.values())
+    size = sum(source.files[name].size for name in {*small_files(source.files), *likely_weights(source.files)})
     return {"source": source.name, "commit": source.commit, "revision": source.revision, "bytes": size}
 
 

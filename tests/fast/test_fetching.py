@@ -98,7 +98,7 @@ def test_source_that_trickles_is_given_up(tmp_path):
 
     started = time.monotonic()
     found = only_problem_of(fetch_files, tmp_path, FILES, source_of(read))
-    assert found.what.startswith(f"{NAME} cannot be fetched: only ")
+    assert found.what.startswith(f"{NAME} cannot be fetched: it trickles")
     assert time.monotonic() - started < 3
     assert (tmp_path / NAME).stat().st_size > 0
 
