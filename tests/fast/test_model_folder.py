@@ -88,7 +88,7 @@ def test_index_without_weights_is_named(weight_map):
 @pytest.mark.parametrize("model_type", ["granitemoe", "llama"])
 def test_mixture_of_experts_is_refused_with_the_backend_that_trains_it(key, model_type):
     found = only_problem_of(check, {**GOOD, "config.json": {"model_type": model_type, key: 8}})
-    assert f"mixture of experts ({model_type})" in found.what
+    assert f"mixture of experts ({model_type!r})" in found.what
     assert found.where == "org/name at 0123/config.json"
     assert "dense" in found.rule
     assert "mini-trainer" in found.remedy
