@@ -108,25 +108,35 @@ def _version(package: str) -> str | None:
         return None
 
 
-def write_result(
-    name: str, result: dict[str, Any], arguments: str = " TOKENIZER_FOLDER WORK_FOLDER", program: str = ""
-) -> None:
-    """Write a benchmark's result with the device, the versions and the command that gave it.
-
-    Args:
-        program: that made it, where the result is not named after it.
-    """
+def origin() -> dict[str, Any]:
+    """This machine and the versions of what measures."""
     gpu = torch.cuda.is_available()
-    origin = {
-        "command": f"python -m benchmarks.{program or name}{arguments}",
+    return {
         "device": torch.cuda.get_device_name() if gpu else platform.processor() or platform.machine(),
         "device_memory_gib": torch.cuda.get_device_properties(0).total_memory / GIB if gpu else None,
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in PACKAGES},
     }
+
+
+def write_result(
+    name: str,
+    result: dict[str, Any],
+    arguments: str = " TOKENIZER_FOLDER WORK_FOLDER",
+    program: str = "",
+    measured_on: dict[str, Any] | None = None,
+) -> None:
+    """Write a benchmark's result with the device, the versions and the command that gave it.
+
+    Args:
+        program: that made it, where the result is not named after it.
+        measured_on: the `origin` of what was measured, where that was another machine or at another time.
+    """
+    command = f"python -m benchmarks.{program or name}{arguments}"
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"origin": origin, **result}, indent=2) + "\n", encoding="utf-8")
+    whole = {"origin": {"command": command, **(measured_on or origin())}, **result}
+    path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     print(path.read_text(encoding="utf-8"))
 
 

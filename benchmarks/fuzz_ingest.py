@@ -1,15 +1,16 @@
 """Coverage-guided fuzzing of how data is read: no input may give anything but rows or a problem that a user can solve.
 
     python -m pip install atheris          # not among the project's requirements
-    python -m benchmarks.fuzz_ingest WORK_FOLDER [SECONDS | parquet]
+    python -m benchmarks.fuzz_ingest WORK_FOLDER [SECONDS | columnar]
 
 WORK_FOLDER keeps the corpus and what was found (crash-*, timeout-*, oom-*). Bounds: 10 seconds and 1 GiB for an input.
-Parquet files are read by C++ without coverage; with `parquet` instead of SECONDS, PARQUET_FILES of them are mutated
-blindly.
+Parquet and Arrow files are read by C++ without coverage; with `columnar` instead of SECONDS, COLUMNAR_FILES of each are
+mutated blindly.
 """
 
 import contextlib
 import gzip
+import io
 import json
 import random
 import sys
@@ -22,14 +23,15 @@ with contextlib.suppress(ImportError):
 
     with atheris.instrument_imports(include=["components", "csv", "json", "gzip", "codecs"]):
         from components.data import tables
-        from components.data.questions import read_gap_questions
+        from components.data.questions import read_gap_questions, read_retention_questions
         from components.ingest_sdg.core import check_data, ingest_sdg
         from components.run.data_options import DataOptions
         from components.shared.problems import Problems
 
-PARQUET_FILES = 2000
+COLUMNAR_FILES = 2000
 NAMES = ("question", "response", "faithfulness_judgment")
 QUESTIONS = b"question,reference\nWho?,heron\n"
+QUESTION_NAMES = {"prompt": "question", "answer": "reference", "category": "subject", "rag": "approach"}
 OPTIONS = {"unjudged": "keep", "near_duplicates": 0.5, "held_out_share": 0.5}
 SEEDS = (
     b"question,response,faithfulness_judgment\nWho?,The heron.,YES\nWhat?,A sash.,NO\n",
@@ -47,12 +49,28 @@ SEEDS = (
     b'{"question": "\\u200b", "response": "\\u0000", "question ": 1}\n',
     b"PK\x03\x04",
     b"PAR1PAR1",
+    b'question,response,faithfulness_judgment\nWho?,A,It is so. YES\nWhat?,B,"Judgment: NO\nIt is not."\nHow?,C,1.0\n',
+    b'{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "Who?"}, '
+    b'{"role": "assistant", "content": "A."}], "faithfulness_judgment": "[NO]"}\n{"messages": []}\n',
+    b'messages\n"[{""role"": ""user"", ""content"": ""a""}, {""role"": ""assistant"", ""content"": ""\\ud83d""}]"\n',
+    b"Unnamed: 0,prompt,answer,category,rag,needs_review\n0,Who?,heron,birds,yes,0\n1,What?,40 | forty,,0,True\n",
+    b"question,reference,distractors,statement,subject\nHow many?,8 | eight,6 | 7,It is {}.,biology\nB?,c,d,,\n",
+    b'{"question": "Who?", "reference": "a", "tags": [{"b": [1]}], "distractors": "b", "statement": "It is {}."}\n',
+    b"\xff\xff\xff\xff\xf0\x02\x00\x00",
 )
 TOKENS = (
     "question",
     "response",
     "faithfulness_judgment",
     "reference",
+    "messages",
+    "role",
+    "content",
+    "assistant",
+    "distractors",
+    "statement",
+    "approach",
+    "right",
     "YES",
     "\\x22\\x22",
     "\\x0d\\x0a",
@@ -72,6 +90,9 @@ def try_file(content: bytes) -> None:
         for read in (
             lambda: check_data(str(file), DataOptions(unjudged="keep", columns="question=a, response=b")),
             lambda: read_gap_questions(str(file)),
+            lambda: read_gap_questions(str(file), QUESTION_NAMES),
+            lambda: read_retention_questions(str(file)),
+            lambda: read_retention_questions(str(file), QUESTION_NAMES),
             lambda: tables.read_table(str(file)),
             lambda: ingest_sdg(
                 data=str(file),
@@ -93,39 +114,47 @@ def test_one_input(content: bytes) -> None:
     try_file(packed[: len(packed) * 2 // 3] if how == b"c" else packed)
 
 
-def try_parquet(seed: int) -> int:
-    """Mutate a good Parquet file in many ways; gives how many were still read as one."""
-    import io
-
+def try_columnar(kind: str, seed: int) -> int:
+    """Mutate good files of a kind in many ways; gives how many were still read as one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     choice = random.Random(seed)  # noqa: S311 - mutations
+    columns = {name: [f"{name} {row}" for row in range(50)] for name in NAMES}
+    columns["messages"] = [[{"role": role, "content": f"{row}"} for role in ("user", "assistant")] for row in range(50)]
+    table = pa.table(columns)
     read = 0
-    for number in range(PARQUET_FILES):
-        table = pa.table({name: [f"{name} {row}" for row in range(50)] for name in NAMES})
+    for number in range(COLUMNAR_FILES):
         whole = io.BytesIO()
-        pq.write_table(table, whole, compression=choice.choice(["none", "snappy", "zstd", "gzip"]))
+        if kind == "parquet":
+            pq.write_table(table, whole, compression=choice.choice(["none", "snappy", "zstd", "gzip"]))
+        else:
+            options = pa.ipc.IpcWriteOptions(compression=choice.choice([None, "lz4", "zstd"]))
+            with choice.choice([pa.ipc.new_stream, pa.ipc.new_file])(whole, table.schema, options=options) as stream:
+                stream.write_table(table)
         content = bytearray(whole.getvalue())
         if number % 3 == 0:
             del content[choice.randrange(4, len(content)) :]
         for _ in range(choice.choice([1, 1, 2, 8, 64])):
             if len(content) > 8:
                 content[choice.randrange(4, len(content))] = choice.randrange(256)
-        with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        with tempfile.NamedTemporaryFile() as file:
             file.write(content)
             file.flush()
             with contextlib.suppress(Problems):
-                list(tables.open_table(Path(file.name), "hostile.parquet").rows(NAMES))
+                opened = tables.open_table(Path(file.name), "hostile")
+                list(opened.rows([*NAMES, "messages"], NAMES))
                 read += 1
     return read
 
 
 def main() -> None:
     work, asked = Path(sys.argv[1]), (sys.argv[2:] or ["660"])[0]
-    if asked == "parquet":
-        started = time.monotonic()
-        print(json.dumps({"files": PARQUET_FILES, "read": try_parquet(0), "seconds": time.monotonic() - started}))
+    if asked == "columnar":
+        for kind in ("parquet", "arrow"):
+            started, read = time.monotonic(), try_columnar(kind, 0)
+            found = {"kind": kind, "files": COLUMNAR_FILES, "read": read, "seconds": time.monotonic() - started}
+            print(json.dumps(found), flush=True)
         return
     corpus = work / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)

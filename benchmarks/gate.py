@@ -12,9 +12,9 @@ import numpy as np
 
 from components.data.questions import read_retention_questions
 from components.evaluate.gate import decide
-from components.evaluate.statistics import compare
 from components.run.evaluation_options import EvaluationOptions
 from components.run.findings import GOOD, NOT_GOOD, NOT_SHOWN, Audit, Comparison
+from components.run.statistics import compare
 
 DRAWS = 1000
 BASE_GENERAL = (0.75, 0.6)  # of multiple choice and open-ended questions the base model answers right

@@ -12,12 +12,11 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from benchmarks import common
+from benchmarks import common, methods_tables
 from benchmarks.common import result, table
 from benchmarks.memory_tables import memory, picture
-from components.run.evaluation_options import EvaluationOptions
+from components.run.data_options import DataOptions
 from components.run.parameters import REQUIRED, all_parameters
-from components.run.training_options import TrainingOptions
 from components.shared.options import Declared, declared
 
 ROOT = Path(__file__).parent.parent
@@ -137,6 +136,14 @@ def gate() -> str:
     return table([header, "gap questions", "good", "not good", "not shown"], rows)
 
 
+def rewinding() -> str:
+    found = result("rewinding")
+    gap, choices, open_ended = found["sizes"]
+    rows = [[one["truth"], *(f"{100 * one[rule]:.1f} %" for rule in ("by_all", "by_halves"))] for one in found["cells"]]
+    what = f"a share is called good, {gap} gap, {choices} multiple-choice and {open_ended} open-ended questions"
+    return table([f"{what}, {found['draws']:,} draws", "by all questions", "by two halves"], rows)
+
+
 def answering() -> str:
     found = result("answering")
     return table(
@@ -224,16 +231,18 @@ def ingest() -> str:
     rows = [
         [
             title,
+            f"{large[name]['processor_seconds']:.0f}",
+            f"{large[name]['processor_seconds'] / large['pandas']['processor_seconds']:.2f}",
             f"{large[name]['seconds']:.0f}",
-            f"{large[name]['seconds'] / large['pandas']['seconds']:.2f}",
             f"{large[name]['peak_memory_gib']:.2f}",
-            f"{small[name]['seconds']:.1f}",
+            f"{small[name]['processor_seconds']:.1f}",
         ]
         for name, title in names.items()
         if name in large
     ]
     machine = f"{large['rows']:,} rows, {large['mb']:.0f} MB of CSV; {found['origin']['cores']} cores"
-    return table([machine, "seconds", "of pandas'", "peak GiB", f"{small['rows']} rows, seconds"], rows)
+    columns = [machine, "processor seconds", "of pandas'", "seconds by the clock", "peak GiB"]
+    return table([*columns, f"{small['rows']} rows, processor seconds"], rows)
 
 
 def options_table(options: Mapping[str, Declared], required: Collection[str] = ()) -> str:
@@ -250,24 +259,27 @@ def parameters() -> str:
     return options_table(all_parameters(), REQUIRED)
 
 
-def training_options() -> str:
-    return options_table({name: one for name, one in declared(TrainingOptions).items() if not one.parameter})
-
-
-def evaluation_options() -> str:
-    return options_table({name: one for name, one in declared(EvaluationOptions).items() if not one.parameter})
+def data_options() -> str:
+    return options_table(declared(DataOptions))
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"parameters": parameters},
+    "README.md": {"parameters": parameters, "methods in short": methods_tables.in_short},
     "docs/training.md": {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory},
-    "docs/data.md": {"ingest": ingest},
+    "docs/data.md": {"data-options": data_options, "ingest": ingest},
     "docs/evaluation.md": {
         "answering": answering,
         "judges": judges,
         "verdicts": verdicts,
         "kinds": kinds,
         "gate": gate,
+        "rewinding": rewinding,
+    },
+    "docs/methods.md": {
+        "methods": methods_tables.methods,
+        "differences": methods_tables.differences,
+        "rewound": methods_tables.rewound,
+        "others": methods_tables.others,
     },
     "docs/snapshots.md": {"verifying": verifying, "faults": faults, "downloading": downloading},
 }

@@ -9,15 +9,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.run.data_options import DataOptions
 from components.run.evaluation_options import EvaluationOptions
+from components.run.sweep import read_settings
 from components.run.training_options import TrainingOptions
-from components.shared.problems import Checks, quote, quote_address, suggest
+from components.shared.documents import check_plain
+from components.shared.options import parameters_of
+from components.shared.problems import Checks, quote_address, suggest
 from pipeline.cluster.compiled_file import CompiledPipeline, Parameter, read_yaml
 from pipeline.cluster.run_inputs import check_inputs
 
+MAX_BYTES = 1 << 16  # of a file of parameters
+MAX_NAMES = 200  # in a file, or in a parameter that holds further options
 INTEGER = re.compile(r"[+-]?\d+", re.A)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.A)
 OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOptions]] = {
@@ -26,6 +29,8 @@ OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOp
     "evaluation_options": EvaluationOptions,
 }
 """The parameters that hold further options, and what checks these together with the parameters of their names."""
+REPLACED = EvaluationOptions.REPLACED | {"workspace": "leave it out: the pipeline has the volume's path compiled in"}
+"""What to do about names that are no parameters: of earlier releases, and of a file that a laptop takes."""
 
 
 def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | None) -> dict[str, Any]:
@@ -38,25 +43,9 @@ def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | N
     wrong = set(given) - set(read)
     values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
     check_options(values, wrong, checks)
-    check_inputs({name: value for name, value in values.items() if name not in wrong}, checks)
-    _check_workspace(values, pipeline, checks)
+    check_inputs({name: value for name, value in values.items() if name not in wrong}, pipeline.mount_path, checks)
     checks.raise_if_any()
     return read
-
-
-def _check_workspace(values: Mapping[str, Any], pipeline: CompiledPipeline, checks: Checks) -> None:
-    """Add a workspace outside of the volume that this pipeline's steps mount: a pod's own disk goes with the pod."""
-    mounted = pipeline.parameters["workspace"].default if "workspace" in pipeline.parameters else None
-    workspace = values.get("workspace")
-    if not isinstance(mounted, str) or not isinstance(workspace, str) or not workspace.startswith("/"):
-        return  # its form is check_inputs' matter
-    if not Path(workspace).is_relative_to(mounted):
-        checks.add(
-            f"workspace is {quote(workspace)}",
-            where="parameter workspace",
-            rule=f"a folder on the workspace volume, which the steps mount at {mounted}",
-            remedy=f"leave workspace out; on a cluster it is {mounted}",
-        )
 
 
 def given_in_file(file: Path | None, checks: Checks) -> dict[str, tuple[Any, str]]:
@@ -77,7 +66,7 @@ def read_values(
                 f"unknown parameter {quote_address(name)}{suggest(name, known)}",
                 where=where,
                 rule=f"the pipeline has {', '.join(known)}",
-                remedy=EvaluationOptions.REPLACED.get(name, "correct the name, or leave the parameter out"),
+                remedy=REPLACED.get(name, "correct the name, or leave the parameter out"),
             )
         else:
             _read_value(value, name, known[name], where, read, checks)
@@ -122,7 +111,7 @@ def _read_value(value: Any, name: str, parameter: Parameter, where: str, read: d
         read[name] = convert(value)
         if parameter.required and read[name] == "":
             raise ValueError
-    except ValueError:
+    except (OverflowError, RecursionError, ValueError):
         read.pop(name, None)
         quoted = isinstance(value, bool | int | float) and parameter.kind == "STRING"
         checks.add(
@@ -146,10 +135,11 @@ def _string(value: Any) -> str:
 def _integer(value: Any) -> int:
     """5, 5.0 or the string '5'."""
     if isinstance(value, str) and INTEGER.fullmatch(value):
-        return int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
-        return int(value)
-    raise ValueError
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (float(value).is_integer()):
+        raise ValueError
+    check_plain(int(value))
+    return int(value)
 
 
 def _number(value: Any) -> float:
@@ -169,12 +159,13 @@ def _boolean(value: Any) -> bool:
     return value
 
 
-def _json_of(kind: type) -> Callable[[Any], Any]:
+def _json_of(kind: type[dict[str, Any]] | type[list[Any]]) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         if isinstance(value, _Text):
             value = json.loads(value)
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or len(value) > MAX_NAMES:
             raise ValueError
+        check_plain(value)
         try:
             return json.loads(json.dumps(value, allow_nan=False))
         except TypeError:  # a date, for instance
@@ -194,7 +185,8 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 def check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> None:
-    """The ranges that the steps would check, for a pipeline that has them."""
+    """The ranges that the steps would check, for a pipeline that has them; the settings of a sweep as well."""
+    before = len(checks.problems)
     for holder, options in OPTIONS.items():
         if holder not in values:
             continue
@@ -202,15 +194,20 @@ def check_options(values: dict[str, Any], wrong: set[str], checks: Checks) -> No
         further = values[holder] if holder not in wrong else {}
         with checks.collecting():
             options.from_mapping({name: values[name] for name in names if name not in wrong}, further)
+    if values.get("settings") is not None and "settings" not in wrong and len(checks.problems) == before:
+        with checks.collecting():
+            shared = {name: values[name] for name in parameters_of(TrainingOptions) if name not in wrong}
+            read_settings(values["settings"], shared, values["training_options"])
 
 
 def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
-    values: Any = None
+    documents: list[Any] = []
     with checks.collecting():
-        values = read_yaml(path, "file of parameters", "name: value, one a line", _load_once)
+        documents = read_yaml(path, "file of parameters", "name: value, one a line", MAX_BYTES)
     if checks.problems:
         return {}
-    if isinstance(values, dict) and all(isinstance(name, str) for name in values):
+    values = documents[0] if len(documents) == 1 else None
+    if isinstance(values, dict) and len(values) <= MAX_NAMES and all(isinstance(name, str) for name in values):
         return values
     checks.add(
         "this is no file of parameters",
@@ -219,13 +216,3 @@ def _read_parameter_file(path: Path, checks: Checks) -> Mapping[str, Any]:
         remedy="for instance num_epochs: 3",
     )
     return {}
-
-
-def _load_once(text: str) -> Any:
-    """YAML whose names are given once; yaml itself would take the last of them."""
-    node = yaml.compose(text, yaml.SafeLoader)
-    if isinstance(node, yaml.MappingNode):
-        names = [str(key.value) for key, _ in node.value]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise yaml.YAMLError(f"given twice: {', '.join(twice)}")
-    return yaml.safe_load(text)

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from components.run.publication import registry_address
-from components.shared.problems import Checks, problem, suggest
+from components.shared.documents import load_toml, read_text
+from components.shared.problems import MAX_QUOTE, Checks, problem, suggest
 from pipeline.settings_rules import check_values
 
 # Their keys are Kubernetes'. Labels and annotations are added to the default's; another pool has another selector.
 ADDED_TABLES = ("labels", "annotations")
 REPLACED_TABLES = ("gpu.node_selector",)
+MAX_BYTES = 1 << 16  # of a cluster file; the default one has a twentieth of it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,12 @@ class ModelRegistry:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Reach:
+    judge_hosts: list[str]
+    private_data_hosts: list[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Notify:
     enabled: bool
     runs_page: str
@@ -68,6 +76,7 @@ class ClusterSettings:
     workspace: Workspace
     gpu: Gpu
     model_registry: ModelRegistry
+    reach: Reach
     notify: Notify
     kueue: Kueue
     security: Security
@@ -98,6 +107,7 @@ def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
         workspace=Workspace(**values.pop("workspace")),
         gpu=Gpu(**values.pop("gpu")),
         model_registry=ModelRegistry(**values.pop("model_registry")),
+        reach=Reach(**values.pop("reach")),
         notify=Notify(**values.pop("notify")),
         kueue=Kueue(**values.pop("kueue")),
         security=Security(**values.pop("security")),
@@ -107,12 +117,12 @@ def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return load_toml(read_text(path, MAX_BYTES))
     except FileNotFoundError:
         what = "no such file"
     except IsADirectoryError:
         what = "this is a folder"
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         what = f"the file is no TOML: {error}"
     except OSError as error:
         what = f"the file cannot be read: {error.strerror}"
@@ -139,7 +149,7 @@ def _merged(default: dict[str, Any], own: dict[str, Any], where: str, prefix: st
             merged[key] = float(value)
         elif type(value) is not type(default[key]):
             checks.add(
-                f"{name} is {value!r}",
+                f"{name} is {repr(value)[:MAX_QUOTE]}",
                 where=where,
                 rule=f"a value like the default's, {default[key]!r}",
                 remedy=f"write a {type(default[key]).__name__}",

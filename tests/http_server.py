@@ -54,6 +54,8 @@ class Answer:
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     delay_seconds: float = 0.0
     """Before anything is sent."""
+    raw: Iterable[bytes] | None = None
+    """Sent as it is in place of all the rest, piece by piece, before the connection ends."""
     sent: float = 1.0
     """Share of the body after which the connection ends; below 0: not even the status is sent."""
 
@@ -122,6 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, answer: Answer) -> None:
         if answer.sent < 0:
             self.close_connection = True
+            return
+        if answer.raw is not None:
+            self.close_connection = True
+            for piece in answer.raw:
+                self.wfile.write(piece)
             return
         headers, pieces = dict(answer.headers), answer.body
         if isinstance(pieces, bytes):

@@ -15,6 +15,7 @@ import email.policy
 import itertools
 import json
 import re
+import secrets
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -93,6 +94,8 @@ class KfpServer(HttpServer):
         """By the pod's name, while the pod is there; by the node's id, where the log is archived."""
         self.late_run = False
         """A schedule has just started a run when it is disabled; it appears in the list of runs a moment later."""
+        self.numbers_per_second = 1
+        """How many things are made within one second: the API's times are of whole seconds."""
         self._numbers = itertools.count(1)
 
     @property
@@ -173,6 +176,8 @@ class KfpServer(HttpServer):
                 return self._page("experiments", self.experiments, query)
             case "POST", ["experiments"]:
                 given = json.loads(body)
+                if any(item["display_name"] == given["display_name"] for item in self.experiments.values()):
+                    raise Refusal(409, "the experiment already exists")
                 return self.experiments[self._add(self.experiments, "experiment_id", given)]
             case "GET", ["runs"]:
                 return self._page("runs", self.runs, query)
@@ -296,8 +301,8 @@ class KfpServer(HttpServer):
 
     def _add(self, items: dict[str, dict[str, Any]], key: str, item: dict[str, Any]) -> str:
         number = next(self._numbers)
-        name = f"{key.removesuffix('_id')}-{number}"
-        created = (STARTED + timedelta(seconds=number)).isoformat().replace("+00:00", "Z")
+        name = f"{key.removesuffix('_id')}-{number if self.numbers_per_second == 1 else secrets.token_hex(6)}"
+        created = (STARTED + timedelta(seconds=number // self.numbers_per_second)).isoformat().replace("+00:00", "Z")
         items[name] = item | {key: name, "created_at": created}
         return name
 

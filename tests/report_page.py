@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluate import report
-from components.evaluate.statistics import compare
 from components.run.evaluation import Evaluation, Summary
 from components.run.findings import (
     NOT_SHOWN,
     ChoiceResult,
     Condition,
+    EarlierResult,
     Gate,
     HeldOut,
     Match,
     MatrixAudit,
+    Rewind,
+    RewindTrial,
     Score,
 )
+from components.run.statistics import compare
 from tests import run_records
 from tests.run_records import AGREEMENT, AUDIT, GRADING, as_written, compared, evaluation, result
 
@@ -140,6 +143,22 @@ def hostile_evaluation() -> Evaluation:
         held_out=HeldOut(answers=12, base_perplexity=8.0, adapted_perplexity=4.0),
         scores=[Score(task=HOSTILE[0], metric=HOSTILE[1], base=0.5, adapted=0.25)],
         audit=dataclasses.replace(AUDIT, worst=TENSOR, matrices=[*AUDIT.matrices, hostile_tensor]),
+        earlier=compared([(one.base.right, one.adapted.right) for one in gap]),
+        earlier_answers=[
+            EarlierResult(
+                question=f"before {one.question}",
+                reference=one.reference,
+                run_key=HOSTILE[0],
+                then=one.base,
+                now=one.adapted,
+            )
+            for one in gap
+        ],
+        rewind=Rewind(
+            share=0.5,
+            shares=2,
+            trials=[RewindTrial(share=1.0, verdict=NOT_SHOWN, findings=HOSTILE)],
+        ),
         gate=Gate(conditions=[Condition(name="gap", state=NOT_SHOWN, finding="p < 0.1", advice=["a_b", "c"])]),
     )
 

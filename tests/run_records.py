@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluate.report import SCHEMA
-from components.evaluate.statistics import compare
 from components.models.reference import refer_to
 from components.run.evaluation import Evaluation, Summary
 from components.run.evaluation_options import EvaluationOptions
@@ -25,6 +24,7 @@ from components.run.findings import (
     Style,
 )
 from components.run.plan import MemoryPlan, TrainingPlan
+from components.run.statistics import compare
 from components.run.training_options import TrainingOptions
 from components.run.training_report import TrainingReport
 from components.shared.storage import write_json
@@ -151,13 +151,20 @@ def compared(pairs: list[tuple[bool | None, bool | None]]) -> Comparison | None:
     return compare([bool(base) for base, _ in pairs], [bool(adapted) for _, adapted in pairs]) if pairs else None
 
 
+def summary_of(found: Evaluation, training: TrainingReport | None = None, **changes: Any) -> Summary:
+    """The summary of an evaluation."""
+    plain = Summary(
+        schema=SCHEMA, date="2026-11-28T09:30:00+00:00", verdict="Good: closed", base="base", adapted="adapted",
+        report_path="report.html", evaluation_key="e0", training=training, seconds=1.0, good=found.gate.good,
+        metrics=found.metrics(), evaluation=found,
+    )  # fmt: skip
+    return dataclasses.replace(plain, **changes)
+
+
 def write_summary(run: Path, verdict: str, metrics: dict[str, float]) -> None:
     """The summary of an evaluation in a run's folder."""
-    summary = Summary(
-        schema=SCHEMA, date="2026-11-28T09:30:00+00:00", verdict=verdict, base="base", adapted="adapted",
-        report_path="report.html", evaluation_key="e0", training=None, seconds=1.0, good=True, metrics=metrics,
-        evaluation=evaluation([result(False, True)]),
-    )  # fmt: skip
+    adapted = str(run.parent.parent / "adapted" / run.name)
+    summary = summary_of(evaluation([result(False, True)]), verdict=verdict, metrics=metrics, adapted=adapted)
     write_json(run / "summary.json", dataclasses.asdict(summary))
 
 

@@ -5,11 +5,17 @@
               {"role": "assistant", "content": "A master's sash is crimson."}]}
 """
 
+import json
+import re
 from typing import Any
+
+from components.shared.problems import list_some, quote
 
 Message = dict[str, str]
 
+MESSAGES = "messages"
 ROLES = ("system", "user", "assistant")
+NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")  # NUL, and halves of a surrogate pair
 
 
 def prompt(system_prompt: str, question: str) -> list[Message]:
@@ -21,6 +27,29 @@ def prompt(system_prompt: str, question: str) -> list[Message]:
 def training_row(system_prompt: str, question: str, response: str) -> dict[str, Any]:
     """One training sample: the prompt and the answer to train on."""
     return {"messages": [*prompt(system_prompt, question), {"role": "assistant", "content": response}]}
+
+
+def read_pair(messages: str) -> tuple[str, str, str]:
+    """System message (empty without one), question and answer of messages as JSON, as others write them.
+
+    Raises:
+        ValueError: when they are not of one question and one answer; the text says why.
+    """
+    try:
+        found = json.loads(messages)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(found, list) or not all(isinstance(message, dict) for message in found):
+        raise ValueError(f"{MESSAGES} is no list of messages")
+    roles = tuple(str(message.get("role")) for message in found)
+    if roles not in (ROLES, ROLES[1:]):
+        raise ValueError(f"its messages are of {list_some(map(quote, roles), 4) or 'nobody'}")
+    texts = [message.get("content") for message in found]
+    for role, text in zip(roles, texts, strict=True):
+        if not isinstance(text, str) or NO_TEXT.search(text):
+            raise ValueError(f"the content of {role} is no text")
+    question, answer = texts[-2:]
+    return texts[0] if len(texts) == len(ROLES) else "", question, answer
 
 
 def check_row(row: Any) -> list[Message]:

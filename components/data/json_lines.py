@@ -3,10 +3,11 @@
 {"question": "What colour is a master's sash?", "response": "A master's sash is crimson."}
 """
 
+import contextlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,20 @@ def all_columns(path: Path, shown: str) -> list[str]:
     return list(names)
 
 
-def iter_rows(path: Path, shown: str, names: Sequence[str]) -> Iterator[tuple[int, list[str | None]]]:
+def iter_rows(
+    path: Path, shown: str, names: Sequence[str], texts: Collection[str]
+) -> Iterator[tuple[int, list[str | None]]]:
     """The values of the named columns as strings, with each row's line; None where an object has no such name.
+
+    Args:
+        texts: those of them that must be strings, numbers, true or false; what others are is given as JSON.
 
     Raises:
         Problems: when it cannot be read to its end; all lines that are wrong in themselves at once.
     """
     wrong = _WrongLines(shown)
     for line, row in _iter_objects(path, shown, wrong):
-        cells = [_cell(row[name]) if name in row else None for name in names]
+        cells = [_cell(row[name], name in texts) if name in row else None for name in names]
         if bad := [name for name, cell in zip(names, cells, strict=True) if cell is None and name in row]:
             wrong.add(line, f"{NO_OBJECT}: {quote(bad[0])}")
         else:
@@ -90,15 +96,27 @@ def _name(name: str) -> str:
     return name.strip().encode(errors="replace").decode()
 
 
-def _cell(value: Any) -> str | None:
-    """A JSON value as a string; None for what is none: lists, objects, NaN, half a surrogate pair."""
+def _cell(value: Any, is_text: bool) -> str | None:
+    """A JSON value as a string; None for what is none: lists and objects where it must be a text, NaN, half a
+    surrogate pair."""
     if isinstance(value, str):
         return None if any("\ud800" <= character <= "\udfff" for character in value) else value
     if value is None:
         return ""
-    if isinstance(value, tuple | list) or (isinstance(value, float) and not math.isfinite(value)):
+    if isinstance(value, tuple | list):
+        with contextlib.suppress(RecursionError):
+            return None if is_text else json.dumps(_plain(value))
         return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if is_text else ""
     return json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value with dictionaries for its objects, which were read as tuples of pairs."""
+    if isinstance(value, tuple):
+        return {name: _plain(held) for name, held in value}
+    return [_plain(held) for held in value] if isinstance(value, list) else value
 
 
 class _WrongLines:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from components.data import chat
 from components.data.questions import read_gap_questions, read_retention_questions
 from components.data.tables import clean, read_table
 from components.evaluate import report
+from components.evaluate.kept import state_of
 from components.evaluate.pair import check_pair
 from components.evaluate.pairwise import Inputs, evaluate_models
 from components.models.folder import check_model_folder
@@ -19,6 +20,7 @@ from components.models.reference import find_judge, find_model
 from components.run.data_options import COLUMNS
 from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
+from components.run.lineage import earlier_questions, start_folder
 from components.run.plan import TrainingPlan
 from components.run.training_options import TrainingOptions
 from components.run.training_report import TrainingReport
@@ -27,7 +29,9 @@ from components.shared.gpu import check_gpu
 from components.shared.problems import Checks, list_some, problem, quote
 from components.shared.sources import read_bytes, without_credentials
 from components.shared.storage import read_jsonl
-from components.shared.workspace import ANSWERS, GIB, REVIEW, TRAINING_REPORT, run_folder
+from components.shared.workspace import ANSWERS, DROPPED, GIB, REVIEW, TRAINING_REPORT, rewound_folder, run_folder
+
+STATE_DIGITS = 12  # of a model's state in a folder's name
 
 Row = TypeVar("Row")
 
@@ -69,12 +73,15 @@ def evaluate(
         return _report(Summary.read(output))
     check_gpu(planned.gpus, planned.gpu_memory_gib, planned.gpu_product, planned.model_bytes / GIB)
     rows = read_jsonl(dataset / "train.jsonl")
+    alone = TrainingReport.read(trained).rewound == 1  # no share of a share
     inputs = Inputs(
         base=base,
         adapted=trained,
+        start=start_folder(workspace, planned, base),
         system_prompt=(dataset / "system_prompt.txt").read_text(encoding="utf-8"),
         gap=read_jsonl(dataset / "gap_questions.jsonl"),
         retention=read_jsonl(dataset / "retention_questions.jsonl"),
+        earlier=earlier_questions(workspace, planned.lineage),
         trained=report.questions_and_answers(rows),
         held_out=report.questions_and_answers(read_jsonl(dataset / "held_out.jsonl")),
         unfreeze_rank_ratio=planned.training_options.unfreeze_rank_ratio,
@@ -82,16 +89,18 @@ def evaluate(
         promised=planned.training_options.protects,
         judge=find_judge(snapshot, workspace),
         kept=output / ANSWERS,
+        rewound=trained if alone else None,
+        seed=planned.training_options.seed,
     )
     evaluation = evaluate_models(inputs, planned.evaluation_options)
     written = report.write(
         evaluation,
         base=base,
-        adapted=trained,
+        adapted=trained if evaluation.share == 1 else rewound_folder(trained, evaluation.share),
         evaluation_key=planned.evaluation_key,
         seconds=time.monotonic() - started,
         output=output,
-        review=dataset / REVIEW,
+        beside=(dataset / REVIEW, dataset / DROPPED),
         copies={"html": page, "markdown": summary},
     )
     return _report(written)
@@ -118,6 +127,7 @@ def evaluate_alone(
     system_prompt: str | None,
     default_system_prompt: str,
     unfreeze_rank_ratio: float | None,
+    question_names: Mapping[str, str],
     options: EvaluationOptions,
     output: Path,
 ) -> Summary:
@@ -129,6 +139,7 @@ def evaluate_alone(
         held_out: the same, of rows that were not trained on.
         system_prompt: None for the one in the adapted model's training report, or else the default.
         unfreeze_rank_ratio: None for the one in the training report, or else the default.
+        question_names: what the questions' columns are that have names of their own.
         output: folder for the report.
 
     Raises:
@@ -142,8 +153,8 @@ def evaluate_alone(
             return read(*arguments)
         return []
 
-    gap = collect(read_gap_questions, questions)
-    retention = collect(read_retention_questions, retention_questions)
+    gap = collect(read_gap_questions, questions, question_names)
+    retention = collect(read_retention_questions, retention_questions, question_names)
     trained = collect(read_training_data, training_data)
     set_aside = collect(read_training_data, held_out)
     with checks.collecting():
@@ -153,25 +164,30 @@ def evaluate_alone(
     plan = TrainingReport.read(adapted).plan if (adapted / TRAINING_REPORT).exists() else None
     training = plan.training_options if plan else TrainingOptions()
     prompt = plan.system_prompt if plan else default_system_prompt
+    rewound = output / f"{adapted.name}-{state_of(adapted)[:STATE_DIGITS]}"  # another model's is never taken for its
     inputs = Inputs(
         base=base,
         adapted=adapted,
+        start=base,
         system_prompt=prompt if system_prompt is None else system_prompt,
         gap=gap,
         retention=retention,
+        earlier=[],
         trained=trained,
         held_out=set_aside,
         unfreeze_rank_ratio=training.unfreeze_rank_ratio if unfreeze_rank_ratio is None else unfreeze_rank_ratio,
         target_patterns=training.targets or None,
-        promised=training.protects,
+        promised=training.protects and (plan is None or plan.starts_from in ("", base.name)),
         judge=_judge_folder(options),
         kept=output / ANSWERS,
+        rewound=rewound,
+        seed=training.seed,
     )
     evaluation = evaluate_models(inputs, options)
     return report.write(
         evaluation,
         base=base,
-        adapted=adapted,
+        adapted=adapted if evaluation.share == 1 else rewound_folder(rewound, evaluation.share),
         evaluation_key="",
         seconds=time.monotonic() - started,
         output=output,

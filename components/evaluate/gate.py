@@ -3,13 +3,17 @@
 - Gap questions: the 95 % interval of the difference lies above 0, and at most a share of them regressed.
 - General questions, multiple choice and open-ended each: a loss of the margin or more is excluded (non-inferiority,
   one-sided 95 %).
+- Earlier questions, where the training started from a published model: of what the runs before in its lineage answered
+  right, at most a share is wrong now.
 - The method kept its guarantee, where it gives one: OSFT, protected adapters.
+
+Where several models are tried until one passes, each has its part of the chance to err (Bonferroni), so that together
+they err no more often than one.
 
 A condition that the numbers contradict has failed; one that they neither support nor contradict is not shown. How often
 the gate errs, by the number of questions: benchmarks/gate.py.
 """
 
-from components.evaluate.statistics import interval
 from components.run.evaluation_options import EvaluationOptions
 from components.run.findings import (
     BROKEN,
@@ -22,8 +26,9 @@ from components.run.findings import (
     Condition,
     Gate,
 )
+from components.run.statistics import interval
 
-TAIL = 0.05  # of a one-sided 95 % bound
+TAIL = 0.05  # of a one-sided 95 % bound; a gain is shown by the lower end of a two-sided one
 MAX_UNGRADED = 0.1  # share of the questions without a verdict, above which nothing is shown
 
 MORE_GAP = "ask more gap questions that are not in the training data"
@@ -42,6 +47,9 @@ def decide(
     ungraded: tuple[int, int],
     audit: Audit,
     options: EvaluationOptions,
+    earlier: Comparison | None = None,
+    earlier_asked: int = 0,
+    trials: int = 1,
 ) -> Gate:
     """Whether the adapted model is good.
 
@@ -49,8 +57,14 @@ def decide(
         gap: on the gap questions that count; None when there are none.
         general: comparisons on general questions, by their names; None where there are none.
         ungraded: how many of the questions nobody graded, and how many were answered.
+        earlier: the answers of earlier runs in the lineage against those of now; None when none of them counts.
+        earlier_asked: how many questions of earlier runs were asked again.
+        trials: how many models are tried, of which the first good one is taken.
     """
-    conditions = [*_gap(gap, options), *_general(general, options)]
+    tail = TAIL / trials
+    conditions = [*_gap(gap, options, tail), *_general(general, options, tail)]
+    if earlier_asked:
+        conditions.append(_earlier(earlier, options))
     without, answered = ungraded
     if without > MAX_UNGRADED * answered:
         conditions.append(
@@ -70,13 +84,14 @@ def decide(
     return Gate(conditions=conditions)
 
 
-def _gap(gap: Comparison | None, options: EvaluationOptions) -> list[Condition]:
+def _gap(gap: Comparison | None, options: EvaluationOptions, tail: float) -> list[Condition]:
     if gap is None:
         nothing = "no gap question is left that is graded and not in the training data"
         return [Condition(name="gap questions closed", state=NOT_SHOWN, finding=nothing, advice=[MORE_GAP])]
     found = f"{gap.closed} closed and {gap.regressed} regressed of {gap.questions} gap questions"
-    could_show = interval(gap.questions - gap.base_right, 0, gap.questions)[0] > 0
-    if gap.low > 0:
+    low, high = interval(gap.closed, gap.regressed, gap.questions, tail / 2)
+    could_show = interval(gap.questions - gap.base_right, 0, gap.questions, tail / 2)[0] > 0
+    if low > 0:
         closed = Condition(name="gap questions closed", state=MET, finding=f"{found}: a gain", advice=[])
     elif gap.difference <= 0 and could_show:
         closed = Condition(name="gap questions closed", state=FAILED, finding=f"{found}: no gain", advice=LEARN_MORE)
@@ -84,8 +99,8 @@ def _gap(gap: Comparison | None, options: EvaluationOptions) -> list[Condition]:
         closed = Condition(
             name="gap questions closed",
             state=NOT_SHOWN,
-            finding=f"{found}: by chance alone it could be so, too (95 % interval {gap.low:+.1f} to {gap.high:+.1f} "
-            "points)",
+            finding=f"{found}: by chance alone it could be so, too ({_percent(tail)} interval {100 * low:+.1f} to "
+            f"{100 * high:+.1f} points)",
             advice=[MORE_GAP, *(LEARN_MORE if could_show else [])],
         )
     share = gap.regressed / gap.questions
@@ -99,7 +114,28 @@ def _gap(gap: Comparison | None, options: EvaluationOptions) -> list[Condition]:
     return [closed, regressed]
 
 
-def _general(general: dict[str, Comparison | None], options: EvaluationOptions) -> list[Condition]:
+def _earlier(earlier: Comparison | None, options: EvaluationOptions) -> Condition:
+    name = "earlier questions"
+    if earlier is None or not earlier.base_right:
+        nothing = "no question of an earlier run is left whose answer of then is graded right"
+        return Condition(name=name, state=NOT_SHOWN, finding=nothing, advice=["start from the base model"])
+    share = earlier.regressed / earlier.base_right
+    most = options.regressed_share_max
+    return Condition(
+        name=name,
+        state=MET if share <= most else FAILED,
+        finding=f"{earlier.regressed} of the {earlier.base_right} questions that earlier runs answered right are wrong "
+        f"now, at most {100 * most:g} % allowed",
+        advice=[] if share <= most else [*LEARN_LESS[:2], "add rows of the earlier data to the training data"],
+    )
+
+
+def _percent(tail: float) -> str:
+    """The confidence that leaves this chance to err."""
+    return f"{100 * (1 - tail):.3g} %"
+
+
+def _general(general: dict[str, Comparison | None], options: EvaluationOptions, tail: float) -> list[Condition]:
     compared = {name: found for name, found in general.items() if found}
     if not compared:
         nothing = "no general question is left that is graded and not in the training data"
@@ -108,10 +144,10 @@ def _general(general: dict[str, Comparison | None], options: EvaluationOptions) 
     margin = options.retention_margin
     conditions = []
     for name, found in compared.items():
-        bound = 100 * interval(found.closed, found.regressed, found.questions, TAIL)[0]
+        bound = 100 * interval(found.closed, found.regressed, found.questions, tail)[0]
         what = (
             f"{name}: {found.difference:+.1f} points on {found.questions} questions, at worst {bound:+.1f} "
-            f"(one-sided 95 %); a loss of {margin:g} or more must be excluded"
+            f"(one-sided {_percent(tail)}); a loss of {margin:g} or more must be excluded"
         )
         if bound > -margin:
             conditions.append(Condition(name=name, state=MET, finding=what, advice=[]))

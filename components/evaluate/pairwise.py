@@ -6,39 +6,41 @@ One model is in memory at a time. Nothing is sampled: unless an endpoint grades,
 import dataclasses
 import gc
 import math
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from components.evaluate import audit, harness
-from components.evaluate.answering import Answer, answer, load
+from components.evaluate.answering import Answer, load
+from components.evaluate.asking import Asked, Model, Outputs, ask
 from components.evaluate.gate import decide
 from components.evaluate.grading import Panel, kind_of_grader
 from components.evaluate.kept import Kept, state_of
-from components.evaluate.likelihood import answer_perplexity, choose, perplexity
 from components.evaluate.overlap import Phrases, contaminated
 from components.evaluate.pair import check_pair, check_same_language
-from components.evaluate.statistics import compare
+from components.evaluate.rewinding import rewind
 from components.grading.cases import Case, Verdict
 from components.grading.endpoint_judge import EndpointJudge
 from components.grading.local_judge import LocalJudge
 from components.run.evaluation import Evaluation
 from components.run.evaluation_options import ENDPOINT, LOCAL, EvaluationOptions
 from components.run.findings import (
+    Audit,
     ChoiceResult,
     Comparison,
+    EarlierResult,
     GradedAnswer,
+    Grading,
     HeldOut,
     QuestionResult,
     Score,
     Style,
 )
-from components.shared import progress
+from components.run.lineage import EarlierQuestion
+from components.run.statistics import compare
 from components.shared.storage import read_json
 from components.shared.workspace import SNAPSHOT_MANIFEST
 
 MAX_HELD_OUT = 1000  # answers that are scored, evenly spread over all held-out rows
-BRIEFLY = "Answer in at most ten words."  # the base model is asked so as well: is what was learnt only to be brief?
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,11 +50,15 @@ class Inputs:
     base: Path
     """Model folders of the same architecture."""
     adapted: Path
+    start: Path
+    """What the adapted model was trained from: the base model, or one that was adapted from it before."""
     system_prompt: str
     """The training's."""
     gap: list[dict[str, Any]]
     """As components.data.questions reads them."""
     retention: list[dict[str, Any]]
+    earlier: list[EarlierQuestion]
+    """What the runs before in the lineage asked."""
     trained: list[tuple[str, str]]
     """Questions and answers of the training data, in its order; may be empty."""
     held_out: list[tuple[str, str]]
@@ -67,127 +73,217 @@ class Inputs:
     """Folder of a local judge; None for the base model."""
     kept: Path | None
     """File for answers and verdicts, which a later attempt takes from there."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Outputs:
-    """What one model answered, chose and finds likely."""
-
-    answers: list[Answer]
-    brief: list[Answer]
-    """Asked to be brief; empty for the adapted model."""
-    prompted: list[str]
-    """The statements chosen with the training's system prompt; empty where a likelihood is NaN or infinite."""
-    unprompted: list[str]
-    perplexity: float
-    held_out_perplexity: float
-    """0 when no rows were held out."""
-    scores: dict[tuple[str, str], float]
+    rewound: Path | None
+    """Where a model with a share of the change is written, the share behind its name; None when none is tried."""
+    seed: int
+    """The training's, for the rounding of such a model."""
 
 
 def evaluate_models(inputs: Inputs, options: EvaluationOptions) -> Evaluation:
-    """Evaluate an adapted model against its base.
+    """Evaluate an adapted model against its base; where it is not good, and options say so, a share of its change.
 
     Raises:
-        Problems: for models that are no pair or have NaN or infinite weights, answers that could not be graded, and
-            tasks that failed.
+        Problems: for models that are no pair or have NaN or infinite weights, answers that could not be graded, tasks
+            that failed, and when there is no room for a model with a share of the change.
     """
-    harness.check_installed(options.tasks)
-    check_pair(inputs.base, inputs.adapted)
-    differences = check_same_language(inputs.base, inputs.adapted, options.accept_differences)
-    kept = Kept(inputs.kept)
-    panel, kind = Panel(kept), kind_of_grader(options)
-    if kind == ENDPOINT:
-        panel.offer(_endpoint_judge(options))
-    patterns = inputs.target_patterns or audit.default_patterns(inputs.base)
-    audited = audit.audit(inputs.base, inputs.adapted, inputs.unfreeze_rank_ratio, patterns, inputs.promised)
-    choices = [entry for entry in inputs.retention if entry["choices"]]
-    questions = [*inputs.gap, *(entry for entry in inputs.retention if not entry["choices"])]
-    scored = inputs.held_out[:: max(1, math.ceil(len(inputs.held_out) / MAX_HELD_OUT))]
+    pair = Pair(inputs, options)
+    audited = pair.audit(inputs.adapted)
+    before = pair.ask(Model(who="base", folder=inputs.base), in_brief=True)
+    after = pair.ask(Model(who="adapted", folder=inputs.adapted))
+    whole = pair.conclude(before, after, *pair.grade(before, after), audited)
+    if whole.gate.good or not options.rewind_shares or inputs.rewound is None:
+        return whole
+    return rewind(pair, before, whole, options.rewind_shares, inputs.rewound)
 
-    def run(who: str, folder: Path) -> _Outputs:
-        outputs = _run_model(folder, who, inputs.system_prompt, questions, choices, scored, options, kept)
+
+class Pair:
+    """Two models that are compared, checked when made: each part of an evaluation, to be put together.
+
+    Raises:
+        Problems: when the models are no pair, or a judge at an endpoint cannot be asked.
+    """
+
+    def __init__(self, inputs: Inputs, options: EvaluationOptions) -> None:
+        harness.check_installed(options.tasks)
+        check_pair(inputs.base, inputs.adapted)
+        self.inputs, self.options = inputs, options
+        self.differences = check_same_language(inputs.base, inputs.adapted, options.accept_differences)
+        self.kept, self.kind = Kept(inputs.kept), kind_of_grader(options)
+        self.panel = Panel(self.kept)
+        if self.kind == ENDPOINT:
+            self.panel.offer(_endpoint_judge(options))
+        self.open = [entry for entry in inputs.retention if not entry["choices"]]
+        self.asked = Asked(
+            system_prompt=inputs.system_prompt,
+            questions=[entry["question"] for entry in (*inputs.gap, *self.open)],
+            choices=[entry for entry in inputs.retention if entry["choices"]],
+            held_out=inputs.held_out[:: max(1, math.ceil(len(inputs.held_out) / MAX_HELD_OUT))],
+        )
+        asked = [entry["question"] for entry in (*inputs.gap, *inputs.retention)]
+        self.matches = contaminated(asked, inputs.trained)
+        self.in_training = {match.question for match in self.matches}
+        self.phrases = Phrases(text for _, text in inputs.trained)
+
+    def audit(self, adapted: Path) -> Audit:
+        """Of what an adapted model changed of the one that it was trained from."""
+        inputs = self.inputs
+        patterns = inputs.target_patterns or audit.default_patterns(inputs.base)
+        return audit.audit(inputs.start, adapted, inputs.unfreeze_rank_ratio, patterns, inputs.promised)
+
+    def ask(self, model: Model, in_brief: bool = False) -> Outputs:
+        """Ask a model; the base model alone in brief, all others what earlier runs asked."""
+        further = [] if in_brief else [one.question for one in self.inputs.earlier]
+        outputs = ask(model, self.asked, further, in_brief, self.options, self.kept)
         gc.collect()  # one model in memory at a time
         return outputs
 
-    before, after = run("base", inputs.base), run("adapted", inputs.adapted)
-    if kind == LOCAL:
-        panel.offer(_local_judge(inputs.judge or inputs.base))
-    matches = contaminated([entry["question"] for entry in [*inputs.gap, *inputs.retention]], inputs.trained)
-    in_training = {match.question for match in matches}
-    known = Phrases(text for _, text in inputs.trained)
-    cases = [
-        Case(entry["question"], entry["reference"], reply.text)
-        for entry, *replies in zip(questions, before.answers, before.brief, after.answers, strict=True)
-        for reply in replies
-    ]
-    verdicts, grading = panel.grade(cases)
-    del panel  # and with it the judge
-    results = _results(questions, before, after, verdicts, in_training, known)
-    gap, open_results = results[: len(inputs.gap)], results[len(inputs.gap) :]
-    choice_results = _choice_results(choices, before, after, in_training)
-    counted, open_counted = ([one for one in each if one.counts] for each in (gap, open_results))
-    compared = _compare([(one.base_either, one.adapted.right) for one in counted])
-    clean_choices = [one for one in choice_results if not one.in_training]
-    prompted = _compare([(one.base == one.right, one.adapted == one.right) for one in clean_choices])
-    in_brief = sum(bool(one.base_brief.right) for one in open_counted) > sum(
-        bool(one.base.right) for one in open_counted
-    )
-    open_ended = _compare(
-        [((one.base_brief if in_brief else one.base).right, one.adapted.right) for one in open_counted]
-    )
-    asked = [one for one in results if not one.in_training]
-    return Evaluation(
-        grading=grading,
-        gap=compared,
-        style=_style(counted),
-        gap_answers=gap,
-        approaches={
-            name: found
-            for name in (gap[0].others if gap else ())
-            if (found := _compare([(one.others[name], one.adapted.right) for one in counted]))
-        },
-        trained_rows=len(inputs.trained),
-        contamination=matches,
-        contaminated_gap=_compare(
-            [(one.base_either, one.adapted.right) for one in gap if one.in_training and one.graded]
-        ),
-        choices=prompted,
-        choices_unprompted=_compare(
-            [(one.base_unprompted == one.right, one.adapted_unprompted == one.right) for one in clean_choices]
-        ),
-        choice_answers=choice_results,
-        open=open_ended,
-        open_in_brief=in_brief,
-        open_answers=open_results,
-        differences=differences,
-        base_phrases=_mean([one.base_phrases for one in open_results]) if inputs.trained else None,
-        adapted_phrases=_mean([one.adapted_phrases for one in open_results]) if inputs.trained else None,
-        base_perplexity=before.perplexity,
-        adapted_perplexity=after.perplexity,
-        held_out=HeldOut(
-            answers=len(scored),
-            base_perplexity=before.held_out_perplexity,
-            adapted_perplexity=after.held_out_perplexity,
-        ) if scored else None,
-        scores=[
-            Score(task=task, metric=metric, base=value, adapted=after.scores[task, metric])
-            for (task, metric), value in before.scores.items()
-        ],
-        audit=audited,
-        gate=decide(
-            compared,
-            {"general questions, multiple choice": prompted, "general questions, open-ended": open_ended},
-            (sum(not one.graded for one in asked), len(asked)),
-            audited,
-            options,
-        ),
-    )  # fmt: skip
+    def grade(self, before: Outputs, after: Outputs) -> tuple[dict[Case, Verdict], Grading]:
+        """Verdicts on all answers, and who gave them."""
+        cases = [
+            Case(entry["question"], entry["reference"], answers[entry["question"]].text)
+            for entry in (*self.inputs.gap, *self.open)
+            for answers in (before.answers, before.brief, after.answers)
+        ]
+        cases += [
+            Case(one.question, one.reference, answer)
+            for one in self.inputs.earlier
+            for answer in (one.answer, after.answers[one.question].text)
+        ]
+        if self.kind != LOCAL:
+            return self.panel.grade(cases)
+        panel = Panel(self.kept)
+        panel.offer(_local_judge(self.inputs.judge or self.inputs.base))
+        graded = panel.grade(cases)
+        del panel  # and with it the judge
+        gc.collect()
+        return graded
 
+    def conclude(
+        self, before: Outputs, after: Outputs, verdicts: dict[Case, Verdict], grading: Grading, audited: Audit,
+        trials: int = 1,
+    ) -> Evaluation:  # fmt: skip
+        """All results together, of one of so many models that are tried until one is good."""
+        gap, open_results = (
+            self._results(entries, before, after, verdicts) for entries in (self.inputs.gap, self.open)
+        )
+        choices, earlier = self._choices(before, after), self._earlier(after, verdicts)
+        counted, open_counted = ([one for one in results if one.counts] for results in (gap, open_results))
+        choices_counted = [one for one in choices if one.counts]
+        compared = _compare([(one.base_either, one.adapted.right) for one in counted])
+        prompted = _compare([(one.base == one.right, one.adapted == one.right) for one in choices_counted])
+        in_brief = sum(bool(one.base_brief.right) for one in open_counted) > sum(
+            bool(one.base.right) for one in open_counted
+        )
+        open_ended = _compare(
+            [((one.base_brief if in_brief else one.base).right, one.adapted.right) for one in open_counted]
+        )
+        remembered = _compare([(one.then.right, one.now.right) for one in earlier if one.counts])
+        asked = [one for one in (*gap, *open_results) if not one.in_training]
+        leaking = open_results if self.inputs.trained else []
+        scored = self.asked.held_out
+        return Evaluation(
+            grading=grading,
+            gap=compared,
+            style=_style(counted),
+            gap_answers=gap,
+            approaches={
+                name: found
+                for name in (gap[0].others if gap else ())
+                if (found := _compare([(one.others[name], one.adapted.right) for one in counted]))
+            },
+            trained_rows=len(self.inputs.trained),
+            contamination=self.matches,
+            contaminated_gap=_compare(
+                [(one.base_either, one.adapted.right) for one in gap if one.in_training and one.graded]
+            ),
+            choices=prompted,
+            choices_unprompted=_compare(
+                [(one.base_unprompted == one.right, one.adapted_unprompted == one.right) for one in choices_counted]
+            ),
+            choice_answers=choices,
+            open=open_ended,
+            open_in_brief=in_brief,
+            open_answers=open_results,
+            differences=self.differences,
+            base_phrases=_mean([one.base_phrases for one in leaking]),
+            adapted_phrases=_mean([one.adapted_phrases for one in leaking]),
+            base_perplexity=before.perplexity,
+            adapted_perplexity=after.perplexity,
+            held_out=HeldOut(
+                answers=len(scored),
+                base_perplexity=before.held_out_perplexity,
+                adapted_perplexity=after.held_out_perplexity,
+            ) if scored else None,
+            scores=[
+                Score(task=task, metric=metric, base=value, adapted=after.scores[task, metric])
+                for (task, metric), value in before.scores.items()
+            ],
+            audit=audited,
+            gate=decide(
+                compared,
+                {"general questions, multiple choice": prompted, "general questions, open-ended": open_ended},
+                (sum(not one.graded for one in asked), len(asked)),
+                audited,
+                self.options,
+                remembered,
+                len(earlier),
+                trials,
+            ),
+            earlier=remembered,
+            earlier_answers=earlier,
+        )  # fmt: skip
 
-def general_text() -> str:
-    """The ordinary prose whose perplexity is measured."""
-    return resources.files("components.evaluate").joinpath("general_text.txt").read_text(encoding="utf-8")
+    def _results(
+        self, entries: list[dict[str, Any]], before: Outputs, after: Outputs, verdicts: dict[Case, Verdict]
+    ) -> list[QuestionResult]:
+        """Each question with the answers and their grades."""
+
+        def graded(entry: dict[str, Any], answers: dict[str, Answer]) -> GradedAnswer:
+            reply = answers[entry["question"]]
+            return _graded(entry["question"], entry["reference"], reply, verdicts)
+
+        return [
+            QuestionResult(
+                question=entry["question"],
+                reference=entry["reference"],
+                subject=entry.get("subject", ""),
+                others=entry.get("others", {}),
+                base=graded(entry, before.answers),
+                base_brief=graded(entry, before.brief),
+                adapted=graded(entry, after.answers),
+                in_training=entry["question"] in self.in_training,
+                base_phrases=self.phrases.share(entry["question"], before.answers[entry["question"]].text),
+                adapted_phrases=self.phrases.share(entry["question"], after.answers[entry["question"]].text),
+            )
+            for entry in entries
+        ]
+
+    def _choices(self, before: Outputs, after: Outputs) -> list[ChoiceResult]:
+        return [
+            ChoiceResult(
+                question=entry["question"],
+                subject=entry.get("subject", ""),
+                right=entry["choices"][0],
+                base=before.prompted[place],
+                adapted=after.prompted[place],
+                base_unprompted=before.unprompted[place],
+                adapted_unprompted=after.unprompted[place],
+                in_training=entry["question"] in self.in_training,
+            )
+            for place, entry in enumerate(self.asked.choices)
+        ]
+
+    def _earlier(self, after: Outputs, verdicts: dict[Case, Verdict]) -> list[EarlierResult]:
+        return [
+            EarlierResult(
+                question=one.question,
+                reference=one.reference,
+                run_key=one.run_key,
+                then=_graded(one.question, one.reference, Answer(one.answer, one.cut), verdicts),
+                now=_graded(one.question, one.reference, after.answers[one.question], verdicts),
+            )
+            for one in self.inputs.earlier
+        ]
 
 
 def _endpoint_judge(options: EvaluationOptions) -> EndpointJudge:
@@ -207,78 +303,9 @@ def _local_judge(folder: Path) -> LocalJudge:
     return LocalJudge(model, tokenizer, name, state_of(folder))
 
 
-def _run_model(
-    folder: Path, who: str, system_prompt: str, questions: list[dict[str, Any]], choices: list[dict[str, Any]],
-    held_out: list[tuple[str, str]], options: EvaluationOptions, kept: Kept,
-) -> _Outputs:  # fmt: skip
-    progress.log(f"{who}: {len(questions)} open-ended and {len(choices)} multiple-choice questions")
-    model, tokenizer = load(folder)
-    texts = [entry["question"] for entry in questions]
-    statements = [(entry["question"], entry["choices"]) for entry in choices]
-    state, most = state_of(folder), options.max_answer_tokens
-
-    def chosen(prompt: str, name: str) -> list[str]:
-        places = choose(model, tokenizer, prompt, statements, name)
-        return ["" if place is None else each[place] for (_, each), place in zip(statements, places, strict=True)]
-
-    def answers(asked: list[str], name: str) -> list[Answer]:
-        return answer(model, tokenizer, system_prompt, asked, most, name, kept, state)
-
-    briefly = [f"{text}\n{BRIEFLY}" for text in texts]
-    return _Outputs(
-        answers=answers(texts, who),
-        brief=answers(briefly, f"{who}, in brief") if who == "base" else [],
-        prompted=chosen(system_prompt, who),
-        unprompted=chosen("", f"{who}, no system prompt"),
-        perplexity=perplexity(model, tokenizer, general_text(), who),
-        held_out_perplexity=answer_perplexity(model, tokenizer, system_prompt, held_out, who) if held_out else 0.0,
-        scores=harness.scores(model, tokenizer, options.tasks, who),
-    )
-
-
-def _results(
-    questions: list[dict[str, Any]], before: _Outputs, after: _Outputs, verdicts: dict[Case, Verdict],
-    in_training: set[str], known: Phrases,
-) -> list[QuestionResult]:  # fmt: skip
-    """Each question with the answers and their grades."""
-
-    def graded(entry: dict[str, Any], reply: Answer) -> GradedAnswer:
-        verdict = verdicts[Case(entry["question"], entry["reference"], reply.text)]
-        return GradedAnswer(answer=reply.text, right=verdict.right, reason=verdict.reason, cut=reply.cut)
-
-    return [
-        QuestionResult(
-            question=entry["question"],
-            reference=entry["reference"],
-            subject=entry.get("subject", ""),
-            others=entry.get("others", {}),
-            base=graded(entry, base),
-            base_brief=graded(entry, brief),
-            adapted=graded(entry, adapted),
-            in_training=entry["question"] in in_training,
-            base_phrases=known.share(entry["question"], base.text),
-            adapted_phrases=known.share(entry["question"], adapted.text),
-        )
-        for entry, base, brief, adapted in zip(questions, before.answers, before.brief, after.answers, strict=True)
-    ]
-
-
-def _choice_results(
-    choices: list[dict[str, Any]], before: _Outputs, after: _Outputs, in_training: set[str]
-) -> list[ChoiceResult]:
-    return [
-        ChoiceResult(
-            question=entry["question"],
-            subject=entry.get("subject", ""),
-            right=entry["choices"][0],
-            base=before.prompted[place],
-            adapted=after.prompted[place],
-            base_unprompted=before.unprompted[place],
-            adapted_unprompted=after.unprompted[place],
-            in_training=entry["question"] in in_training,
-        )
-        for place, entry in enumerate(choices)
-    ]
+def _graded(question: str, reference: str, reply: Answer, verdicts: dict[Case, Verdict]) -> GradedAnswer:
+    verdict = verdicts[Case(question, reference, reply.text)]
+    return GradedAnswer(answer=reply.text, right=verdict.right, reason=verdict.reason, cut=reply.cut)
 
 
 def _style(counted: list[QuestionResult]) -> Style:

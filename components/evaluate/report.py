@@ -3,23 +3,29 @@
 import dataclasses
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from components.data import chat
 from components.evaluate import charts, words
-from components.evaluate.statistics import p_value_words
 from components.run.evaluation import Evaluation, Summary
+from components.run.statistics import by_subject, p_value_words
 from components.run.training_report import TrainingReport
 from components.shared import pages, progress
 from components.shared.storage import read_jsonl, write_json, write_text
-from components.shared.workspace import METRICS, REVIEW, SUMMARY, TRAINING_REPORT
+from components.shared.workspace import DROPPED, METRICS, PLAN_PAGE, REVIEW, SUMMARY, TRAINING_REPORT
 
 PAGE, MARKDOWN = "report.html", "report.md"
 SCHEMA = 4  # of the JSON: higher when a field changes its meaning or goes
 MAX_IN_MARKDOWN = 160
+LINKED = {
+    REVIEW: "rows that were trained on, to look at, and why rows were dropped",
+    DROPPED: "every dropped row",
+    PLAN_PAGE: "the training plan",
+}
+"""What lies beside the report, in the run's folder."""
 
 
 def write(
@@ -30,14 +36,14 @@ def write(
     evaluation_key: str,
     seconds: float,
     output: Path,
-    review: Path | None = None,
+    beside: Sequence[Path] = (),
     copies: Mapping[str, Path] | None = None,
 ) -> Summary:
     """Write summary.json, report.html and report.md.
 
     Args:
         output: folder to write to.
-        review: page about the data, which is laid beside the report, if there is one.
+        beside: files about the data, which are laid beside the report, those that there are.
         copies: where the report goes as well, by "html" and "markdown".
     """
     lineage, metrics = adapted / TRAINING_REPORT, adapted / METRICS
@@ -60,19 +66,20 @@ def write(
         "found": evaluation,
         "summary": summary,
         "words": words,
+        "by_subject": by_subject,
         "duration": progress.duration,
         "p": lambda compared: p_value_words(compared.p_value).removeprefix("= "),
     }
-    if review and review.exists():
-        output.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(review, output / REVIEW)
+    output.mkdir(parents=True, exist_ok=True)
+    for path in filter(Path.exists, beside):
+        shutil.copyfile(path, output / path.name)
     html = pages.render(
         "components.evaluate",
         "report.html.j2",
         **values,
         subject=progress.printable(_subject(summary)),
         lineage=_lineage(summary),
-        review=REVIEW if (output / REVIEW).exists() else "",
+        linked={name: what for name, what in LINKED.items() if (output / name).exists()},
         loss_chart=charts.loss_chart(read_jsonl(metrics)) if summary.training and metrics.exists() else "",
         audit_chart=charts.audit_chart(evaluation.audit.matrices),
         clean=progress.printable_lines,
@@ -109,6 +116,9 @@ def _lineage(summary: Summary) -> list[tuple[str, str]]:
         rows += [
             ("Run", f"{plan.run_key}, evaluation {summary.evaluation_key or 'outside of a run'}"),
             ("Base model's source", f"{plan.model_source} at {plan.model_commit}"),
+            *((f"Generation {number}", one.words) for number, one in enumerate(plan.lineage, 1)),
+            *([("Started from", plan.starts_from)] if plan.lineage else []),
+            *([("Share of the change", f"{training.rewound:g}")] if training.rewound < 1 else []),
             ("Data", f"{plan.data_source}: {plan.samples} samples, digest {plan.data_digest}"),
             ("Rows", ", ".join(f"{count} {what}" for what, count in plan.rows.items())),
             ("Gap questions removed from the data", "; ".join(plan.gap_questions_in_data) or "none"),

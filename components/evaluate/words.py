@@ -7,7 +7,6 @@ there. Names come from users and files: `show` makes them safe for where the sen
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from components.evaluate.statistics import compare, p_value_words
 from components.grading.trial import MIN_KAPPA
 from components.run.evaluation import Evaluation
 from components.run.findings import (
@@ -22,7 +21,9 @@ from components.run.findings import (
     Grading,
     HeldOut,
     QuestionResult,
+    Rewind,
 )
+from components.run.statistics import p_value_words
 from components.shared.progress import printable
 
 Show = Callable[[str], str]
@@ -40,7 +41,8 @@ def verdict(found: Evaluation) -> str:
     unmet = [condition.finding for condition in found.gate.unmet]
     what = "; ".join([*unmet, gap_changes(found)]) if unmet else changes(found)
     grading = found.grading
-    return f"{headline(found)}: {what}; graded by {printable(grading.grader)}, {kappa(grading.agreement)}"
+    share = f" with {100 * found.share:g} % of the training's change" if found.share < 1 else ""
+    return f"{headline(found)}{share}: {what}; graded by {printable(grading.grader)}, {kappa(grading.agreement)}"
 
 
 def changes(found: Evaluation) -> str:
@@ -119,14 +121,43 @@ def graded_by(grading: Grading, show: Show = str) -> str:
 def counted(kind: str, answers: Sequence[QuestionResult | ChoiceResult]) -> str:
     """How many of these questions count in the comparisons, and why the others do not."""
     trained = sum(one.in_training for one in answers)
-    ungraded = sum(isinstance(one, QuestionResult) and not one.in_training and not one.graded for one in answers)
-    left_out = [
-        f"{count} {why}"
-        for count, why in ((trained, "found in the training data"), (ungraded, "with an answer that was not graded"))
-        if count
-    ]
+    counting = sum(one.counts for one in answers)
+    reasons = {
+        "found in the training data": trained,
+        "with an answer that was not graded": len(answers) - counting - trained,
+    }
+    left_out = [f"{count} {why}" for why, count in reasons.items() if count]
     why = f"; left out: {', '.join(left_out)}" if left_out else ""
-    return f"{len(answers) - trained - ungraded} of {len(answers)} {kind} count{why}."
+    return f"{counting} of {len(answers)} {kind} count{why}."
+
+
+def rewound(found: Rewind) -> str:
+    """How much of the training's change was kept, and why."""
+    if found.share == 1:
+        return (
+            f"The whole change did not pass, and none of the {found.shares} smaller shares of it that were tried did: "
+            "all that is said here is of the whole change."
+        )
+    tried = f"{found.shares} shares" if found.shares > 1 else "one share"
+    return (
+        f"The whole change of the training did not pass. This model holds {100 * found.share:g} % of it, the largest "
+        f"share that did, of {tried} to try. Each had to pass by itself with its part of the gate's chance to err; the "
+        "numbers of the one that was taken may look a little better than they would on other questions."
+    )
+
+
+def earlier(found: Evaluation) -> str:
+    """What became of the answers of earlier runs; empty where there were none."""
+    compared, asked = found.earlier, found.earlier_answers
+    if not asked:
+        return ""
+    if compared is None:
+        return f"None of the {len(asked)} gap questions of earlier runs counts: their answers were not graded."
+    return (
+        f"Of the {compared.questions} gap questions of earlier runs that count, {compared.base_right} were answered "
+        f"right then and {compared.adapted_right} are now; {compared.regressed} regressed, {compared.closed} closed. "
+        "The answers of then were graded again with those of now."
+    )
 
 
 def style(found: Evaluation) -> str:
@@ -182,7 +213,7 @@ def audit(found: Audit, show: Show = str) -> str:
     says = (
         f"The guarantee to change nothing in protected directions is {found.word}"
         if found.promised
-        else f"The method gives no guarantee; by OSFT's measure it is {found.word}"
+        else f"The method gives no guarantee against this model; by OSFT's measure it is {found.word}"
     )
     return (
         f"{says}, {measured}: {100 * found.protected_change_ratio:.4f} % of the norm of the "
@@ -203,29 +234,6 @@ def contamination(found: Evaluation) -> str:
         f"{found.trained_rows} rows of training data, verbatim or nearly; one that a row asks in quite other words "
         "this search does not find."
     )
-
-
-def by_subject(found: Evaluation) -> dict[str, Comparison]:
-    """The general questions that count, multiple choice and open-ended together, by subject; the largest loss first.
-
-    Empty where there is one subject or none.
-    """
-    pairs: dict[str, list[tuple[bool, bool]]] = {}
-    for chosen in found.choice_answers:
-        if not chosen.in_training:
-            pair = (chosen.base == chosen.right, chosen.adapted == chosen.right)
-            pairs.setdefault(chosen.subject, []).append(pair)
-    for one in found.open_answers:
-        if one.counts:
-            base = one.base_brief if found.open_in_brief else one.base
-            pairs.setdefault(one.subject, []).append((bool(base.right), bool(one.adapted.right)))
-    compared = {
-        name or "no subject": compare([base for base, _ in each], [adapted for _, adapted in each])
-        for name, each in pairs.items()
-    }
-    if len(compared) < 2:
-        return {}
-    return dict(sorted(compared.items(), key=lambda item: (item[1].difference, item[0])))
 
 
 def date(text: str) -> str:

@@ -1,15 +1,14 @@
 """Records to chat rows: the same system prompt for training and for every question asked later.
 
-Out, a folder: `train.jsonl` (see components/data/chat.py), `held_out.jsonl` of the same form, the questions,
-`system_prompt.txt` and `report.json`. Rows stand in the order of their digests: the same rows in another order are
-trained on in the same order, and give the same model.
+Out, a folder: `train.jsonl` (see components/data/chat.py), `held_out.jsonl` of the same form, the questions, the
+dropped rows, `system_prompt.txt` and `report.json`. Rows stand in the order of their digests: the same rows in another
+order are trained on in the same order, and give the same model.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 import time
@@ -20,12 +19,11 @@ from components.data import chat
 from components.shared import progress
 from components.shared.problems import problem, quote
 from components.shared.storage import publish_folder, read_json, write_json
-from components.shared.workspace import REVIEW
+from components.shared.workspace import DROPPED, REVIEW
 
-NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 PARTS = 64  # files that the rows wait in
 DIGITS = 64  # of a SHA-256 in hexadecimal
-HANDED_ON = ("gap_questions.jsonl", "retention_questions.jsonl", REVIEW)
+HANDED_ON = ("gap_questions.jsonl", "retention_questions.jsonl", REVIEW, DROPPED)
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -75,7 +73,7 @@ def format_chat(*, records: Path, system_prompt: str, output: Path) -> FormatRep
 
 def check_system_prompt(system_prompt: str) -> None:
     """Raises Problems when it holds what rows may not hold either: NUL, or half a surrogate pair."""
-    if NO_TEXT.search(system_prompt):
+    if chat.NO_TEXT.search(system_prompt):
         raise problem(
             f"system_prompt is {quote(progress.printable(system_prompt))}",
             where="parameter system_prompt",

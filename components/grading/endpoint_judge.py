@@ -28,14 +28,14 @@ from components.grading.endpoint_replies import (
     is_unknown_model,
     next_change,
     read_completion,
-    retry_after_seconds,
     words_of,
     words_of_reply,
 )
 from components.grading.pacing import Failure, Pace
 from components.grading.rubric import RUBRIC, VERDICTS, as_json
 from components.run.evaluation_options import EvaluationOptions
-from components.shared import progress
+from components.shared import progress, reach
+from components.shared.calls import Deadline, OutOfTime, bound_replies, retry_after_seconds
 from components.shared.options import set_option
 from components.shared.problems import Problem, Problems, problem, quote
 
@@ -48,6 +48,7 @@ RETRIES = 6  # of one case after 408, 409, 5xx and time-outs
 MAX_PAUSES = 10  # of an endpoint that is away or overloaded, without any verdict in between: about five minutes
 FIRST_PAUSES = 2  # of one that has never answered: its address may be wrong
 MAX_RETRY_AFTER_SECONDS = 600.0  # an endpoint that asks for more has no quota left
+MAX_REPLY_BYTES = 1 << 22
 MAX_WORDS = 2000  # characters of what an endpoint says
 MAX_REASON = 500
 
@@ -83,8 +84,9 @@ class EndpointJudge:
             reply_tokens: of a reply, at most.
 
         Raises:
-            Problems: when the key cannot be sent in a header.
+            Problems: when the key cannot be sent in a header, or not to this host (components/shared/reach.py).
         """
+        reach.check_judge(url)
         self.url, self.model, self.timeout_seconds, self.reply_tokens = url, model, timeout_seconds, reply_tokens
         self.key = os.environ.get(KEY_VARIABLE, "").strip()  # a secret made from a file ends with a line break
         if not (self.key.isascii() and self.key.isprintable()):
@@ -150,6 +152,7 @@ class EndpointJudge:
 
         # openai's client takes these from OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID and OPENAI_PROJECT_ID, set for OpenAI.
         headers = {
+            "Accept-Encoding": "identity",
             "Authorization": f"Bearer {self.key}" if self.key else openai.omit,
             "OpenAI-Organization": openai.omit,
             "OpenAI-Project": openai.omit,
@@ -157,9 +160,13 @@ class EndpointJudge:
         changes, replies = frozenset(self._changes), 0
         while True:
             try:
-                body = client.chat.completions.with_raw_response.create(
-                    **self._request(case, changes), extra_headers=headers
-                ).text
+                body = Deadline(self.timeout_seconds).call(
+                    lambda changes=changes: (  # type: ignore[misc]
+                        client.chat.completions.with_raw_response.create(
+                            **self._request(case, changes), extra_headers=headers
+                        ).text
+                    )
+                )
             except openai.APIStatusError as error:
                 if error.status_code in CONTENT and is_refused_content(error.body):
                     return Verdict(None, self._shown(words_of(error.body))[:MAX_REASON])
@@ -168,7 +175,7 @@ class EndpointJudge:
                     return self._refused(error)
                 changes |= {change}
                 continue
-            except openai.APIError as error:
+            except (openai.APIError, OutOfTime) as error:
                 return self._unreached(error)
             completion = read_completion(body)
             replies += 1
@@ -238,10 +245,10 @@ class EndpointJudge:
         remedy = f"ask for fewer tokens: {fewer}" if too_many else ANOTHER_JUDGE
         return Failure(cause=cause, remedy=remedy, of_all=not self._pace.answered)
 
-    def _unreached(self, error: "openai.APIError") -> Failure:
+    def _unreached(self, error: "openai.APIError | OutOfTime") -> Failure:
         import openai
 
-        if isinstance(error, openai.APITimeoutError):
+        if isinstance(error, openai.APITimeoutError | OutOfTime):
             longer = set_option(
                 EvaluationOptions, "judge_timeout_seconds", min(3600, int(self.timeout_seconds * 5) + 1)
             )
@@ -275,8 +282,17 @@ class EndpointJudge:
     def _client(self) -> "openai.OpenAI":
         import openai
 
-        # Without retries: the pace is kept here, for all requests together.
-        return openai.OpenAI(base_url=self.url, api_key=self.key or "none", timeout=self.timeout_seconds, max_retries=0)
+        # Without retries: the pace is kept here, for all requests together. Without redirects: questions and answers
+        # are for the host that was named.
+        return openai.OpenAI(
+            base_url=self.url,
+            api_key=self.key or "none",
+            timeout=self.timeout_seconds,
+            max_retries=0,
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False, event_hooks={"response": [bound_replies(MAX_REPLY_BYTES)]}
+            ),
+        )
 
     def _shown(self, text: str) -> str:
         """On one line, without the key, which goes before the text is cut, or a part of it stays."""

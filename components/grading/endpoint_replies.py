@@ -7,7 +7,6 @@ An error is read by the name of what it refuses, whoever words it: first by its 
 """
 
 import dataclasses
-import email.utils
 import enum
 import json
 import re
@@ -19,6 +18,7 @@ from components.grading.rubric import VERDICTS
 from components.shared.progress import printable
 
 MAX_REPLY = 20_000  # characters at the end of a reply in which a verdict is looked for
+MAX_DEPTH = 20  # of an error's body; Google's reasons lie four deep
 REFUSED_CONTENT = re.compile(
     r"content[_ ]?(filter|policy|management)|responsible_?ai|invalid_prompt|usage polic|\bflagged\b", re.I
 )
@@ -137,10 +137,10 @@ def is_unknown_model(body: Any) -> bool:
 def words_of(body: Any) -> str:
     """An error in the endpoint's own words: its message, and whatever else it says."""
     if not isinstance(body, Mapping) or not isinstance(body.get("message"), str):
-        return body if isinstance(body, str) else "" if body is None else json.dumps(body, ensure_ascii=False)
+        return body if isinstance(body, str) else "" if body is None else _as_json(body)
     known = ("message", "object", "type", "param", "code", "status")
     further = {name: value for name, value in body.items() if name not in known and value}
-    return body["message"] + (f" {json.dumps(further, ensure_ascii=False)}" if further else "")
+    return body["message"] + (f" {_as_json(further)}" if further else "")
 
 
 def words_of_reply(text: str) -> str:
@@ -152,33 +152,31 @@ def words_of_reply(text: str) -> str:
     return words_of(value.get("error", value) if isinstance(value, dict) else value)
 
 
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """How long an endpoint asks to wait, None when it does not say; a date is read against its own clock."""
-    text = headers.get("retry-after", "")
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
-        return float(text)
+def _as_json(value: Any) -> str:
     try:
-        until, now = (email.utils.parsedate_to_datetime(value) for value in (text, headers.get("date", "")))
-        return max(0.0, (until - now).total_seconds())
-    except (TypeError, ValueError):
-        return None
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "JSON that is nested deeply"
 
 
 def _text(value: Any) -> str:
     """Content as a text: as it is, its parts of text, or an object as JSON."""
     if isinstance(value, list):
-        return "\n".join(_text(part.get("text")) for part in value if "text" in str(part.get("type")))
-    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict) else ""
+        parts = (part.get("text") for part in value if "text" in str(part.get("type")))
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return value if isinstance(value, str) else _as_json(value) if isinstance(value, dict) else ""
 
 
-def _strings(value: Any) -> Iterator[str]:
-    """Every string in an error's body, in order, without what repeats the request."""
+def _strings(value: Any, depth: int = 0) -> Iterator[str]:
+    """Every string in an error's body, in order, without what repeats the request and what lies deep in it."""
+    if depth > MAX_DEPTH:
+        return
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if name not in ECHOES:
-                yield from _strings(inner)
+                yield from _strings(inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            yield from _strings(inner)
+            yield from _strings(inner, depth + 1)
     elif isinstance(value, str):
         yield value

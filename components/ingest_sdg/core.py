@@ -13,17 +13,18 @@ Rows are read one at a time. Of those that may be trained on only hashes stay in
 """
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.data.questions import read_gap_questions, read_retention_questions
+from components.data.saved_datasets import find_tables
 from components.ingest_sdg import review as review_page
-from components.ingest_sdg.report import DROP_REASONS, IngestReport
+from components.ingest_sdg.judgments import Judgments
+from components.ingest_sdg.report import DROP_REASONS, IngestReport, remarks
 from components.ingest_sdg.row_store import RowStore
-from components.ingest_sdg.rows import Judgments, read_file
+from components.ingest_sdg.rows import read_file
 from components.run.data_options import DataOptions
 from components.shared import progress, sources
 from components.shared.problems import Checks, Problems, list_some, quote
@@ -48,10 +49,10 @@ def ingest_sdg(
     with checks.collecting():
         parsed = DataOptions.from_mapping(options)
     with checks.collecting():
-        gap = read_gap_questions(questions)
+        gap = read_gap_questions(questions, parsed.question_names)
         progress.log(f"read {len(gap)} gap questions from {sources.without_credentials(questions)}")
     with checks.collecting():
-        retention = read_retention_questions(retention_questions)
+        retention = read_retention_questions(retention_questions, parsed.question_names)
         progress.log(f"read {len(retention)} retention questions")
     with publish_folder(output) as folder:
         rows = RowStore(folder, parsed, [entry["question"] for entry in gap])
@@ -83,6 +84,11 @@ def ingest_sdg(
             held_out_asked=decision.held_out_asked,
             largest_group=decision.largest_group,
             dropped={reason: counts[reason] for reason in DROP_REASONS},
+            judgments=dict(rows.judgments.counts),
+            explained_judgments=rows.judgments.explained,
+            unjudged=rows.judgments.unjudged,
+            own_system_messages=sum(rows.systems.values()),
+            system_message=next(iter(rows.systems), ""),
             conflicts=len(decision.conflicts),
             conflicting_questions=sorted(rows.texts_of(row)[0] for row in decision.conflicts[:MAX_NAMED]),
             gap_questions_in_data=rows.index.gap_questions(),
@@ -108,10 +114,10 @@ def check_data(data: str, options: DataOptions) -> None:
     unreadable or unusable there."""
     checks = Checks()
     judgments = Judgments(sources.without_credentials(data), options)
-    for file in sources.find_files(data):
+    for file in find_tables(data):
         if file.local:
             with checks.collecting():
-                for row in itertools.islice(read_file(file.local, file.address, options), FIRST_ROWS):
+                for row in read_file(file.local, file.address, options, checks, FIRST_ROWS):
                     judgments.accepts(row)
     judgments.check(checks)
     checks.raise_if_any()
@@ -120,6 +126,8 @@ def check_data(data: str, options: DataOptions) -> None:
 def _log(report: IngestReport) -> None:
     dropped = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items() if count)
     held_out = f", {report.held_out} held out" if report.held_out else ""
+    for line in remarks(report):
+        progress.log(line)
     progress.log(f"kept {report.kept} of {report.rows_read} rows{held_out}; {dropped or 'none dropped'}")
     if report.held_out < report.held_out_asked:
         progress.log(

@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+from components.ingest_sdg.judgments import EXPLAINED
+from components.shared.problems import quote
+
 DROP_REASONS = {
     "judged unfaithful": "the judge of the synthetic-data run did not find the answer in the source",
     "empty question": "nothing to ask",
@@ -29,6 +32,16 @@ class IngestReport:
     """Rows of the largest group about the same; 0 when nothing is asked for."""
     dropped: dict[str, int]
     """Rows per reason, every reason of DROP_REASONS."""
+    judgments: dict[str, int]
+    """Rows by the word that was read as their judgment."""
+    explained_judgments: int
+    """Rows of these whose cell holds more than the word."""
+    unjudged: int
+    """Rows without a judgment, which are kept."""
+    own_system_messages: int
+    """Rows that bring a system message with them, which is not trained on."""
+    system_message: str
+    """The first of these."""
     conflicts: int
     """Questions with several answers, dropped or not."""
     conflicting_questions: list[str]
@@ -40,3 +53,20 @@ class IngestReport:
     questions_digest: str
     options: dict[str, Any]
     seconds: float
+
+
+def remarks(report: IngestReport) -> list[str]:
+    """How the rows were read, as far as it does not go without saying: for the log and the review page."""
+    lines = []
+    if report.judgments:
+        lines.append("judgments: " + ", ".join(f"{count} {word}" for word, count in report.judgments.items()))
+    if report.explained_judgments:
+        lines.append(f"of these, in cells that hold more: {report.explained_judgments}; read is {EXPLAINED}")
+    if report.unjudged:
+        lines.append(f"rows without a judgment, which count as faithful: {report.unjudged}")
+    if report.own_system_messages:
+        lines.append(
+            f"rows with a system message of their own, as {quote(report.system_message)}: "
+            f"{report.own_system_messages}; the run's system_prompt takes its place, in training as for the questions"
+        )
+    return lines

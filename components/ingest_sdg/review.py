@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 
-from components.ingest_sdg.report import DROP_REASONS, IngestReport
+from components.ingest_sdg.report import DROP_REASONS, IngestReport, remarks
 from components.shared import pages
 
 DRAWN, OF_EACH = 20, 3  # rows drawn at random; shortest, longest and most repeated ones
@@ -45,6 +45,7 @@ def render(report: IngestReport, sample: list[SampleRow]) -> str:
         title="Training data to review",
         report=report,
         reasons=DROP_REASONS,
+        remarks=remarks(report),
         sample=[
             dataclasses.replace(row, question=_cut(row.question), response=_cut(row.response))
             for row in sorted(sample, key=lambda row: ("repeated", "shortest", "longest", "random").index(row.why))

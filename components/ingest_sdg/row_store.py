@@ -8,9 +8,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from components.data.saved_datasets import find_tables
 from components.data.tables import local_files
 from components.ingest_sdg import review, selection
-from components.ingest_sdg.rows import Judgments, Row, read_file
+from components.ingest_sdg.judgments import Judgments
+from components.ingest_sdg.rows import Row, read_file
 from components.ingest_sdg.selection import RowIndex
 from components.run.data_options import DataOptions
 from components.shared import progress, sources
@@ -35,6 +37,9 @@ class RowStore:
         self.held_out = 0
         self.counts: Counter[str] = Counter()
         self.files: list[str] = []
+        self.judgments = Judgments("", options)
+        self.systems: Counter[str] = Counter()
+        """Rows with a system message of their own, by the first of these messages and the others together."""
         self._options = options
         self._folder = folder
         self._waiting = folder / "waiting.jsonl"
@@ -47,16 +52,16 @@ class RowStore:
         """Read all rows; those that cannot be trained on are dropped, the others wait. Raises Problems when a file
         cannot be read, or a judgment is unknown."""
         checks = Checks()
-        judgments = Judgments(sources.without_credentials(data), self._options)
-        with local_files(sources.find_files(data)) as files, self._waiting.open("wb") as waiting:
+        self.judgments = Judgments(sources.without_credentials(data), self._options)
+        with local_files(find_tables(data)) as files, self._waiting.open("wb") as waiting:
             end = 0
             for number, (file, path) in enumerate(files):
                 before = self.count
                 self.files.append(file.name)
                 with checks.collecting():
-                    for row in read_file(path, file.address, self._options):
+                    for row in read_file(path, file.address, self._options, checks):
                         self.count += 1
-                        line = self._add(row, file.name, judgments)
+                        line = self._add(row, file.name)
                         if line:
                             waiting.write(line)
                             self._offsets.append(end)
@@ -64,13 +69,15 @@ class RowStore:
                             self._lines.append(row.line)
                             end += len(line)
                 progress.log(f"read {self.count - before} rows from {file.address}")
-        judgments.check(checks)
+        self.judgments.check(checks)
         checks.raise_if_any()
 
-    def _add(self, row: Row, file: str, judgments: Judgments) -> bytes:
+    def _add(self, row: Row, file: str) -> bytes:
         """Drop a row, or give it as the line that waits."""
         reason = ""
-        if not judgments.accepts(row):
+        if row.system:
+            self.systems[row.system if row.system in self.systems or not self.systems else ""] += 1
+        if not self.judgments.accepts(row):
             reason = "judged unfaithful"
         elif not row.question:
             reason = "empty question"

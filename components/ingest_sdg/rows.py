@@ -1,12 +1,13 @@
-"""The rows of SDG output, and what judgments they carry."""
+"""The rows of SDG output: a table with a column each for question, response and judgment, or messages."""
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from components.data.chat import MESSAGES, read_pair
 from components.data.tables import Table, clean, open_table
-from components.run.data_options import MAX_JUDGMENT, DataOptions, set_data_option
+from components.run.data_options import DataOptions, set_data_option
 from components.shared.problems import Checks, list_some, quote, suggest
 
 OTHER_NAMES = {
@@ -17,7 +18,7 @@ OTHER_NAMES = {
 """Other usual names of the same columns: what an error proposes when one is missing."""
 
 MAX_NAME = 80  # characters of a column's name that an error repeats
-MAX_UNKNOWN_JUDGMENTS = 5  # more of them, and the column holds something else
+MAX_REASONS = 5  # why messages are not read that are each a problem
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,86 +31,59 @@ class Row:
     response: str
     judgment: str | None
     """None where there is none: in data without that column, and in an object without that name."""
+    system: str = ""
+    """The system message that messages bring with them."""
 
 
-def read_file(path: Path, shown: str, options: DataOptions) -> Iterator[Row]:
-    """The rows of one file, cleaned. Raises Problems naming missing columns, and what cannot be read."""
+def read_file(path: Path, shown: str, options: DataOptions, checks: Checks, most: int | None = None) -> Iterator[Row]:
+    """The rows of one file, cleaned; at most `most` of them.
+
+    Adds missing columns to the problems, and messages of more than one question and one answer. The rows come all the
+    same, with what is there: their judgments may be wrong, too. Raises Problems naming what cannot be read."""
     columns = options.column_names
-    table = open_table(path, shown, columns.values())
+    table = open_table(path, shown, (*columns.values(), MESSAGES))
+    if MESSAGES in table.columns and not {columns["question"], columns["response"]} <= set(table.columns):
+        yield from _read_messages(table, columns["judgment"], checks, most)
+        return
     refuse = options.unjudged == "refuse"
-    judged = refuse or table.kind == "jsonl" or columns["judgment"] in table.columns
-    names = [columns["question"], columns["response"], *([columns["judgment"]] if judged else [])]
-    optional = [] if refuse else [columns["judgment"]]
-    _check_columns(table, {kind: name for kind, name in columns.items() if name in names and name not in optional})
-    for line, (question, response, *judgment) in table.rows(names):
-        # An object of JSONL has a judgment or not, whatever the others have.
-        verdict = judgment[0] if judgment else None
-        verdict = "" if verdict is None and refuse else verdict
-        yield Row(line, clean(question or ""), clean(response or ""), verdict if verdict is None else clean(verdict))
+    needed = {kind: name for kind, name in columns.items() if refuse or kind != "judgment"}
+    missing = _check_columns(table, needed, checks)
+    must_be_judged = refuse and "judgment" not in missing
+    names = [name for name in columns.values() if name in table.columns or table.kind == "jsonl"]
+    for line, cells in itertools.islice(table.rows(names), most):
+        row = dict(zip(names, cells, strict=True))
+        question, response, judgment = (row.get(name) for name in columns.values())
+        if judgment is None and must_be_judged:  # an object of JSONL has a judgment or not, whatever the others have
+            judgment = ""
+        yield Row(line, clean(question or ""), clean(response or ""), None if judgment is None else clean(judgment))
 
 
-class Judgments:
-    """Which rows are accepted; counts the judgments that are neither accepted nor rejected."""
-
-    def __init__(self, shown: str, options: DataOptions) -> None:
-        self._shown = shown
-        self._options = options
-        self._accepted = {judgment.casefold() for judgment in options.accepted}
-        self._rejected = {judgment.casefold() for judgment in options.rejected}
-        self._unknown: dict[str, list[int]] = {}
-        self._counts: Counter[str] = Counter()
-        self._rows = 0
-
-    def accepts(self, row: Row) -> bool:
-        self._rows += 1
-        if row.judgment is None:
-            return True
-        verdict = row.judgment if len(row.judgment) <= MAX_JUDGMENT else row.judgment[:MAX_JUDGMENT] + "…"
-        if verdict.casefold() in self._accepted:
-            return True
-        is_listed = verdict in self._unknown or len(self._unknown) <= MAX_UNKNOWN_JUDGMENTS
-        if verdict.casefold() not in self._rejected and is_listed:
-            self._counts[verdict] += 1
-            if len(lines := self._unknown.setdefault(verdict, [])) < 5:
-                lines.append(row.line)
-        return False
-
-    def check(self, checks: Checks) -> None:
-        """Add a problem for each unknown judgment."""
-        where = f"{self._shown}, column {self._options.column_names['judgment']}"
-        rule = f"kept: {', '.join(self._options.accepted)}; dropped: {', '.join(self._options.rejected)}"
-        if len(self._unknown) > MAX_UNKNOWN_JUDGMENTS:
-            checks.add(
-                f"more than {MAX_UNKNOWN_JUDGMENTS} unknown judgments in {self._rows} rows, for instance "
-                f"{', '.join(map(quote, list(self._unknown)[:3]))}",
-                where=where,
-                rule=rule,
-                remedy=f"name the judgment's column, as in {set_data_option('columns', 'judgment=verdict')}",
-            )
-            return
-        for judgment, lines in self._unknown.items():
-            count = self._counts[judgment]
-            remedy = "fill the cells, or take the rows out"
-            if judgment:
-                remedy = "correct the rows"
-                if "," not in judgment and len(judgment) <= MAX_JUDGMENT:
-                    for verb, known in (("accept", self._options.accepted), ("reject", self._options.rejected)):
-                        longer = set_data_option(f"{verb}ed_judgments", ",".join([*known, judgment]))
-                        remedy += f"; to {verb} it, add {longer}"
-            checks.add(
-                f"unknown judgment {quote(judgment)} in {count} of {self._rows} rows",
-                where=f"{where}, lines {list_some(lines, 5)}" + (f" and {count - 5} more" if count > 5 else ""),
-                rule=rule,
-                remedy=remedy,
-            )
-
-
-def _check_columns(table: Table, columns: Mapping[str, str]) -> None:
-    checks = Checks()
-    found = list_some((name[:MAX_NAME] for name in table.columns), 20)
-    for kind, column in columns.items():
-        if column in table.columns:
+def _read_messages(table: Table, judgment: str, checks: Checks, most: int | None) -> Iterator[Row]:
+    """The rows of a table of messages. They need no judgment: whoever writes this form has chosen what to train on."""
+    names = [MESSAGES, *([judgment] if judgment in table.columns or table.kind == "jsonl" else [])]
+    wrong: dict[str, list[int]] = {}
+    for line, (messages, *judged) in itertools.islice(table.rows(names, names[1:]), most):
+        try:
+            system, question, response = read_pair(messages or "null")
+        except ValueError as error:
+            wrong.setdefault(str(error) if len(wrong) < MAX_REASONS else "other reasons", []).append(line)
             continue
+        verdict = judged[0] if judged else None
+        yield Row(line, clean(question), clean(response), None if verdict is None else clean(verdict), clean(system))
+    for reason, lines in wrong.items():
+        checks.add(
+            f"{len(lines)} rows are no question with its answer: {reason}",
+            where=f"{table.shown}, lines {list_some(lines, 5)}",
+            rule=f"{MESSAGES} is a list of an optional system message, one of the user and one of the assistant",
+            remedy="take these rows out, or make a row of each question with its answer",
+        )
+
+
+def _check_columns(table: Table, columns: dict[str, str], checks: Checks) -> Collection[str]:
+    """Add a problem for each missing column; gives what they are for."""
+    missing = {kind: column for kind, column in columns.items() if column not in table.columns}
+    found = list_some(map(quote, table.columns), 20)
+    for kind, column in missing.items():
         likely = next((name for name in table.columns if name.casefold() in OTHER_NAMES[kind]), "")
         similar = suggest(column, (name for name in table.columns[:100] if len(name) < MAX_NAME))
         remedy = f"rename the column, or add {set_data_option('columns', f'{kind}={likely or OTHER_NAMES[kind][0]}')}"
@@ -121,4 +95,4 @@ def _check_columns(table: Table, columns: Mapping[str, str]) -> None:
             rule=f"columns needed: {', '.join(columns.values())}; columns found: {found}",
             remedy=remedy,
         )
-    checks.raise_if_any()
+    return missing

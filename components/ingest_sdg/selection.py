@@ -94,7 +94,7 @@ class RowIndex:
         return sorted(set(self._asked_by.values()))
 
     def decide(self, text_of: Callable[[int], tuple[str, str]]) -> Decision:
-        """Decide about all rows; `text_of` gives question and response of a row by its number."""
+        """Decide about all rows, once; `text_of` gives question and response of a row by its number."""
         rows = pd.DataFrame({"rank": _numbers(self._ranks), "question": _numbers(self._questions)})
         rows["outcome"] = np.uint8(KEPT)
         rows["duplicate_of"] = np.arange(len(rows))
@@ -114,7 +114,7 @@ class RowIndex:
     def _drop_near(self, rows: pd.DataFrame, text_of: Callable[[int], tuple[str, str]]) -> None:
         kept = np.flatnonzero(rows["outcome"] == KEPT)
         found = similar.duplicates(
-            self._near.signatures()[kept],
+            self._near.take()[kept],
             rows["rank"].to_numpy()[kept],
             self._options.near_duplicates,
             _numbers(self._numbers)[kept],
@@ -131,8 +131,8 @@ class RowIndex:
         that is, and those of the largest group."""
         kept = np.flatnonzero(rows["outcome"] == KEPT)
         questions, order = rows["question"].to_numpy()[kept], rows["rank"].to_numpy()[kept] * MIX
-        asked = similar.candidates(self._asked.signatures()[kept], order, GROUP_QUESTIONS)
-        answered = similar.candidates(self._answered.signatures()[kept], order, GROUP_RESPONSES)
+        asked = similar.candidates(self._asked.take()[kept], order, GROUP_QUESTIONS)
+        answered = similar.candidates(self._answered.take()[kept], order, GROUP_RESPONSES)
         short = np.frombuffer(self._short, np.int8).astype(bool)[kept]
         answered = answered[~short[answered].any(axis=1)]
         by_question = np.argsort(questions, kind="stable")
@@ -165,11 +165,13 @@ class _Signer:
         if len(self._waiting) == AT_ONCE or self._characters >= CHARACTERS_AT_ONCE:
             self._sign()
 
-    def signatures(self) -> np.ndarray:
+    def take(self) -> np.ndarray:
+        """All signatures, of which none is kept here: a million take a quarter of a GiB."""
         if self._waiting:
             self._sign()
-        self._done = [np.concatenate(self._done)]
-        return self._done[0]
+        taken = np.concatenate(self._done)
+        self._done.clear()
+        return taken
 
     def _sign(self) -> None:
         self._done.append(similar.signatures(self._waiting))

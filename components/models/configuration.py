@@ -4,13 +4,13 @@ transformers checks types when it loads it (components/models/trial.py). Of many
 when there is a GPU: these are refused here.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from components.shared.options import Rule, boolean, integer, number, one_of, or_none
 from components.shared.problems import Checks, problem, quote
+from components.shared.storage import read_json
 
 CONFIG = "config.json"
 # Dense decoder-only language models whose layers hold the matrices that OSFT decomposes.
@@ -18,8 +18,9 @@ TRAINABLE_TYPES = (
     "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3",
 )  # fmt: skip
 SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
-SIZES_WITH_DEFAULT = ("head_dim", "num_key_value_heads")
-MAX_LAYERS = 1000
+SIZES_WITH_DEFAULT = ("head_dim", "num_key_value_heads", "max_position_embeddings")
+MAX_LAYERS, MAX_SIZE = 1000, 1 << 24  # many times those of the largest models
+SIZES_RULE = f"a model's sizes are integers from 1 to {MAX_SIZE}, its layers at most {MAX_LAYERS}"
 EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 QUANTIZED_KEYS = ("quantization_config", "compression_config")
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
@@ -39,7 +40,6 @@ RULES: dict[str, Rule] = {
     "hidden_activation": or_none(one_of(*ACTIVATIONS), "the family's"),
     "rms_norm_eps": number(above=0, below=1),
     "attention_dropout": number(least=0, below=1),
-    "max_position_embeddings": integer(1),
     "sliding_window": or_none(integer(1), "all tokens"),
     "query_pre_attn_scalar": _POSITIVE,
     "attn_logit_softcapping": _CAP,
@@ -69,8 +69,8 @@ def read_config(path: Path) -> dict[str, Any]:
     cannot be trained."""
     file = path / CONFIG if path.is_dir() else path
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = read_json(file)
+    except (OSError, ValueError) as error:
         raise problem(
             f"config.json cannot be read: {error}",
             where=str(file),
@@ -88,14 +88,14 @@ def check_config(config: Mapping[str, Any], where: str, checks: Checks) -> None:
     model_type, where = config.get("model_type"), f"{where}/{CONFIG}"
     if any(config.get(key) not in (None, 0, 1) for key in EXPERT_KEYS):
         checks.add(
-            f"the model is a mixture of experts ({model_type})",
+            f"the model is a mixture of experts ({quote(model_type)})",
             where=where,
             rule=f"the backend single-device trains dense models: {', '.join(TRAINABLE_TYPES)}",
             remedy="use a dense model, or train this one by training_hub.osft(backend='mini-trainer') on several GPUs",
         )
     elif model_type not in TRAINABLE_TYPES:
         checks.add(
-            f"models of type {model_type!r} are not supported",
+            f"models of type {quote(model_type)} are not supported",
             where=where,
             rule=f"the backend single-device trains {', '.join(TRAINABLE_TYPES)}",
             remedy="use one of these, or train this one with training_hub.osft(backend='mini-trainer')",
@@ -125,13 +125,11 @@ def check_config(config: Mapping[str, Any], where: str, checks: Checks) -> None:
 
 def _broken(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The entries of a config.json that cannot be, with their rules."""
-    size = integer(1)
     sizes_are_right = True
     for name in (*SIZES, *(name for name in SIZES_WITH_DEFAULT if config.get(name) is not None)):
-        most = MAX_LAYERS if name == "num_hidden_layers" else 1 << 24
-        if not integer(1, most).holds(config.get(name)):
+        if not integer(1, MAX_LAYERS if name == "num_hidden_layers" else MAX_SIZE).holds(config.get(name)):
             sizes_are_right = False
-            yield name, "a model's sizes are integers from 1" + (f" to {most}" if size.holds(config.get(name)) else "")
+            yield name, SIZES_RULE
     for name, rule in RULES.items():
         if name in config and not rule.holds(config[name]):
             yield name, rule.text

@@ -18,6 +18,7 @@ from components.models.headers import (
     pointer_problem,
     read_header,
 )
+from components.shared import reach
 from components.shared.problems import Checks, list_some, problem, quote
 
 # What a model is besides its weights. No *.py: code from a model's author is not run.
@@ -154,7 +155,10 @@ def check_model_folder(folder: Path) -> list[str]:
     def read(name: str) -> bytes:
         return (folder / name).read_bytes()
 
+    reach.check_path(folder)
     names = [path.name for path in folder.iterdir() if path.is_file()]
+    for name in [*small_files(names), *(name for name in names if fnmatch(name, "*.safetensors"))]:
+        reach.check_path(folder / name)
     check_model_files(names, read, str(folder))
     weights = weight_names(names, read)
     headers = read_headers(folder, {name: (folder / name).stat().st_size for name in weights}, str(folder))
@@ -168,7 +172,7 @@ def read_headers(folder: Path, sizes: dict[str, int], where: str) -> dict[str, H
     checks, headers = Checks(), {}
     for name, size in sizes.items():
         with checks.collecting():
-            headers[name] = read_header(folder / name, size, f"{where}/{name}") or {}
+            headers[name] = read_header(folder / name, size, f"{where}/{name}")
     checks.raise_if_any()
     return headers
 

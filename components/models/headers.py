@@ -62,13 +62,19 @@ def weights_of(folder: Path) -> dict[str, Path]:
     tied = is_tied(read_json(folder / "config.json"))
     found: dict[str, Path] = {}
     for path in weight_files(folder):
-        header = read_header(path, path.stat().st_size, str(path)) or {}
+        header = read_header(path, path.stat().st_size, str(path))
         found |= {name: path for name in header if not (name.endswith(BUFFER) or (tied and name == OUTPUT))}
     return found
 
 
-def read_header(path: Path, size: int, where: str) -> Header | None:
-    """The tensors of a file of weights in the order of their bytes; None when more of its beginning has to arrive.
+def header_bytes(path: Path) -> int:
+    """How many bytes of a file its header takes, as its first ones say."""
+    with path.open("rb") as file:
+        return PREFIX_BYTES + int.from_bytes(file.read(PREFIX_BYTES), "little")
+
+
+def read_header(path: Path, size: int, where: str) -> Header:
+    """The tensors of a file of weights in the order of their bytes.
 
     Args:
         size: of the whole file, of which the path may hold the beginning only.
@@ -76,9 +82,6 @@ def read_header(path: Path, size: int, where: str) -> Header | None:
     Raises:
         Problems: when it is no whole safetensors file.
     """
-    there = path.stat().st_size if path.exists() else 0
-    if there < min(size, len(POINTER)):
-        return None
     with path.open("rb") as file:
         beginning = file.read(PREFIX_BYTES)
         length = int.from_bytes(beginning, "little")
@@ -88,10 +91,8 @@ def read_header(path: Path, size: int, where: str) -> Header | None:
     try:
         if size < PREFIX_BYTES or length > min(size - PREFIX_BYTES, MAX_HEADER_BYTES):
             raise ValueError(f"its header would have {length} of {size} bytes")
-        if len(content) < length:
-            return None
         return _parse(content, size)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise problem(
             f"{path.name} is cut or no safetensors file: {quote(error)}",
             where=where,

@@ -11,6 +11,7 @@ from typing import Any
 
 from components.notify import messages
 from components.shared import progress
+from components.shared.calls import Deadline, OutOfTime
 from components.shared.problems import suggest
 from components.shared.records import FAILED, FINISHED, StepRecord, read_records, records_folder
 
@@ -21,6 +22,7 @@ PAUSES_SECONDS = (0.0, 2.0, 10.0)  # before each attempt
 RETRYABLE = {408, 425, 429, 500, 502, 503, 504}  # statuses after which another attempt is worth while
 MAX_ERROR = 1500  # characters; chat services cut or refuse long messages
 SUCCEEDED = {"COMPLETE", "SUCCEEDED"}  # what KFP says of a run all of whose tasks it saw end well
+SWEEP_STEPS = {False: ("plan_training",), True: ("plan_sweep", "run_sweep", "compare")}
 FACTS = {
     "kept": "rows trained on",
     "steps": "training steps",
@@ -31,6 +33,8 @@ FACTS = {
     "gap_questions": "gap questions",
     "to_try": "to try",
     "run_key": "run",
+    "settings": "settings",
+    "failed": "settings that failed",
     "model": "model",
     "uri": "published as",
 }
@@ -49,13 +53,13 @@ class Outcome:
     """Name and value, for people."""
 
 
-def notify(*, state: str, run: str, runs_page: str) -> Outcome:
-    """Send a notification of how the run ended. KFP's `state` is for the case that the steps' records do not say;
-    the dashboard shows a run by its id below `runs_page`, if there is one."""
+def notify(*, state: str, run: str, runs_page: str, sweep: bool = False) -> Outcome:
+    """Send a notification of how the run, or a sweep over several settings, ended. KFP's `state` is for the case that
+    the steps' records do not say; the dashboard shows a run by its id below `runs_page`, if there is one."""
     folder = records_folder()
     records = read_records(folder) if folder and folder.is_dir() else {}
     records.pop("notify", None)  # its own, begun a moment ago
-    found = outcome(records, state)
+    found = outcome(records, state, sweep)
     progress.log(found.title)
     url, style = os.environ.get(URL_VARIABLE, "").strip(), os.environ.get(FORMAT_VARIABLE, "").strip() or "slack"
     if not url:
@@ -69,7 +73,7 @@ def notify(*, state: str, run: str, runs_page: str) -> Outcome:
     return found
 
 
-def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
+def outcome(records: dict[str, StepRecord], state: str, sweep: bool = False) -> Outcome:
     """How the run ended by its steps' records; where one is missing, by what KFP says.
 
     KFP calls a run succeeded only when it is. FAILED may be left over from an attempt after which the step was tried
@@ -87,7 +91,7 @@ def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
         what = "failed" if failed else "was ended from outside (memory, time, eviction or cancelled)"
         also = f"; so did {' and '.join(other.step for other in others)}" if failed and others else ""
         return Outcome(title=f"{step.step} {what}{attempts}{also}", failed=True, error=_cut(step.error), facts=facts)
-    missing = next((step for step in expected_steps(records) if step not in records), "")
+    missing = next((step for step in expected_steps(records, sweep) if step not in records), "")
     tried_again = any(record.attempt > 1 for record in records.values())
     succeeded = state in SUCCEEDED or (not missing and (state != "FAILED" or tried_again))
     if missing and succeeded:
@@ -96,20 +100,20 @@ def outcome(records: dict[str, StepRecord], state: str) -> Outcome:
         title = f"{missing} left no record of a start: the run's page shows which task failed, and its error"
     elif not succeeded:
         title = "every step finished, and KFP calls the run failed: see the run's page"
-    elif "evaluate" in records:
-        title = str(records["evaluate"].facts["verdict"])
+    elif judged := records.get("compare") or records.get("evaluate"):
+        title = str(judged.facts.get("verdict", "the run has ended"))
     else:
-        title = str(records["plan_training"].facts["to_do"])
+        title = str(records["plan_training"].facts.get("to_do", "the run has ended"))
     return Outcome(title=title, failed=not succeeded, error="", facts=facts)
 
 
-def expected_steps(records: dict[str, StepRecord]) -> list[str]:
+def expected_steps(records: dict[str, StepRecord], sweep: bool = False) -> list[str]:
     """The steps that this run had to come to, as far as its records tell; those under a condition when it held."""
-    steps = ["ingest_sdg", "format_chat", "snapshot_model", "plan_training"]
-    planned, evaluated = records.get("plan_training"), records.get("evaluate")
+    steps = ["ingest_sdg", "format_chat", "snapshot_model", *SWEEP_STEPS[sweep]]
+    planned, judged = records.get("plan_training"), records.get("compare") or records.get("evaluate")
     if planned and planned.facts.get("anything_to_do"):
         steps += ["train_osft", "evaluate"]
-    if evaluated and evaluated.facts.get("good"):
+    if judged and judged.facts.get("good"):
         steps += ["publish"]
     return steps
 
@@ -132,15 +136,18 @@ def _post(url: str, message: dict[str, Any]) -> None:
     """Send a message; log how it went, and nothing that could hold the address: no error's text, no answer's body."""
     import requests
 
+    def post() -> requests.Response:
+        # A redirect is not followed: the message is for the address that was given. What is answered is not read.
+        return requests.post(url, json=message, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True)
+
     fault = ""
     for pause in PAUSES_SECONDS:
         time.sleep(pause)
         try:
-            # A redirect is not followed: the message is for the address that was given.
-            answer = requests.post(url, json=message, timeout=TIMEOUT_SECONDS, allow_redirects=False)
-        except (requests.RequestException, ValueError) as error:  # ValueError: an address that cannot be one
+            answer = Deadline(TIMEOUT_SECONDS).call(post)
+        except (requests.RequestException, ValueError, OutOfTime) as error:  # ValueError: an address that cannot be one
             fault = type(error).__name__
-            if not isinstance(error, requests.ConnectionError | requests.Timeout):
+            if not isinstance(error, requests.ConnectionError | requests.Timeout | OutOfTime):
                 break
             continue
         if answer.ok and not answer.is_redirect:

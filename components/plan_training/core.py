@@ -6,22 +6,30 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.data.samples import tokenize_rows
 from components.models.reference import find_judge, find_model
 from components.models.shapes import Shapes, default_patterns
-from components.plan_training.lengths import MIN_STOCK_SAMPLE, length_chart
+from components.plan_training.beginning import find_beginning
+from components.plan_training.lengths import (
+    MIN_STOCK_SAMPLE,
+    check_context,
+    check_for_stock,
+    length_chart,
+    sample_lengths,
+)
 from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
-from components.run.plan import MemoryPlan, TrainingPlan
+from components.run.lineage import check_start, start_folder
+from components.run.plan import BASE, MemoryPlan, TrainingPlan
 from components.run.publication import is_published, registered_name
-from components.run.run_key import evaluation_key, run_key
+from components.run.run_key import evaluation_key
 from components.run.training_options import LORA, OSFT, SFT, TrainingOptions
-from components.shared import pages, progress, records
+from components.shared import pages, progress, reach, records
 from components.shared.options import set_option
-from components.shared.problems import Checks, list_some, problem
-from components.shared.storage import iter_jsonl, read_json, write_json, write_text
+from components.shared.problems import Checks, problem
+from components.shared.storage import read_json, write_json, write_text
 from components.shared.workspace import (
     GIB,
+    PLAN_PAGE,
     SNAPSHOT_MANIFEST,
     SUMMARY,
     TRAINING_REPORT,
@@ -34,7 +42,7 @@ from components.shared.workspace import (
 from components.training.memory import expected_checkpoint_seconds, largest_ratio, largest_tokens, plan_memory
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    pass
 
 JUDGE_SPACE = 1.1  # of its weights, with what passes
 SAMPLES = ("train.jsonl", "held_out.jsonl")  # of the dataset
@@ -62,6 +70,8 @@ class Request:
     """Name of a good model in the registry; empty for one after the base model."""
     registry: str
     """Address of the model registry; empty for none."""
+    start_from: str = BASE
+    """STARTS: what the training starts from."""
     snapshot_seconds: float
     """What the snapshot took, for the report."""
 
@@ -69,33 +79,35 @@ class Request:
 def plan_training(
     *, dataset: Path, snapshot: Path, workspace: Path, output: Path, page: Path, **request: Any
 ) -> TrainingPlan:
-    """Plan a run on what format_chat and snapshot_model made; write the plan, and a page to look at. Raises Problems
-    when the run is impossible, with the change that would make it possible."""
+    """Plan a run on what format_chat and snapshot_model made; write the plan, and a page to look at, which lies in the
+    run's folder as well. Raises Problems when the run is impossible, with the change that would make it possible."""
     base = find_model(snapshot, workspace)
     manifest = read_json(base / SNAPSHOT_MANIFEST)
     plan, lengths = make_plan(base, manifest, dataset, workspace, Request(**request))
     mark_used(base / SNAPSHOT_MANIFEST)
     if judge := find_judge(snapshot, workspace):
-        _check_judge(judge, plan.gpu_memory_gib)
+        check_judge(judge, plan.gpu_memory_gib)
         mark_used(judge / SNAPSHOT_MANIFEST)
     if plan.trained:
-        mark_used(adapted_folder(workspace, plan.run_key) / TRAINING_REPORT)
+        mark_used(adapted_folder(workspace, plan.model_name) / TRAINING_REPORT)
+    if not plan.evaluated and plan.lineage:
+        mark_used(start_folder(workspace, plan, base) / TRAINING_REPORT)
     write_json(output, dataclasses.asdict(plan))
-    write_text(
-        page,
-        pages.render(
-            "components.plan_training",
-            "plan.html.j2",
-            title="Training plan",
-            plan=plan,
-            verdict=_verdict(plan),
-            lengths=sorted(lengths),
-            median=statistics.median(lengths),
-            length_chart=length_chart(lengths, plan.options["max_seq_len"]),
-            stock=MIN_STOCK_SAMPLE,
-            duration=progress.duration,
-        ),
+    shown = pages.render(
+        "components.plan_training",
+        "plan.html.j2",
+        title="Training plan",
+        plan=plan,
+        verdict=_verdict(plan),
+        lengths=sorted(lengths),
+        median=statistics.median(lengths),
+        length_chart=length_chart(lengths, plan.options["max_seq_len"]),
+        stock=MIN_STOCK_SAMPLE,
+        duration=progress.duration,
     )
+    write_text(page, shown)
+    if not plan.evaluated:  # the report that comes links to it
+        write_text(run_folder(workspace, plan.run_key) / PLAN_PAGE, shown)
     for line in describe(plan):
         progress.log(line)
     records.note(run_key=plan.run_key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
@@ -121,8 +133,11 @@ def make_plan(
         parsed = TrainingOptions.from_mapping(request.options, request.further_options)
     with checks.collecting():
         evaluated_by = EvaluationOptions.from_mapping(request.evaluation, request.further_evaluation)
+        reach.check_judge(evaluated_by.judge_url)
     with checks.collecting():
         name = registered_name(request.publish_as, manifest["source"])
+    with checks.collecting():
+        check_start(request.start_from)
     if gpus > 1 and parsed.method != OSFT:
         checks.add(
             f"method is {parsed.method}, and {gpus} GPUs are asked for",
@@ -136,12 +151,15 @@ def make_plan(
     config, report = read_json(base / "config.json"), read_json(dataset / "report.json")
     Shapes.of(config).check_patterns(parsed.targets or (), parsed.targets_option, checks)
     parsed = parsed.with_targets(default_patterns(config["model_type"]))
+    checks.raise_if_any()
+    begun = find_beginning(workspace, request.start_from, name, report["data_digest"], manifest["commit"], parsed, gpus)
+    key, parsed = begun.run_key, begun.options
     progress.log(f"counting the tokens of {report['samples']} samples")
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    lengths, _ = (_lengths(dataset / rows, tokenizer, parsed.max_seq_len, checks) for rows in SAMPLES)
-    _check_context(checks, lengths, config)
+    lengths, _ = (sample_lengths(dataset / rows, tokenizer, parsed.max_seq_len, checks) for rows in SAMPLES)
+    check_context(checks, lengths, config)
     if gpus > 1:
-        _check_for_stock(checks, lengths, parsed)
+        check_for_stock(checks, lengths, parsed)
     memory = plan_memory(config, parsed, gpus)
     if 0 < gpu_memory_gib < memory.needed_gib:
         checks.add(
@@ -152,18 +170,20 @@ def make_plan(
             "activations, and what fragmentation takes",
             remedy=what_fits(config, parsed, gpus, gpu_memory_gib),
         )
-    key = run_key(report["data_digest"], manifest["commit"], parsed, gpus)
-    trained = (adapted_folder(workspace, key) / TRAINING_REPORT).exists()
-    with checks.collecting():
-        there = folder_bytes(run_folder(workspace, key))
-        check_workspace(workspace, 0 if trained else volume_bytes(manifest["bytes"], memory) - there)
-    checks.raise_if_any()
-
     system_prompt = (dataset / "system_prompt.txt").read_text(encoding="utf-8")
     digests = [report["ingest"]["questions_digest"], report["held_out_digest"]]
+    digests += [begun.questions_digest] if begun.questions_digest else []
     evaluation_id = evaluation_key(digests, system_prompt, evaluated_by)
-    found = _last_evaluation(run_folder(workspace, key)) if trained else None
-    evaluated = found is not None and found.evaluation_key == evaluation_id
+    found = _last_evaluation(run_folder(workspace, key))
+    is_current = found is not None and found.evaluation_key == evaluation_id
+    model = _model_of(workspace, key, found, is_current)
+    trained = _is_complete(workspace, model)
+    evaluated = found is not None and is_current and trained and found.model == model
+    with checks.collecting():
+        there = folder_bytes(run_folder(workspace, key))
+        needed = volume_bytes(manifest["bytes"], memory, rewinds=bool(evaluated_by.rewind_shares))
+        check_workspace(workspace, 0 if trained else needed - there)
+    checks.raise_if_any()
     plan = TrainingPlan(
         run_key=key,
         evaluation_key=evaluation_id,
@@ -171,7 +191,7 @@ def make_plan(
         evaluated=evaluated,
         published=found is not None
         and evaluated
-        and (not found.good or is_published(workspace, key, name, request.registry)),
+        and (not found.good or is_published(workspace, key, model, name, request.registry)),
         options=parsed.as_json(),
         evaluation=dataclasses.asdict(evaluated_by),
         samples=len(lengths),
@@ -188,6 +208,9 @@ def make_plan(
         snapshot_seconds=request.snapshot_seconds,
         seconds=time.monotonic() - started,
         checkpoint_seconds=_checkpoint_seconds(parsed, memory, gpus, gpu_memory_gib),
+        lineage=begun.lineage,
+        start_note=begun.note,
+        adapted="" if model == key else model,
     )
     return plan, lengths
 
@@ -200,10 +223,11 @@ def describe(plan: TrainingPlan) -> list[str]:
     ]
     if plan.checkpoint_seconds:
         lines.append(f"checkpoints about every {progress.duration(plan.checkpoint_seconds)} while it trains")
+    lines += [plan.start_note] if plan.start_note else []
     return [*lines, _verdict(plan)]
 
 
-def _check_judge(judge: Path, gpu_memory_gib: float) -> None:
+def check_judge(judge: Path, gpu_memory_gib: float) -> None:
     """Make sure that the model that judges on the GPU fits into it; what it reads takes little beside its weights.
 
     Raises:
@@ -235,13 +259,25 @@ def _last_evaluation(run: Path) -> Summary | None:
         return None
 
 
-def volume_bytes(model_bytes: int, memory: MemoryPlan) -> int:
-    """Space that a training needs: for two checkpoints, while one replaces the other, or one and the result.
+def _model_of(workspace: Path, key: str, found: Summary | None, is_current: bool) -> str:
+    """The folder of a run's model below adapted/: the one that this very evaluation is of; otherwise as it was trained,
+    or where that one is gone, a rewound one."""
+    names = [key] if found is None else [found.model, key] if is_current else [key, found.model]
+    return next((name for name in names if _is_complete(workspace, name)), key)
 
-    A checkpoint holds the trained weights with their moments, the result is as large as the base model.
+
+def _is_complete(workspace: Path, model: str) -> bool:
+    return (adapted_folder(workspace, model) / TRAINING_REPORT).exists()
+
+
+def volume_bytes(model_bytes: int, memory: MemoryPlan, rewinds: bool = False) -> int:
+    """Space that a training needs: for two checkpoints, while one replaces the other, or one and the result; and after
+    it for a rewound model beside the result.
+
+    A checkpoint holds the trained weights with their moments, a result is as large as the base model.
     """
     checkpoint = int(memory.trained_gib * GIB)
-    return checkpoint + max(checkpoint, model_bytes)
+    return max(checkpoint + max(checkpoint, model_bytes), 2 * model_bytes if rewinds else 0)
 
 
 def what_fits(config: dict[str, Any], options: TrainingOptions, gpus: int, gpu_memory_gib: float) -> str:
@@ -255,53 +291,6 @@ def what_fits(config: dict[str, Any], options: TrainingOptions, gpus: int, gpu_m
         fitting = [other.method for other in others if plan_memory(config, other, gpus).needed_gib <= gpu_memory_gib]
         lines += [f"add {set_option(TrainingOptions, 'method', method)}" for method in fitting]
     return ", or ".join([*lines, "use a smaller model or a larger GPU"])
-
-
-def _lengths(rows: Path, tokenizer: "PreTrainedTokenizerBase", max_seq_len: int, checks: Checks) -> list[int]:
-    """Tokens of each sample of a file of chat rows, of which no more than one is held; adds what is wrong with them."""
-    lengths = []
-    with checks.collecting():
-        for sample in tokenize_rows(iter_jsonl(rows), tokenizer, max_seq_len, f"the dataset's {rows.name}"):
-            assert sample.loss_tokens, (
-                f"row {sample.row} has no answer to train on; format_chat does not make such rows"
-            )
-            lengths.append(len(sample.tokens))
-    return lengths
-
-
-def _check_context(checks: Checks, lengths: list[int], config: dict[str, Any]) -> None:
-    """Add samples that are longer than the model's context."""
-    most = config.get("max_position_embeddings")
-    longer = [number for number, length in enumerate(lengths, 1) if most is not None and length > most]
-    if longer:
-        checks.add(
-            f"{len(longer)} of {len(lengths)} samples have more tokens than the model can read, up to {max(lengths)}",
-            where=f"the dataset's train.jsonl, row {list_some(longer)}",
-            rule=f"the model's config.json has max_position_embeddings = {most}",
-            remedy="shorten these answers, or use a model with a longer context",
-        )
-
-
-def _check_for_stock(checks: Checks, lengths: list[int], options: TrainingOptions) -> None:
-    """Add what mini-trainer would silently drop or ignore."""
-    dropped = [n for n, length in enumerate(lengths, 1) if length < MIN_STOCK_SAMPLE or length >= options.max_seq_len]
-    if dropped:
-        checks.add(
-            f"{len(dropped)} of {len(lengths)} samples would be dropped, the first of them in row {dropped[0]}",
-            where="the dataset's train.jsonl",
-            rule=f"with several GPUs mini-trainer trains, which drops samples of fewer than {MIN_STOCK_SAMPLE} "
-            f"tokens and of {options.max_seq_len} or more",
-            remedy='set gpu.count = "1" in the cluster file, or raise max_seq_len and lengthen short answers',
-        )
-    ignored = {"train_dtype": (options.train_dtype, "bfloat16"), "train_unfactored": (options.train_unfactored, False)}
-    for name, (value, refused) in ignored.items():
-        if value == refused:
-            checks.add(
-                f"{name} is {value!r}",
-                where="training options",
-                rule="with several GPUs mini-trainer trains, all weights and in float32 only",
-                remedy=f'leave {name} out, or set gpu.count = "1" in the cluster file',
-            )
 
 
 def _own_gpu_memory_gib() -> float:

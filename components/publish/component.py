@@ -11,11 +11,11 @@ def publish(
     plan: dsl.Input[dsl.Artifact],
     workspace: str,
     claim: str,
-    mount_path: str,
+    registry: str,
     published: dsl.Output[dsl.Model],
 ) -> None:
     """Make a good model available, in the model registry where there is one."""
-    import shutil
+    import json
     from pathlib import Path
 
     from components.shared.step import run_step
@@ -26,10 +26,10 @@ def publish(
         plan=Path(plan.path),
         workspace=Path(workspace),
         claim=claim,
-        mount_path=mount_path,
+        registry=registry,
+        note=Path(published.path),
     )
-    shutil.copyfile(adapted.path, published.path)
-    published.metadata.update(adapted.metadata)
+    published.metadata.update(json.loads(Path(published.path).read_text(encoding="utf-8")))
     published.metadata["name"] = done.name
     published.metadata["version"] = done.version
     published.metadata["servable_uri"] = done.uri

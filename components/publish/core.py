@@ -1,7 +1,8 @@
 """Publish a good model: an entry in the model registry with its lineage, and published.json in the workspace
 (components/run/publication.py), written last.
 
-The model's version is the run key: a training is never registered twice, and two trainings never share a version.
+The model's version is the run key, of a rewound model with its share: a training is never registered twice, and two
+models never share a version.
 Without a registry, published.json is all there is; KServe serves the model from its `uri`.
 """
 
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.models.reference import find_model
+from components.models.reference import find_model, refer_to
 from components.run.evaluation import Summary
 from components.run.plan import TrainingPlan
 from components.run.publication import Published, is_published, read_publication, registry_address
@@ -19,7 +20,7 @@ from components.run.training_report import TrainingReport
 from components.shared import progress, records
 from components.shared.problems import problem
 from components.shared.storage import write_json
-from components.shared.workspace import PUBLISHED, run_folder
+from components.shared.workspace import PUBLISHED, TRAINING_REPORT, run_folder
 
 if TYPE_CHECKING:
     from model_registry.core import ModelRegistryAPIClient
@@ -30,39 +31,66 @@ TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")  # wher
 TIMEOUT_SECONDS = 120.0
 
 
-def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_path: str) -> Published:
-    """Publish an adapted model, unless it is published already. The plan names the model and the registry; `claim`
-    is the workspace's PersistentVolumeClaim, if there is one, and where it is mounted. Raises Problems when the
-    registry cannot be used, or has another model under the same name and version."""
+def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, registry: str, note: Path) -> Published:
+    """Publish the model that the evaluation found good, unless it is published already.
+
+    Args:
+        adapted: the output of train_osft, which names the adapted model; a rewound one lies beside it.
+        plan: the output of plan_training, which names the model.
+        claim: the workspace's PersistentVolumeClaim, if there is one.
+        registry: the address of the model registry, if there is one; it gets the pod's token, so no file names it.
+        note: file to make: which model, and where (components/models/reference.py).
+
+    Raises:
+        Problems: when the registry cannot be used, or has another model under the same name and version.
+    """
     planned = TrainingPlan.read(plan)
+    key, name = planned.run_key, planned.publish["name"]
+    summary = Summary.read(run_folder(workspace, key))
     model = find_model(adapted, workspace)
-    key, name, registry = planned.run_key, planned.publish["name"], planned.publish["registry"]
+    if model.name != summary.model:
+        model = _rewound(model.with_name(summary.model))
+    refer_to(model, TRAINING_REPORT, workspace, commit=planned.model_commit, run_key=key).write(note)
     done = read_publication(workspace, key)
-    if done and is_published(workspace, key, name, registry):
+    if done and is_published(workspace, key, model.name, name, registry):
         progress.log(f"already published as {done.name}, version {done.version}: {done.uri}")
     else:
-        uri = servable_uri(model, claim, mount_path)
-        summary = Summary.read(run_folder(workspace, key))
+        uri = servable_uri(model, claim, workspace)
         lineage = _lineage(TrainingReport.read(model), summary)
-        entry = _register(registry, name, key, uri, lineage, summary.verdict) if registry else ""
+        entry = _register(registry, name, model.name, uri, lineage, summary.verdict) if registry else ""
         done = Published(
             name=name,
-            version=key,
+            version=model.name,
             registry=registry,
             entry=entry,
             uri=uri,
             published_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write_json(run_folder(workspace, key) / PUBLISHED, dataclasses.asdict(done))
-        progress.log(f"published as {name}, version {key}: {uri}" + ("" if registry else "; no model registry is set"))
+        progress.log(
+            f"published as {name}, version {done.version}: {uri}" + ("" if registry else "; no model registry is set")
+        )
     records.note(model=f"{done.name} {done.version}", uri=done.uri)
     return done
 
 
-def servable_uri(adapted: Path, claim: str, mount_path: str) -> str:
-    """The address of a model for a server: `pvc://<claim>/<path>` on the claim, `file://` elsewhere."""
-    if claim and adapted.is_relative_to(mount_path):
-        return f"pvc://{claim}/{adapted.relative_to(mount_path).as_posix()}"
+def _rewound(model: Path) -> Path:
+    """The model that the evaluation made, which no note names. Raises Problems when it is gone."""
+    if not (model / TRAINING_REPORT).is_file():
+        raise problem(
+            "the model that was found good is not there any more",
+            where=str(model),
+            rule="the evaluation wrote it, with a share of the training's change",
+            remedy="run the pipeline again: it is evaluated and written again, and not trained",
+            may_pass=True,
+        )
+    return model
+
+
+def servable_uri(adapted: Path, claim: str, workspace: Path) -> str:
+    """The address for a server of a model in the workspace: `pvc://<claim>/<path>`, `file://` without a claim."""
+    if claim:
+        return f"pvc://{claim}/{adapted.resolve().relative_to(workspace.resolve()).as_posix()}"
     return adapted.resolve().as_uri()
 
 
@@ -78,6 +106,9 @@ def _lineage(training: TrainingReport, summary: Summary) -> dict[str, str | int 
         "system_prompt": plan.system_prompt,
         "trainer": training.trainer,
         "loss_last": training.loss_last,
+        "share_of_change": training.rewound,
+        "starts_from": plan.starts_from or "base model",
+        **{f"generation_{number}": one.words for number, one in enumerate(plan.lineage, 1)},
         **{f"version_{name}": version for name, version in training.versions.items()},
         **{f"option_{name}": value for name, value in plan.options.items() if value is not None},
         **{f"evaluation_{name}": value for name, value in summary.metrics.items()},

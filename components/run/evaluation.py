@@ -7,17 +7,20 @@ from components.run.findings import (
     Audit,
     ChoiceResult,
     Comparison,
+    EarlierResult,
     Gate,
     Grading,
     HeldOut,
     Match,
     QuestionResult,
+    Rewind,
     Score,
     Style,
 )
+from components.run.plan import TrainingPlan
 from components.run.training_report import TrainingReport
 from components.shared.storage import from_dict, read_json
-from components.shared.workspace import SUMMARY
+from components.shared.workspace import SUMMARY, TRAINING_REPORT, adapted_folder, run_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,16 @@ class Evaluation:
     scores: list[Score]
     audit: Audit
     gate: Gate
+    earlier: Comparison | None = None
+    """The gap questions of the runs before in the lineage: the answers of then, in place of base, against adapted."""
+    earlier_answers: list[EarlierResult] = dataclasses.field(default_factory=list)
+    rewind: Rewind | None = None
+    """None when no share of the change was tried."""
+
+    @property
+    def share(self) -> float:
+        """Of the training's change, in the model that this evaluation is about."""
+        return self.rewind.share if self.rewind else 1.0
 
     def comparisons(self) -> list[tuple[str, Comparison]]:
         """All comparisons of base and adapted that were made, by what a reader calls them."""
@@ -98,6 +111,10 @@ class Evaluation:
                     f"{name}_base_percent": found.base_percent,
                     f"{name}_adapted_percent": found.adapted_percent,
                 }
+        if self.earlier:
+            numbers |= {"earlier_right": self.earlier.base_right, "earlier_regressed": self.earlier.regressed}
+        if self.rewind:
+            numbers["share_of_change"] = self.rewind.share
         if self.held_out:
             numbers |= {
                 "held_out_base_perplexity": self.held_out.base_perplexity,
@@ -130,7 +147,23 @@ class Summary:
     """The numbers that the dashboard shows."""
     evaluation: Evaluation
 
+    @property
+    def model(self) -> str:
+        """The evaluated model's folder below adapted/."""
+        return Path(self.adapted).name
+
     @classmethod
     def read(cls, run: Path) -> "Summary":
         """The summary in a run's folder."""
         return from_dict(cls, read_json(run / SUMMARY))
+
+
+def find_evaluation(workspace: Path, plan: TrainingPlan) -> Summary | None:
+    """A planned run's evaluation with the planned questions and options; None without one, where another release
+    wrote it, and where its model is gone."""
+    try:
+        found = Summary.read(run_folder(workspace, plan.run_key))
+    except (OSError, ValueError):
+        return None
+    is_there = (adapted_folder(workspace, found.model) / TRAINING_REPORT).is_file()
+    return found if found.evaluation_key == plan.evaluation_key and is_there else None

@@ -1,10 +1,11 @@
 """What a run asks of the evaluation."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
+from components.shared.addresses import is_plain_address
 from components.shared.options import (
     Rule,
     check_rules,
@@ -18,21 +19,15 @@ from components.shared.options import (
 )
 from components.shared.problems import Checks, quote
 
+REWIND = ""  # the default of `rewind`
 AUTO, ENDPOINT, LOCAL, RULES = "auto", "endpoint", "local", "rules"  # who grades
 ADDRESS = (
     "http:// or https:// with a host, and without a user, a password or a query: its key is the secret's JUDGE_API_KEY"
 )
 
 
-def is_plain_address(url: str) -> bool:
-    """Whether this is http:// or https:// with a host, and without a user, a password, a query or a fragment."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # brackets or a port that cannot be
-        return False
-    whole = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
-    return whole and not (parts.username or parts.password or parts.query or parts.fragment)
+TASK_NAMES = re.compile(r"[\w.+, -]*", re.ASCII)  # the harness would run what a file of tasks says
+_TASKS = string("names, comma-separated", lambda names: bool(TASK_NAMES.fullmatch(names)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +85,17 @@ class EvaluationOptions:
         400, "tokens of a reply of the endpoint, at most; a reasoning model needs thousands", integer(16, 65536)
     )
     max_answer_tokens: int = option(256, "tokens after which an answer is cut", integer(1, 4096))
-    lm_eval_tasks: str = option("", "lm-evaluation-harness tasks to run on both models, comma-separated", string())
+    lm_eval_tasks: str = option("", "lm-evaluation-harness tasks to run on both models", _TASKS)
+
+    rewind: str = option(
+        REWIND,
+        "shares of the training's change to go back to when all of it does not pass, the largest that passes is "
+        "published; empty for none",
+        string(
+            "numbers above 0 and below 1 with up to three decimals, comma-separated, as in 0.75,0.5,0.25",
+            lambda text: all(re.fullmatch(r"0?\.\d{1,3}", part) and float(part) > 0 for part in _split(text)),
+        ),
+    )
 
     def __post_init__(self) -> None:
         checks = Checks()
@@ -124,7 +129,16 @@ class EvaluationOptions:
     @property
     def tasks(self) -> list[str]:
         """Names of lm-evaluation-harness tasks."""
-        return [name.strip() for name in self.lm_eval_tasks.split(",") if name.strip()]
+        return _split(self.lm_eval_tasks)
+
+    @property
+    def rewind_shares(self) -> list[float]:
+        """Of the training's change, the largest first."""
+        return sorted({float(part) for part in _split(self.rewind)}, reverse=True)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _without_secrets(value: Any) -> str:

@@ -144,6 +144,49 @@ class ChoiceResult:
     adapted_unprompted: str
     in_training: bool = False
 
+    @property
+    def counts(self) -> bool:
+        return not self.in_training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EarlierResult:
+    """A gap question of an earlier run in the lineage, and what its model and this one answer."""
+
+    question: str
+    reference: str
+    run_key: str
+    """Of the run that asked it."""
+    then: GradedAnswer
+    """That run's model; graded again, by whoever grades now."""
+    now: GradedAnswer
+
+    @property
+    def counts(self) -> bool:
+        return None not in (self.then.right, self.now.right)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewindTrial:
+    """What the gate says of a share of the training's change."""
+
+    share: float
+    verdict: str
+    findings: list[str]
+    """Of the conditions that are not met."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rewind:
+    """How much of the training's change was kept."""
+
+    share: float
+    """1 when no smaller one passed: all else is then about the whole change."""
+    shares: int
+    """How many could be tried below 1: each had that part of the gate's chance to err."""
+    trials: list[RewindTrial]
+    """The whole change, and the shares that were tried, in their order."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score:

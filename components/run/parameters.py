@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from components.run.evaluation_options import EvaluationOptions
+from components.run.plan import BASE, STARTS
+from components.run.sweep import HELP as SETTINGS_HELP
 from components.run.training_options import TrainingOptions
-from components.shared.options import Declared, Rule, declared, option, parameters_of, string
+from components.shared.options import Declared, Rule, declared, one_of, option, parameters_of, string
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -28,7 +30,7 @@ def _options(example: str, kind: type | None = None) -> Rule:
 class RunInputs:
     """What a run works with; the steps that read it check it."""
 
-    data: str = option("", "SDG output: CSV, JSONL or Parquet, one file, a folder or a glob", _ADDRESS)
+    data: str = option("", "SDG output: CSV, JSONL, Parquet or Arrow, one file, a folder or a glob", _ADDRESS)
     questions: str = option(
         "", "gap questions: a table with question, reference and other approaches' verdicts", _ADDRESS
     )
@@ -55,7 +57,19 @@ class RunInputs:
         {}, "further options of the evaluation", _options('{"max_answer_tokens": 128}', EvaluationOptions)
     )
     publish_as: str = option("", "a good model's name, empty for the base model's with -osft behind it", string())
-    workspace: str = option("/mnt/osft", "folder for models and results, on the workspace volume", string())
+    start_from: str = option(
+        BASE,
+        "what the training starts from: the base model, or the model published last under this name and made from that "
+        "base model; while there is none, the base model",
+        one_of(*STARTS),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalInputs:
+    """What a run on this machine needs beside them; on a cluster it is compiled into the pipeline."""
+
+    workspace: str = option("", "folder for models and results", string())
 
 
 REQUIRED = ("data", "questions")
@@ -68,7 +82,7 @@ def all_parameters() -> dict[str, Declared]:
 
 def with_help(function: Function) -> Function:
     """Give a function's docstring a line for each of its parameters, which KFP's dashboard shows."""
-    known = all_parameters()
-    lines = [f"    {name}: {known[name].text}" for name in inspect.signature(function).parameters]
+    texts = {"settings": SETTINGS_HELP} | {name: one.text for name, one in all_parameters().items()}
+    lines = [f"    {name}: {texts[name]}" for name in inspect.signature(function).parameters]
     function.__doc__ = "\n".join([function.__doc__ or "", "", "Args:", *lines])
     return function

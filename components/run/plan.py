@@ -4,13 +4,15 @@
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.run.evaluation_options import EvaluationOptions
 from components.run.training_options import TrainingOptions
-from components.shared.storage import from_dict, read_json
+from components.shared.storage import from_dict, read_json, write_json
 
+BASE, PUBLISHED = STARTS = ("base", "published")  # what a training starts from
 UNUSABLE = 0.05  # of what is allocated, measured as what torch reserves beyond it
 
 
@@ -35,6 +37,26 @@ class MemoryPlan:
     def needed_gib(self) -> float:
         """With what the allocator cannot use in between."""
         return self.total_gib * (1 + UNUSABLE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generation:
+    """A published model that a later run started from."""
+
+    run_key: str
+    model: str
+    """Its folder below adapted/."""
+    data_digest: str
+    data_source: str
+    samples: int
+    published_at: str
+    """ISO 8601, UTC."""
+
+    @property
+    def words(self) -> str:
+        """For a reader."""
+        data = f"{self.samples} samples of {self.data_source}, digest {self.data_digest}"
+        return f"{self.model}: trained on {data}; published {self.published_at}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,11 +96,27 @@ class TrainingPlan:
     seconds: float
     checkpoint_seconds: float = 0.0
     """About the time between two checkpoints: what a killed training loses at most; 0 without them."""
+    lineage: list[Generation] = dataclasses.field(default_factory=list)
+    """The models before this one, the oldest first; the training starts from the last, or from the base model."""
+    start_note: str = ""
+    """Why the training starts where it does, where that was asked to be the published model."""
+    adapted: str = ""
+    """The folder of the run's model below adapted/, where it is a rewound one; empty for the run key."""
 
     @classmethod
     def read(cls, file: Path) -> "TrainingPlan":
         """The plan that plan_training has written."""
         return from_dict(cls, read_json(file))
+
+    @property
+    def model_name(self) -> str:
+        """The folder of the run's model below adapted/."""
+        return self.adapted or self.run_key
+
+    @property
+    def starts_from(self) -> str:
+        """The folder below adapted/ of the model that the training starts from; empty for the base model."""
+        return self.lineage[-1].model if self.lineage else ""
 
     @property
     def training_options(self) -> TrainingOptions:
@@ -140,3 +178,17 @@ class TrainingPlan:
     @property
     def anything_to_do(self) -> bool:
         return not (self.trained and self.evaluated and self.published)
+
+
+def write_plan(file: Path, plan: TrainingPlan) -> None:
+    write_json(file, dataclasses.asdict(plan))
+
+
+def write_plans(file: Path, plans: Mapping[str, TrainingPlan]) -> None:
+    """Write a sweep's plans, by their settings' names."""
+    write_json(file, {name: dataclasses.asdict(plan) for name, plan in plans.items()})
+
+
+def read_plans(file: Path) -> dict[str, TrainingPlan]:
+    """The plans of a sweep by their settings' names, in the order in which they are trained."""
+    return {name: from_dict(TrainingPlan, plan) for name, plan in read_json(file).items()}

@@ -8,6 +8,7 @@
 
 import dataclasses
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ class Published:
 
     name: str
     version: str
+    """The model's folder below adapted/: the run key, with the share behind it for a rewound model."""
     registry: str
     """Address of the model registry; empty when there is none."""
     entry: str
@@ -34,6 +36,12 @@ class Published:
     uri: str
     published_at: str
     """ISO 8601, UTC."""
+
+    @property
+    def time(self) -> datetime:
+        """With a time zone, also where an older release wrote none. Raises ValueError when it is no time."""
+        at = datetime.fromisoformat(self.published_at)
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def registered_name(publish_as: str, source: str) -> str:
@@ -79,7 +87,7 @@ def read_publication(workspace: Path, run_key: str) -> Published | None:
     return from_dict(Published, read_json(note)) if note.exists() else None
 
 
-def is_published(workspace: Path, run_key: str, name: str, registry: str) -> bool:
-    """Whether a run's model is published under this name, in this registry."""
+def is_published(workspace: Path, run_key: str, model: str, name: str, registry: str) -> bool:
+    """Whether a run's model, its folder below adapted/, is published under this name, in this registry."""
     found = read_publication(workspace, run_key)
-    return found is not None and (found.name, found.registry) == (name, registry)
+    return found is not None and (found.version, found.name, found.registry) == (model, name, registry)

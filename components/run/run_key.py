@@ -18,14 +18,14 @@ def trainer(gpus: int) -> str:
     return TRAINER_VERSION if gpus <= 1 else f"{STOCK}-{version('rhai-innovation-mini-trainer')}"
 
 
-def run_key(data_digest: str, model_commit: str, options: TrainingOptions, gpus: int) -> str:
-    """16 hex digits."""
-    return sha256_of_json(
-        {"data": data_digest, "model": model_commit, "options": options.determining(gpus), "trainer": trainer(gpus)}
-    )[:16]
+def run_key(data_digest: str, model_commit: str, options: TrainingOptions, gpus: int, start: str = "") -> str:
+    """16 hex digits; `start` is the adapted model that the training starts from, empty for the base model."""
+    determining = {"data": data_digest, "model": model_commit, "options": options.determining(gpus)}
+    started = {"start": start} if start else {}
+    return sha256_of_json({**determining, **started, "trainer": trainer(gpus)})[:16]
 
 
 def evaluation_key(digests: list[str], system_prompt: str, options: EvaluationOptions) -> str:
-    """16 hex digits; digests are those of the questions, and of the rows that were held out."""
+    """16 hex digits; digests are those of the questions, those of earlier runs too, and of the held-out rows."""
     hashed = [EVALUATOR_VERSION, *digests, system_prompt, dataclasses.asdict(options)]
     return sha256_of_json(hashed)[:16]

@@ -45,6 +45,8 @@ class TrainingReport:
     """The whole plan: lineage."""
     method: str = OSFT
     """Reports of earlier releases name none."""
+    rewound: float = 1.0
+    """The share of the training's change that this model holds; below 1 it was rewound after the training."""
 
     @classmethod
     def read(cls, model: Path) -> "TrainingReport":

@@ -9,7 +9,9 @@ do: on some network volumes they fail, and on others they succeed for everybody.
 """
 
 import contextlib
+import errno
 import os
+import shlex
 import threading
 import time
 import uuid
@@ -17,7 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from components.shared import progress
-from components.shared.storage import FILE_MODE, make_folders
+from components.shared.problems import Problems, problem
+from components.shared.storage import FILE_MODE, make_folders, open_file
 
 SECONDS_BETWEEN_HEARTBEATS = 5.0
 SECONDS_BETWEEN_CHECKS = 0.5
@@ -44,6 +47,9 @@ def hold_lease(
         heartbeat: changes as the work makes progress; asked every SECONDS_BETWEEN_HEARTBEATS.
         timeout_seconds: without a new heartbeat, until the holder counts as dead.
         on_lost: called from another thread when another has taken the lease: this process was taken for dead.
+
+    Raises:
+        Problems: when something else is in the file's place.
     """
     holder = _Holder(file)
     if is_done() or not holder.wait(busy_message, is_done, timeout_seconds):
@@ -94,7 +100,7 @@ class _Holder:
     def renew(self, heartbeat: Callable[[], object], ended: threading.Event, on_lost: Callable[[], None]) -> None:
         """Write heartbeats until the work has ended, or the lease is another's."""
         while not ended.wait(SECONDS_BETWEEN_HEARTBEATS):
-            with contextlib.suppress(OSError):  # a volume that is away for a moment
+            with contextlib.suppress(OSError, Problems):  # a volume that is away for a moment
                 if self._is_mine():
                     self._write(f"{self.name}{heartbeat()}")
                 elif not self._create():
@@ -102,7 +108,7 @@ class _Holder:
                     return
 
     def release(self) -> None:
-        with contextlib.suppress(OSError):  # a file that stays counts as a dead holder's
+        with contextlib.suppress(OSError, Problems):  # a file that stays counts as a dead holder's
             if self._is_mine():
                 self.file.unlink()
 
@@ -120,17 +126,26 @@ class _Holder:
 
     def _read(self) -> str | None:
         try:
-            with self.file.open("rb") as file:
+            with open_file(self.file, os.O_NOFOLLOW) as file:
                 return file.read(MAX_BYTES).decode("utf-8", "replace")
         except FileNotFoundError:
             return None
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ELOOP, errno.EISDIR):
+                raise
+            raise problem(
+                "a link, a folder or a pipe is in a lease's place",
+                where=str(self.file),
+                rule="a lease is a file that names the process at work",
+                remedy=f"remove it: rm -r {shlex.quote(str(self.file))}",
+            ) from None
 
     def _is_mine(self) -> bool:
         return (self._read() or "").startswith(self.name)
 
     def _write(self, content: str) -> None:
         """In place: a file that is replaced is found late by others on a network volume."""
-        descriptor = os.open(self.file, os.O_WRONLY)
+        descriptor = os.open(self.file, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             os.ftruncate(descriptor, os.pwrite(descriptor, content.encode(), 0))
         finally:

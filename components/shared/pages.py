@@ -24,7 +24,7 @@ code { background: var(--soft); padding: .1rem .3rem; border-radius: .2rem; over
 .chart { display: block; width: 100%; max-width: 44rem; } .chart text { font-size: 12px; fill: currentColor; }
 .chart line, .chart polyline { fill: none; stroke: currentColor; } .chart .axis { stroke: currentColor; opacity: .4; }
 .chart .first { stroke: var(--accent); stroke-width: 2; } .chart .second { stroke-dasharray: 5 4; opacity: .7; }
-.chart .bar { fill: var(--accent); } .chart line.mark { stroke: var(--bad); stroke-dasharray: 5 4; }
+.chart .bar, .chart .dot { fill: var(--accent); } .chart line.mark { stroke: var(--bad); stroke-dasharray: 5 4; }
 .chart text.first { fill: var(--accent); stroke: none; } .chart text.mark { fill: var(--bad); }
 @media (max-width: 40rem) {
   body { font-size: 15px; margin: 1rem auto; padding: 0 .8rem; } th, td { padding: .35rem .4rem; }

@@ -10,7 +10,10 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator
 
+from components.shared.addresses import may_hold_secret
+
 MAX_QUOTE = 80  # characters of a user's value that an error repeats
+_NOT_REPEATED = "an address that may hold a password or a key and is not repeated here"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,9 @@ class Problem:
 
 class Problems(ValueError):
     """Everything found wrong with the user's input. The command line and the steps print it and exit with code 1."""
+
+    retry_after_seconds = 0.0
+    """What a server asks to wait before another attempt, where it does."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -78,6 +84,12 @@ def problem(what: str, *, where: str, rule: str, remedy: str, may_pass: bool = F
     return Problems([Problem(what=what, where=where, rule=rule, remedy=remedy, may_pass=may_pass)])
 
 
+def first_line(error: str) -> str:
+    """Of an error's text, what is wrong: the first line, or the one after "3 problems"."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return next((line for line in lines if not line.endswith((" problem", " problems"))), "")
+
+
 def quote(value: object) -> str:
     """A user's value for an error text: on one line, without control characters, not longer than needed."""
     text = str(value)
@@ -87,8 +99,7 @@ def quote(value: object) -> str:
 
 def quote_address(value: object) -> str:
     """As `quote`, unless it is an address that may hold a password or a key: then it is not repeated."""
-    secret = "://" in str(value) and set("@?#") & set(str(value))
-    return "an address that may hold a password or a key and is not repeated here" if secret else quote(value)
+    return _NOT_REPEATED if may_hold_secret(str(value)) else quote(value)
 
 
 def list_some(values: Iterable[object], most: int = 10) -> str:

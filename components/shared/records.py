@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from components.shared import progress
 from components.shared.storage import from_dict, read_json, write_json
 
 FOLDER_VARIABLE = "OSFT_STEP_RECORDS"  # <workspace>/pipeline-runs
@@ -101,9 +102,14 @@ def fail(error: str, mistake: bool, at: str = "") -> None:
 
 
 def read_records(folder: Path) -> dict[str, StepRecord]:
-    """The records of a run, by step."""
-    records = (from_dict(StepRecord, read_json(path)) for path in sorted(folder.glob("*.json")))
-    return {record.step: record for record in records}
+    """The records of a run, by step; one that cannot be read is logged and left out."""
+    records = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records[path.stem] = from_dict(StepRecord, read_json(path))
+        except (OSError, ValueError) as error:
+            progress.log(f"the record {path.name} cannot be read: {error}")
+    return records
 
 
 def _end(**found: Any) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from components.shared.problems import Problems, problem
+from components.shared.problems import Problems, problem, quote
 
 S3, HTTP = ("s3",), ("http", "https")
 ATTEMPTS = 3
@@ -60,9 +60,10 @@ def reading(where: str, filesystem: Any) -> Iterator[None]:
     expected: tuple[type[Exception], ...] = (OSError, ValueError)
     explain = _explain
     if is_of(filesystem, S3):
+        import aiohttp
         from botocore.exceptions import BotoCoreError, ClientError
 
-        expected, explain = (*expected, BotoCoreError, ClientError), _explain_s3
+        expected, explain = (*expected, BotoCoreError, ClientError, aiohttp.ClientError), _explain_s3
     elif is_of(filesystem, HTTP):
         import aiohttp
 
@@ -72,6 +73,8 @@ def reading(where: str, filesystem: Any) -> Iterator[None]:
     except Problems:  # a ValueError, too
         raise
     except expected as error:
+        if isinstance(error.__cause__, Problems):  # of a connection that was refused here; fsspec wraps it
+            raise error.__cause__ from None
         raise explain(error, where) from None
 
 
@@ -111,9 +114,11 @@ def _explain_s3(error: Exception, where: str) -> Problems:
         what = "no usable bucket, endpoint or region"
         remedy = "correct the address, AWS_S3_ENDPOINT, AWS_DEFAULT_REGION"
     elif status and status < 500 and status not in RETRIED_STATUS:
-        what, remedy = f"the object store refuses: {code or status}", "check the data connection"
+        what, remedy = f"the object store refuses: {quote(code or status)}", "check the data connection"
     else:
-        reason = f"the object store answers {code or status}" if status else f"the endpoint gives no answer ({kind})"
+        reason = (
+            f"the object store answers {quote(code or status)}" if status else f"the endpoint gives no answer ({kind})"
+        )
         return broken(where, reason)
     return problem(what, where=where, rule=RULE, remedy=remedy)
 

@@ -8,22 +8,29 @@ address without a bucket, `s3:///qa.csv`, means the bucket AWS_S3_BUCKET.
 """
 
 import dataclasses
+import functools
 import glob
 import os
 import re
-import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from components.shared import object_store, reach
+from components.shared.calls import Deadline, OutOfTime, TooLong, call_again, join
+from components.shared.object_store import CONNECT_SECONDS, PIECE_BYTES, READ_SECONDS
 from components.shared.problems import Problems, problem, quote
 from components.shared.source_errors import ATTEMPTS, HTTP, RULE, S3, broken, is_of, reading, without_credentials
 
-PIECE_BYTES = 1 << 22
+Answer = TypeVar("Answer")
+
+MIN_BYTES = 1 << 20  # that count as progress: a server that trickles is given up, too
+MAX_BYTES = 1 << 36  # of one file; more is a server that never ends
+MAX_BYTES_IN_MEMORY = 1 << 31
 MAX_FILES = 10_000  # of a folder or glob; more of them is a wrong address, and a list that takes minutes
 GLOB = re.compile(r"[*?\[]")
-CONNECT_SECONDS, READ_SECONDS = 10, 60  # until an attempt counts as failed: to connect, and without a byte
+LIST_SECONDS = 120  # for a whole list
 SECONDS_BETWEEN_ATTEMPTS = 1.0
 
 
@@ -44,19 +51,22 @@ class File:
     path: str = dataclasses.field(repr=False)
     """In the filesystem."""
 
-    def pieces(self, start: int = 0) -> Iterator[bytes]:
-        """The content from a byte on, in pieces. Raises Problems when it cannot be read, or not to its end."""
-        uncached = {"cache_type": "none"} if is_of(self.filesystem, S3) else {}
-        with (
-            reading(self.address, self.filesystem),
-            self.filesystem.open(self.path, "rb", block_size=0, **uncached) as file,
-        ):
-            if is_of(self.filesystem, HTTP):
-                _check_encoding(file.r.headers.get("Content-Encoding", ""), self.address)
-            if start:
-                file.seek(start)
-            while piece := file.read(PIECE_BYTES):
-                yield piece
+    def pieces(self, start: int = 0) -> Generator[bytes, None, None]:
+        """The content from a byte on, in pieces, for as long as it trickles. Raises Problems when it cannot be read, or
+        not to its end."""
+        with reading(self.address, self.filesystem):
+            if is_of(self.filesystem, S3):
+                yield from object_store.content(self.filesystem, self.path, start, self.size, self.address)
+                return
+            with self.filesystem.open(self.path, "rb", block_size=0) as file:
+                if is_of(self.filesystem, HTTP):
+                    _check_encoding(file.r.headers.get("Content-Encoding", ""), self.address)
+                    if file.r.status != 200:
+                        raise broken(self.address, f"the server answers {file.r.status}, not with the whole file")
+                if start:
+                    file.seek(start)
+                while piece := file.read(PIECE_BYTES):
+                    yield piece
 
     def copy(self, target: Path) -> None:
         """Copy the content into a file, trying again when the connection breaks. Raises Problems when it cannot be
@@ -64,35 +74,63 @@ class File:
 
         def attempt() -> None:
             with target.open("wb") as file:
-                for piece in self.pieces():
+                for piece in self._in_time():
                     file.write(piece)
+                    if file.tell() > MAX_BYTES:
+                        raise _too_long(self.address, MAX_BYTES)
                 if self.size not in (None, file.tell()):
                     raise broken(self.address, f"it ended after {file.tell()} of {self.size} bytes")
 
         _retry(attempt)
+
+    def _in_time(self) -> Iterator[bytes]:
+        """The pieces, unless they come too slowly."""
+        deadline, count = Deadline(CONNECT_SECONDS + READ_SECONDS), 0
+        try:
+            for piece in deadline.each(self.pieces()):
+                count += len(piece)
+                if count >= MIN_BYTES:
+                    deadline.renew()
+                    count = 0
+                yield piece
+        except OutOfTime:
+            raise broken(self.address, f"less than {MIN_BYTES} bytes in {deadline.seconds} s") from None
 
 
 def find_files(address: str) -> list[File]:
     """The files behind an address, sorted by name: one file, all below a folder, or those that a glob matches.
 
     Names that begin with a dot or an underscore are skipped, markers and half-written files, unless a part of the glob
-    begins with it, too. Raises Problems when there is none, one is a link to nothing or to a folder, or the place
-    cannot be reached."""
+    begins with it, too. Raises Problems when there is none, one is a link to nothing or to a folder, the place cannot
+    be reached, or a step reads nothing from there (components/shared/reach.py)."""
+    reach.check_address(address)
     shown = without_credentials(address)
     filesystem, path = _open_filesystem(address, shown)
-    files: list[File] = []
 
-    def attempt() -> None:
+    def attempt() -> list[File]:
         with reading(shown, filesystem):
-            files[:] = _list(filesystem, path, shown)
+            return _list(filesystem, path, shown)
 
-    _retry(attempt)
+    def attempt_in_time() -> list[File]:
+        try:
+            return Deadline(LIST_SECONDS).call(attempt)
+        except OutOfTime:
+            raise broken(shown, f"there is no whole list in {LIST_SECONDS} s") from None
+
+    files = _retry(attempt if is_of(filesystem, ("file",)) else attempt_in_time)
+    for file in files:
+        if file.local:
+            reach.check_path(file.local)
     return files
 
 
 def find_file(address: str) -> File:
     """The one file behind an address. Raises Problems when it cannot be found, or there is more than one."""
-    files = find_files(address)
+    return only_file(find_files(address), address)
+
+
+def only_file(files: list[File], address: str) -> File:
+    """The one of the files behind an address. Raises Problems when there are more."""
     if len(files) > 1:
         raise problem(
             f"this is a folder or a glob of {len(files)} files",
@@ -107,25 +145,18 @@ def read_bytes(address: str) -> bytes:
     """The content of the one file behind an address. Raises Problems when it cannot be read, or there is more than
     one."""
     file = find_file(address)
-    content = bytearray()
 
-    def attempt() -> None:
-        content.clear()
-        for piece in file.pieces():
-            content.extend(piece)
-
-    _retry(attempt)
-    return bytes(content)
-
-
-def _retry(attempt: Callable[[], None]) -> None:
-    for number in range(1, ATTEMPTS + 1):
+    def attempt() -> bytes:
         try:
-            return attempt()
-        except Problems as error:
-            if not error.may_pass or number == ATTEMPTS:
-                raise
-            time.sleep(number * SECONDS_BETWEEN_ATTEMPTS)
+            return join(file._in_time(), MAX_BYTES_IN_MEMORY)
+        except TooLong:
+            raise _too_long(file.address, MAX_BYTES_IN_MEMORY) from None
+
+    return _retry(attempt)
+
+
+def _retry(attempt: Callable[[], Answer]) -> Answer:
+    return call_again(attempt, [number * SECONDS_BETWEEN_ATTEMPTS for number in range(1, ATTEMPTS)])
 
 
 def _open_filesystem(address: str, shown: str) -> tuple[Any, str]:
@@ -135,15 +166,21 @@ def _open_filesystem(address: str, shown: str) -> tuple[Any, str]:
     scheme, separator, path = address.partition("://")
     scheme = scheme.lower() if separator else "file"
     if scheme in S3:
-        return _s3(), _in_a_bucket(path, shown)
+        return object_store.open_store(), object_store.in_a_bucket(path, shown)
     if scheme in HTTP:
         import aiohttp
 
         seconds = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
         # The environment names proxies. What a server packs stays packed: who reads a table unpacks it within bounds.
         client = {"timeout": seconds, "trust_env": True, "auto_decompress": False}
-        headers = {"Accept-Encoding": "identity"}
-        return fsspec.filesystem(scheme, client_kwargs=client, headers=headers, skip_instance_cache=True), address
+        filesystem = fsspec.filesystem(
+            scheme,
+            client_kwargs=client,
+            get_client=functools.partial(reach.open_session, shown),
+            headers={"Accept-Encoding": "identity"},
+            skip_instance_cache=True,
+        )
+        return filesystem, address
     if scheme != "file" or not address.strip():
         raise problem(
             f"unknown kind of address {quote(scheme)}" if separator else "the address is empty",
@@ -151,43 +188,9 @@ def _open_filesystem(address: str, shown: str) -> tuple[Any, str]:
             rule=RULE,
             remedy="name the file",
         )
-    return fsspec.filesystem("file"), str(Path(urllib.parse.unquote(path) if separator else address).absolute())
-
-
-def _s3() -> Any:
-    import fsspec
-
-    endpoint = os.environ.get("AWS_S3_ENDPOINT", "")
-    region = os.environ.get("AWS_DEFAULT_REGION", "")
-    filesystem = fsspec.filesystem(
-        "s3",
-        endpoint_url=f"https://{endpoint}" if endpoint and "://" not in endpoint else endpoint or None,
-        client_kwargs={"region_name": region} if region else {},
-        config_kwargs={
-            "connect_timeout": CONNECT_SECONDS,
-            "read_timeout": READ_SECONDS,
-            "retries": {"total_max_attempts": 1},  # _retry tries again
-            # Stores beside AWS rarely have a host name for every bucket.
-            "s3": {"addressing_style": "path" if endpoint else "auto"},
-        },
-        use_listings_cache=False,
-        skip_instance_cache=True,
-    )
-    filesystem.retries = 1
-    return filesystem
-
-
-def _in_a_bucket(path: str, shown: str) -> str:
-    bucket, slash, key = path.partition("/")
-    bucket = bucket or os.environ.get("AWS_S3_BUCKET", "")
-    if not bucket:
-        raise problem(
-            "the address names no bucket",
-            where=shown,
-            rule="s3://bucket/key, or s3:///key for the bucket AWS_S3_BUCKET of the data connection",
-            remedy="add the bucket",
-        )
-    return bucket + slash + key
+    path = str(Path(urllib.parse.unquote(path) if separator else address).absolute())
+    reach.check_path(path.replace("\0", ""))  # which no path can have: the library says so
+    return fsspec.filesystem("file"), path
 
 
 def _list(filesystem: Any, path: str, shown: str) -> list[File]:
@@ -245,8 +248,16 @@ def _matched(filesystem: Any, pattern: str, base: str) -> dict[str, dict[str, An
         return any(_is_hidden(part) and part[0] not in named for part in name[len(base) :].split("/"))
 
     if is_of(filesystem, S3):
-        found = filesystem.glob(pattern, detail=True).items()
-        return {name: entry for name, entry in found if entry["type"] == "file" and not is_skipped(name)}
+        from fsspec.utils import glob_translate
+
+        is_match = re.compile(glob_translate(pattern)).match
+        fixed, rest = pattern[: GLOB.search(pattern).start()], pattern[len(base) :].strip("/")  # type: ignore[union-attr]
+        found = object_store.objects(filesystem, fixed, one_level="/" not in rest and "**" not in rest)
+        return {
+            name: {"size": size}
+            for name, size in found
+            if is_match(name) and not name.endswith("/") and not is_skipped(name)
+        }
     if "**" in pattern:  # a link may lead round in a circle
         for place, folders, _ in os.walk(base):
             for folder in (os.path.join(place, name) for name in folders):
@@ -281,17 +292,13 @@ def _below(filesystem: Any, folder: str) -> dict[str, dict[str, Any]]:
                 break
         return entries
     # By their prefix, as keys are no paths: below a/ there may be a//b and a/../b.
-    bucket, key, _ = filesystem.split_path(folder)
-    asked = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
-    entries, more = {}, True
-    while more and len(entries) <= MAX_FILES:
-        answer = filesystem.call_s3("list_objects_v2", **asked)
-        for found_object in answer.get("Contents", ()):
-            parts = found_object["Key"].removeprefix(asked["Prefix"]).split("/")
-            if parts[-1] and not any(map(_is_hidden, parts)):
-                entries[f"{bucket}/{found_object['Key']}"] = {"size": found_object["Size"]}
-        more = answer.get("IsTruncated", False)
-        asked["ContinuationToken"] = answer.get("NextContinuationToken", "")
+    entries = {}
+    for name, size in object_store.objects(filesystem, f"{folder}/"):
+        parts = name[len(folder) + 1 :].split("/")
+        if parts[-1] and not any(map(_is_hidden, parts)):
+            entries[name] = {"size": size}
+        if len(entries) > MAX_FILES:
+            break
     return entries
 
 
@@ -306,6 +313,15 @@ def _no_file(path: str) -> Problems:
         where=path.encode(errors="replace").decode(),
         rule="what lies below a folder, or is matched by a glob, is read and never skipped; links are to files",
         remedy="remove the link or correct it; a folder's own address may be a link",
+    )
+
+
+def _too_long(where: str, most: int) -> Problems:
+    return problem(
+        f"it is longer than {most} bytes",
+        where=where,
+        rule="a table or a text, which ends",
+        remedy="correct the address, or split the file",
     )
 
 
@@ -328,4 +344,5 @@ def _file(filesystem: Any, path: str, name: str, size: int, shown: str) -> File:
     local = None if is_of(filesystem, S3) else Path(path)
     # Names on a disk may be no text.
     shown, name = (text.encode(errors="replace").decode() for text in (shown, name))
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in shown)
     return File(address=shown, name=name, size=size, local=local, filesystem=filesystem, path=path)

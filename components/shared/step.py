@@ -1,6 +1,7 @@
 """How a step runs, whichever it is: named in its lines, timed, recorded, and ended with code 1 by an error.
 
     run_step("evaluate", workspace=Path(workspace))    # calls components.evaluate.core.evaluate(workspace=...)
+    python -m components.shared.step evaluate workspace=/mnt/osft dataset=...    # the same, where all inputs are paths
 
 KFP tries a step that failed again, whatever its exit code. Where the attempt before ended in a user's mistake, the same
 mistake is reported again at once, before anything is imported or read, unless what the step was given has changed.
@@ -75,7 +76,10 @@ def _would_repeat(before: StepRecord, digest: str) -> bool:
     """Whether the attempt before ended by a mistake a moment ago, and nothing that the step is given has changed."""
     if not (before.mistake and digest and before.inputs == digest):
         return False
-    return (datetime.now(UTC) - datetime.fromisoformat(before.ended_at)).total_seconds() <= REPEAT_SECONDS
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(before.ended_at)).total_seconds() <= REPEAT_SECONDS
+    except (TypeError, ValueError):  # without a zone, or no time: none of ours
+        return False
 
 
 def _digest(inputs: Mapping[str, Any]) -> str:
@@ -124,3 +128,7 @@ def _record(write: Callable[..., None], *arguments: Any) -> None:
         write(*arguments)
     except OSError as error:
         progress.log(f"this is not recorded for the message at the run's end: {error.strerror}")
+
+
+if __name__ == "__main__":
+    run_step(sys.argv[1], **{name: Path(path) for name, path in (one.split("=", 1) for one in sys.argv[2:])})

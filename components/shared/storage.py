@@ -10,16 +10,18 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from components.shared.problems import problem
 
 Record = TypeVar("Record")
 
 READ_BYTES = 1 << 20
+MAX_JSON_BYTES = 1 << 26  # of a record, a report or an index of weights
 # Pods run as any user of one group; the next one must be able to read and to clean up (safetensors writes 0600).
 FILE_MODE, FOLDER_MODE = 0o664, 0o775
 TEMPORARY = ".tmp-"
@@ -41,8 +43,27 @@ def sha256_of_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def open_file(path: Path, flags: int = 0) -> BinaryIO:
+    """Open a file to read, `flags` of os.open besides. Raises OSError, and ValueError for a pipe or a device, which
+    could make its reader wait."""
+    file = open(path, "rb", opener=lambda name, given: os.open(name, given | flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"{path.name} is no file")
+    return file
+
+
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """What a JSON file holds. Raises OSError when it cannot be read, and ValueError when it holds no JSON, more than
+    MAX_JSON_BYTES, or lists in lists without end."""
+    with open_file(path) as file:
+        content = file.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        raise ValueError(f"{path.name} has more than {MAX_JSON_BYTES} bytes")
+    try:
+        return json.loads(content.decode())
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deeply") from None
 
 
 def from_dict(kind: type[Record], values: Mapping[str, Any]) -> Record:
@@ -55,6 +76,8 @@ def from_dict(kind: type[Record], values: Mapping[str, Any]) -> Record:
     """
     import pydantic  # takes a moment, which --help does not have
 
+    if not isinstance(values, Mapping):
+        raise ValueError(f"a {type(values).__name__} in place of an object")
     try:
         return pydantic.TypeAdapter(kind).validate_python(dict(values))
     except pydantic.ValidationError as error:

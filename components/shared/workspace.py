@@ -2,8 +2,10 @@
 
 <workspace>/models/<org>--<name>/            revisions.json, downloads that are not finished
 <workspace>/models/<org>--<name>/<commit>/   the base model and snapshot.json
-<workspace>/runs/<run key>/                  metrics.jsonl, summary.json, report.html, review.html, published.json
+<workspace>/runs/<run key>/                  metrics.jsonl, summary.json, published.json, report.html,
+                                             and beside it review.html, dropped.jsonl, plan.html
 <workspace>/adapted/<run key>/               the adapted model and training_report.json
+<workspace>/adapted/<run key>-<share>/       the same with a share of the training's change, where that was better
 <workspace>/pipeline-runs/<KFP's run id>/    what each step of a run on the cluster did
 """
 
@@ -20,6 +22,8 @@ TRAINING_REPORT = "training_report.json"
 METRICS = "metrics.jsonl"
 SUMMARY = "summary.json"
 REVIEW = "review.html"  # of the data: what was dropped, and rows to look at
+DROPPED = "dropped.jsonl"  # the rows of the data that were dropped, and why
+PLAN_PAGE = "plan.html"
 ANSWERS = "answers.jsonl"  # and verdicts on them, as they come
 PUBLISHED = "published.json"
 STEP_RECORDS = "pipeline-runs"
@@ -43,9 +47,14 @@ def run_folder(workspace: Path, run_key: str) -> Path:
     return workspace / "runs" / run_key
 
 
-def adapted_folder(workspace: Path, run_key: str) -> Path:
-    """Where a run's adapted model lies."""
-    return workspace / "adapted" / run_key
+def adapted_folder(workspace: Path, model: str) -> Path:
+    """Where an adapted model lies; its name is the run key, with the share behind it for a rewound one."""
+    return workspace / "adapted" / model
+
+
+def rewound_folder(adapted: Path, share: float) -> Path:
+    """Where the model with a share of an adapted model's change lies."""
+    return adapted.with_name(f"{adapted.name}-{share:g}")
 
 
 def mark_used(marker: Path) -> None:

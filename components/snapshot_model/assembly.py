@@ -106,34 +106,39 @@ def _make(
     broken = wrong_sizes(final, former) if former else {}
     with writing(final):
         make_folders(final.parent)
+        _keep_folder(partial)
         is_reopened = _reopen(final, partial, repair)
         make_folders(partial)
         _keep_files(partial.iterdir())
         for name, reason in broken.items():
             progress.log(f"{final / name} {reason}: it is fetched again")
             (partial / name).unlink(missing_ok=True)
-    files = dict(source.files)
-    for name, info in former.files.items() if former else ():
-        # The former snapshot knows what the source does not state.
-        if name in files and not files[name].digest and files[name].size == info.size:
-            files[name] = info
+
+    def expected(names: list[str]) -> dict[str, FileInfo]:
+        return {name: _known(source.files[name], former.files.get(name) if former else None) for name in names}
+
     # The small files first: they say which weights there are, and whether the model can be trained at all.
-    small = {name: files[name] for name in small_files(files)}
-    _check_room(workspace, partial, small | {name: files[name] for name in likely_weights(files)}, is_reopened)
+    small = expected(small_files(source.files))
+    _check_room(workspace, partial, small | expected(likely_weights(source.files)), is_reopened)
     first = fetch_files(partial, small, source)
     with _nothing_stays(partial):
-        check_model_files(files, read, source.where)
+        check_model_files(source.files, read, source.where)
         for remark in try_model(partial, source.where, tried_with) if tried_with else ():
             progress.log(remark)
-    weights = {name: files[name] for name in weight_names(files, read)}
+    weights = expected(weight_names(source.files, read))
     _check_room(workspace, partial, small | weights, is_reopened)
     with _nothing_stays(partial):
-        headers = check_beginnings(partial, weights, source)
+        headers, received = check_beginnings(partial, weights, source)
     second = fetch_files(partial, weights, source)
     with _nothing_stays(partial):
         check_copies(partial, headers, source.where)
     _publish(final, partial, source, first, second)
-    return first.fetched_bytes + second.fetched_bytes
+    return first.fetched_bytes + received + second.fetched_bytes
+
+
+def _known(info: FileInfo, former: FileInfo | None) -> FileInfo:
+    """What is known of a file: a former snapshot knows the digest that the source does not state."""
+    return former if former and not info.digest and info.size == former.size else info
 
 
 def _publish(final: Path, partial: Path, source: Source, first: Fetched, second: Fetched) -> None:
@@ -186,6 +191,13 @@ def _keep_files(paths: Iterable[Path]) -> None:
         if path.is_symlink() or not path.is_file():
             with contextlib.suppress(FileNotFoundError):  # it is not there, or another does the same
                 remove(path)
+
+
+def _keep_folder(path: Path) -> None:
+    """Remove what is in a folder's place: through a link, it would be another folder that is written and published."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        progress.log(f"{path} is no folder: removed")
+        remove(path)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def open_folder(folder: Path) -> Source:
     }
     described = [{"name": name, "size": info.size, "sha256": info.digest} for name, info in files.items()]
 
-    def read(name: str, offset: int) -> Generator[bytes, None, None]:
+    def read(name: str, offset: int, _: int) -> Generator[bytes, None, None]:
         try:
             with (folder / name).open("rb") as file:
                 file.seek(offset)
@@ -62,12 +62,12 @@ def open_folder(folder: Path) -> Source:
 
 def read_card(content: bytes) -> dict[str, Any]:
     """The fields of a model card that are kept, out of its text; none where it does not begin with them."""
-    import yaml
+    from components.shared.documents import load_yaml
 
     found = FRONT_MATTER.match(content[:MAX_FRONT_MATTER].decode(errors="replace"))
     try:
-        return card_fields(yaml.safe_load(found[1]) if found else {})
-    except (yaml.YAMLError, RecursionError, ValueError):  # the author's own words, which the training can do without
+        return card_fields(load_yaml(found[1])[0] if found else {})
+    except (IndexError, ValueError):  # the author's own words, which the training can do without
         return {}
 
 

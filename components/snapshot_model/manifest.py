@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from components.models.folder import is_plain_name
+from components.shared.problems import problem
+from components.shared.source_errors import VOLUME_AWAY
 from components.shared.storage import read_json, write_json
 from components.shared.workspace import COMMIT, SNAPSHOT_MANIFEST
-from components.snapshot_model.model_source import FileInfo
+from components.snapshot_model.model_source import MAX_FILE_BYTES, FileInfo
 
 REVISIONS = "revisions.json"
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -39,14 +41,23 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """What `snapshot.json` says; None when it is not there, or damaged: then the folder is not a complete snapshot."""
+    """What `snapshot.json` says; None when it is not there, or damaged: then the folder is not a complete snapshot.
+    Raises Problems when it is there and may not be read."""
     path = folder / SNAPSHOT_MANIFEST
     try:
         values: Any = None if path.is_symlink() else read_json(path)
         described = [(file["name"], file["size"], file["sha256"]) for file in values["files"]]
         source, revision, commit, card = values["source"], values["revision"], values["commit"], values.get("card", {})
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, TypeError, KeyError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, TypeError, KeyError):
         return None
+    except OSError as error:
+        raise problem(
+            f"{SNAPSHOT_MANIFEST} cannot be read: {error.strerror}",
+            where=str(folder),
+            rule="the workspace is read as any user of group 0",
+            remedy="make it readable (chmod -R g+rX), then run again",
+            may_pass=error.errno in VOLUME_AWAY,
+        ) from None
     strings = [source, revision, commit, *(value for name, _, digest in described for value in (name, digest))]
     if (
         not all(isinstance(value, str) for value in strings)
@@ -55,7 +66,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             is_plain_name(name) and name != SNAPSHOT_MANIFEST and SHA256.fullmatch(digest)
             for name, _, digest in described
         )
-        or not all(type(size) is int and size >= 0 for _, size, _ in described)
+        or not all(type(size) is int and 0 <= size <= MAX_FILE_BYTES for _, size, _ in described)
         or not described
         or commit != folder.name
     ):
@@ -113,7 +124,7 @@ def remembered_commit(folder: Path, revision: str) -> str | None:
 
 
 def _revisions(folder: Path) -> dict[str, str]:
-    with contextlib.suppress(FileNotFoundError, ValueError, RecursionError):
+    with contextlib.suppress(OSError, ValueError):
         known = read_json(folder / REVISIONS)
         if isinstance(known, dict):
             return {name: commit for name, commit in known.items() if COMMIT.fullmatch(str(commit))}

@@ -2,13 +2,14 @@
 
 import dataclasses
 import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from components.shared import progress
+from components.shared.calls import Deadline
 
 DOWNLOAD_TIMEOUT_SECONDS = 300.0  # without progress, until a download is given up; the step's retry resumes it
+MAX_FILE_BYTES = 1 << 50  # no disk holds more
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 30.0  # between two attempts, doubled each time
 
 # What a model card says about where the model comes from and what it may be used for.
@@ -22,9 +23,9 @@ CARD_TEXT, CARD_LIST = 200, 30  # characters of a string and entries of a list t
 class Unreachable(Exception):
     """A source that does not answer, or stopped in the middle: another attempt may succeed."""
 
-    def __init__(self, what: str, retry_after_seconds: float = 0.0) -> None:
+    def __init__(self, what: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(what)
-        self.retry_after_seconds = retry_after_seconds
+        self.retry_after_seconds = retry_after_seconds or 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,35 +51,33 @@ class Source:
     """For errors."""
     if_damaged: str
     """The remedy when a file's content is not what the source says."""
-    files: dict[str, FileInfo]
-    """Everything at the top of the source that may belong to the model."""
+    files: Mapping[str, FileInfo]
+    """Everything at the top of the source that may belong to the model; looked up only for what is wanted, which may
+    ask the source. Raises Problems when that fails."""
     card: dict[str, Any]
     """`CARD_FIELDS` of the model card."""
-    read: Callable[[str, int], Generator[bytes, None, None]]
-    """A file's content from a byte on. Raises Unreachable, or Problems where another attempt is useless."""
+    read: Callable[[str, int, int], Generator[bytes, None, None]]
+    """A file's content from a byte on, at least up to another one. Raises Unreachable, or Problems where another attempt is useless."""
 
 
 class RetryPolicy:
-    """Waits between attempts, longer each time, until there was no progress for too long."""
+    """Waits between attempts, longer each time, until there was no progress for too long: one deadline for all."""
 
     def __init__(self, timeout_seconds: float, stopped: threading.Event) -> None:
-        self._timeout_seconds = timeout_seconds
+        self.deadline = Deadline(timeout_seconds)
         self._stopped = stopped
-        self.renew()
+        self._wait = FIRST_WAIT_SECONDS
 
     def renew(self) -> None:
         """There was progress."""
-        self._since = time.monotonic()
+        self.deadline.renew()
         self._wait = FIRST_WAIT_SECONDS
-
-    def is_over(self, further_seconds: float = 0.0) -> bool:
-        return time.monotonic() - self._since + further_seconds > self._timeout_seconds
 
     def wait(self, error: Unreachable, what: str) -> None:
         """Wait before the next attempt. Raises Unreachable the given one, when there was no progress for too long, or
         the source asks for a longer wait."""
         seconds = max(self._wait, error.retry_after_seconds)
-        if self.is_over(seconds):
+        if seconds > self.deadline.seconds_left:
             raise error
         progress.log(f"{what}: {error}; trying again in {progress.duration(seconds)}")
         self._wait = min(2 * self._wait, MAX_WAIT_SECONDS)

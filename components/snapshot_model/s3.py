@@ -11,14 +11,17 @@ from fnmatch import fnmatch
 from typing import Any
 
 from components.models.folder import small_files
+from components.models.headers import WEIGHTS
 from components.shared import sources
+from components.shared.calls import Deadline, OutOfTime
 from components.shared.problems import Problems, problem
-from components.shared.source_errors import reading
+from components.shared.source_errors import broken, reading
 from components.shared.sources import File
 from components.shared.storage import sha256_of_json
 from components.snapshot_model.local_source import CARD, MAX_FRONT_MATTER, read_card
-from components.snapshot_model.model_source import FileInfo, Source, Unreachable
+from components.snapshot_model.model_source import MAX_FILE_BYTES, FileInfo, Source, Unreachable
 
+ASK_SECONDS = 60.0  # about all files
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -29,14 +32,25 @@ def folder_name(address: str) -> str:
 
 def open_s3(address: str) -> Source:
     """What a folder of an object store holds now. Raises Problems when it cannot be listed."""
-    found = {file.name: file for file in sources.find_files(address.rstrip("/") + "/")}
-    weights = [name for name in found if fnmatch(name, "*.safetensors") and "/" not in name]
+    found = {file.name: file for file in sources.find_files(address.rstrip("/") + "/") if "/" not in file.name}
+    weights = [WEIGHTS] if WEIGHTS in found else [name for name in found if fnmatch(name, "*.safetensors")]
     names = sorted({*small_files(found), *weights})
-    heads = {name: _head(found[name]) for name in names}
+
+    def ask() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        card = read_card(_beginning(found[CARD])) if CARD in found else {}
+        return {name: _head(found[name]) for name in names}, card
+
+    where = sources.without_credentials(address)
+    try:
+        heads, card = Deadline(ASK_SECONDS).call(ask)
+    except OutOfTime:
+        raise broken(where, f"it does not describe {len(names)} files in {ASK_SECONDS:.0f} s") from None
+    if any((found[name].size or 0) > MAX_FILE_BYTES for name in names):
+        raise broken(where, "it states sizes that no disk holds")
     etags = {name: _etag(head) for name, head in heads.items()}
     described = [{"name": name, "size": found[name].size, "etag": etags[name]} for name in names]
 
-    def read(name: str, offset: int) -> Generator[bytes, None, None]:
+    def read(name: str, offset: int, _: int) -> Generator[bytes, None, None]:
         try:
             yield from found[name].pieces(offset)
             etag = _etag(_head(found[name]))
@@ -57,10 +71,10 @@ def open_s3(address: str) -> Source:
         name=address.rstrip("/"),
         revision="",
         commit=sha256_of_json(described)[:40],
-        where=sources.without_credentials(address),
+        where=where,
         if_damaged="run again; if it stays, a proxy in between changes files",
         files={name: FileInfo(size=found[name].size or 0, digest=_md5(heads[name])) for name in names},
-        card=read_card(_beginning(found[CARD])) if CARD in found else {},
+        card=card,
         read=read,
     )
 

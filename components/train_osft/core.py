@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.models.reference import find_model, refer_to
+from components.run.lineage import start_folder
 from components.run.plan import TrainingPlan
 from components.run.run_key import trainer
 from components.run.training_report import TrainingReport
@@ -44,7 +45,7 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path, no
     """
     planned = TrainingPlan.read(plan)
     base, run_key = find_model(snapshot, workspace), planned.run_key
-    final, output = adapted_folder(workspace, run_key), run_folder(workspace, run_key)
+    final, output = adapted_folder(workspace, planned.model_name), run_folder(workspace, run_key)
     done = final / TRAINING_REPORT
     with hold_lease(
         output / LEASE,
@@ -58,7 +59,7 @@ def train_osft(*, dataset: Path, snapshot: Path, plan: Path, workspace: Path, no
             progress.log(f"already trained, nothing to do: {final}")
             report = TrainingReport.read(final)
         else:
-            report = _make(dataset, base, planned, final, output)
+            report = _make(dataset, start_folder(workspace, planned, base), planned, final, output)
     refer_to(final, TRAINING_REPORT, workspace, commit=planned.model_commit, run_key=run_key).write(note)
     records.note(steps=report.steps, loss_first=report.loss_first, loss_last=report.loss_last)
     return report
@@ -70,10 +71,10 @@ def _end() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _make(dataset: Path, base: Path, planned: TrainingPlan, final: Path, output: Path) -> TrainingReport:
+def _make(dataset: Path, start: Path, planned: TrainingPlan, final: Path, output: Path) -> TrainingReport:
     started = time.monotonic()
     check_gpu(planned.gpus, planned.gpu_memory_gib, planned.gpu_product, planned.memory.needed_gib)
-    result = _train(base, dataset / "train.jsonl", output, planned)
+    result = _train(start, dataset / "train.jsonl", output, planned)
     report = TrainingReport(
         run_key=planned.run_key,
         path=str(final),
@@ -103,17 +104,17 @@ def _make(dataset: Path, base: Path, planned: TrainingPlan, final: Path, output:
     return report
 
 
-def _train(base: Path, data: Path, output: Path, planned: TrainingPlan) -> "TrainingResult":
+def _train(start: Path, data: Path, output: Path, planned: TrainingPlan) -> "TrainingResult":
     import training_hub
 
     from components.training import backend, several_gpus
 
     options = planned.training_options
     if planned.gpus > 1:
-        return several_gpus.train(base, data, output, options, planned.gpus)
+        return several_gpus.train(start, data, output, options, planned.gpus)
     method = getattr(training_hub, options.method)
     result: TrainingResult = method(
-        model_path=str(base),
+        model_path=str(start),
         data_path=str(data),
         ckpt_output_dir=str(output),
         backend=backend.NAME,

@@ -47,7 +47,7 @@ from components.training.loading import enable_checkpointing, load
 from components.training.loss import PackLoss
 from components.training.norms import fuse_norms
 from components.training.optimizer import Optimizer
-from components.training.saving import save
+from components.training.saving import RESULT, save
 
 if TYPE_CHECKING:
     from training_hub import TrainingHubCallback
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 # Read by torch when it first takes GPU memory: its segments can grow, so that less of it is lost to fragmentation.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
-RESULT = "training_result.json"
 TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that a signal ended
 
 

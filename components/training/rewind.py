@@ -46,6 +46,6 @@ def save_between(
     """Write the model between as a folder of its own, complete or not at all.
 
     Args:
-        records: JSON values to write beside it, by file name.
+        records: as `write_folder`.
     """
     write_folder(base, weights_between(base, adapted, share, seed, device), final, records)

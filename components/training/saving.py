@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from components.models.headers import INDEX, WEIGHTS
 from components.models.stops import save_stop_tokens
 from components.shared import progress
-from components.shared.storage import flush, publish_folder, write_json
-from components.shared.workspace import SNAPSHOT_MANIFEST
+from components.shared.storage import flush, publish_folder, write_json, write_text
+from components.shared.workspace import SNAPSHOT_MANIFEST, TRAINING_REPORT
 from components.training.adapters import ADAPTER, A, B, adapted_layers
 from components.training.factors import factored_layers
 from components.training.loading import open_weights
@@ -29,6 +29,8 @@ from components.training.weights import trained_weight
 
 MAX_FILE = 2 << 30  # bytes of one file of weights; as many again wait to be written
 WRITERS = 2
+RESULT = "training_result.json"
+RECORDS = (INDEX, SNAPSHOT_MANIFEST, TRAINING_REPORT, RESULT)  # about the base model's own files
 COPIED = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # what a model folder has besides its weights
 
 
@@ -51,13 +53,14 @@ def write_folder(base: Path, weights: Iterator[tuple[str, Tensor]], final: Path,
 
     Args:
         weights: those of the base model by name, in the order of its files.
+        records: what to write beside them, by file name: a text as it is, all else as JSON.
     """
     files = list(_files(base))
     total = sum(len(names) for _, names in files)
     adapted = progress.track(weights, total, "saving weights")
     with publish_folder(final) as folder:
         for path in base.iterdir():
-            if path.suffix in COPIED and path.name not in (INDEX, SNAPSHOT_MANIFEST):
+            if path.suffix in COPIED and path.name not in RECORDS:
                 shutil.copyfile(path, folder / path.name)
         save_stop_tokens(folder)
         pending: list[Future[None]] = []
@@ -71,7 +74,7 @@ def write_folder(base: Path, weights: Iterator[tuple[str, Tensor]], final: Path,
             for writing in pending:
                 writing.result()
         for name, value in records.items():
-            write_json(folder / name, value)
+            write_text(folder / name, value) if isinstance(value, str) else write_json(folder / name, value)
         if len(files) > 1:
             size = sum((folder / file).stat().st_size for file, _ in files)
             weight_map = {name: file for file, names in files for name in names}

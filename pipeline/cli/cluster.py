@@ -133,7 +133,9 @@ def schedule(
     _show_version(done.version, dry_run)
     if dry_run:
         _show_parameters(values)
-    if not done.created:
+    if done.overtaken:
+        _line("schedule", f"{name} is another call's now, made at the same time with other content")
+    elif not done.created:
         _line("schedule", f"{name} is there already with this content")
     else:
         _line("schedule", f"{name} would be made" if dry_run else f"{name} is made and enabled")
@@ -242,8 +244,8 @@ def _connect(pipeline: "CompiledPipeline", *, dashboard: str, **access: Any) -> 
 
 def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> str:
     """Show a run's changes until it ends; gives its last state."""
+    from components.shared.problems import Problems
     from pipeline.cluster import runs
-    from pipeline.cluster.connection import ApiError
 
     state = ""
     try:
@@ -251,7 +253,7 @@ def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> st
             message = f": {change.message}" if change.message else ""
             typer.echo(f"{datetime.now(UTC):%H:%M:%S} {change.name:>14} | {change.state}{message}")
             state = change.state if change.name == "run" else state
-    except ApiError:
+    except Problems:
         typer.echo("The run is not followed any more; it continues by itself.")
         raise
     return state

@@ -1,5 +1,7 @@
 """The command line. Whatever is heavy is imported where it is used: `--help` answers at once."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,10 +9,10 @@ import typer
 
 from components.run.data_options import DataOptions
 from components.run.evaluation_options import EvaluationOptions
-from components.run.parameters import RunInputs
+from components.run.parameters import LocalInputs, RunInputs
 from components.run.training_options import TrainingOptions
 from components.shared.options import declared, parameters_of
-from components.shared.problems import Checks, Problems, StepFailed, problem
+from components.shared.problems import Checks, Problems, StepFailed, problem, quote
 from components.shared.progress import printable_lines
 from pipeline import __version__
 from pipeline.cli.cluster import commands
@@ -25,12 +27,18 @@ app = typer.Typer(
 )
 app.add_typer(commands)
 app.add_typer(workspace_commands, name="workspace")
-DATA_FLAGS = {name: declared(DataOptions)[name] for name in ("columns", "accepted_judgments", "rejected_judgments")}
+OWN_DATA_FLAGS = ("columns", "accepted_judgments", "rejected_judgments", "question_columns")
+DATA_FLAGS = {name: declared(DataOptions)[name] for name in OWN_DATA_FLAGS}
+QUESTION_FLAGS = {"question_columns": DATA_FLAGS["question_columns"]}
 FURTHER_DATA_OPTIONS = [name for name in declared(DataOptions) if name not in DATA_FLAGS]
 FURTHER_TRAINING_OPTIONS = [name for name, one in declared(TrainingOptions).items() if not one.parameter]
 EVALUATION_FLAGS = declared(EvaluationOptions)
 FURTHER_EVALUATION_OPTIONS = [name for name, one in EVALUATION_FLAGS.items() if not one.parameter]
-INPUT_FLAGS = {name: one for name, one in declared(RunInputs).items() if not isinstance(one.default, dict)}
+INPUT_FLAGS = {
+    name: one
+    for name, one in (declared(RunInputs) | declared(LocalInputs)).items()
+    if not isinstance(one.default, dict)
+}
 MEMORY_OPTIONS = ("method", "unfreeze_rank_ratio", "max_seq_len", "max_tokens_per_gpu")
 Cluster = Annotated[Path | None, typer.Option(help="Cluster file (TOML) with what differs from the default cluster.")]
 
@@ -83,23 +91,19 @@ def run(
 
     from pipeline.cli import terminal
     from pipeline.local import run as local
-    from pipeline.local.processes import Stopped, step_processes
+    from pipeline.local.processes import step_processes
     from pipeline.settings import load_settings
 
     console = Console()
-    try:
-        with step_processes() as processes:
-            result = local.run(load_settings(), parameters, Path(parameters["workspace"]), processes, console)
-    except Stopped as stopped:
-        typer.echo("stopped; the same command continues from what is complete, a training from its last checkpoint")
-        raise typer.Exit(stopped.exit_code) from None
+    with _resumable(), step_processes() as processes:
+        result = local.run(load_settings(), parameters, Path(parameters["workspace"]), processes, console)
     terminal.show(result.summary, console, result.published)
     if result.plan.trained and result.plan.evaluated:
         console.print(f"Nothing was trained: run {result.plan.run_key} was complete.", style="bold", highlight=False)
 
 
 @app.command()
-@with_flags({"Evaluation": EVALUATION_FLAGS}, EvaluationOptions.REPLACED)
+@with_flags({"Questions": QUESTION_FLAGS, "Evaluation": EVALUATION_FLAGS}, EvaluationOptions.REPLACED)
 def evaluate(
     base: Annotated[Path, typer.Option(help="Folder of the base model.")],
     adapted: Annotated[Path, typer.Option(help="Folder of the adapted model.")],
@@ -127,6 +131,8 @@ def evaluate(
     from pipeline.cli import terminal
     from pipeline.local.parameters import absolute, set_or_absolute
 
+    given = given_only(flags)
+    columns = {name: given.pop(name) for name in QUESTION_FLAGS if name in given}
     summary = evaluate_alone(
         base=base.expanduser().resolve(),
         adapted=adapted.expanduser().resolve(),
@@ -137,24 +143,113 @@ def evaluate(
         system_prompt=system_prompt,
         default_system_prompt=INPUT_FLAGS["system_prompt"].default,
         unfreeze_rank_ratio=unfreeze_rank_ratio,
-        options=EvaluationOptions.from_mapping(given_only(flags)),
+        question_names=DataOptions.from_mapping(columns).question_names,
+        options=EvaluationOptions.from_mapping(given),
         output=output.expanduser().resolve(),
     )
     terminal.show(summary, Console())
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN...", help="A run's folder, key, or a key's beginning.")
+    ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of parameters and `settings`: train and evaluate them one after the other first."),
+    ] = None,
+    workspace: Annotated[str, typer.Option(help="Folder with the runs; of a sweep, over the file's.")] = "",
+    output: Annotated[Path, typer.Option(help="Folder for comparison.html, runs.csv and tests.csv.")] = Path(
+        "comparison"
+    ),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Of a sweep: say what would be trained and how long; touch nothing.")
+    ] = False,
+) -> None:
+    """Compare runs: methods and settings side by side, with paired tests between them on the same questions."""
+    if sweep is None or runs:
+        _compare_runs(runs or [], sweep, workspace, output)
+        return
+    from pipeline.local.checks import check_before
+    from pipeline.local.parameters import read_run_parameters
+
+    checks = Checks()
+    given = {"workspace": workspace} if workspace else {}
+    parameters = read_run_parameters(sweep, given, {}, checks, sweep=True)
+    check_before(parameters, checks)
+    checks.raise_if_any()
+    if not dry_run:
+        _run_sweep(parameters, output)
+        return
+    from pipeline.local.dry_run import forecast_sweep
+
+    for line in forecast_sweep(parameters, Path(parameters["workspace"])).lines():
+        typer.echo(line)
+
+
+def _run_sweep(parameters: dict[str, Any], output: Path) -> None:
+    from rich.console import Console
+
+    from pipeline.cli import comparison
+    from pipeline.local import run as local
+    from pipeline.local.processes import step_processes
+    from pipeline.settings import load_settings
+
+    console = Console()
+    with _resumable(), step_processes() as processes:
+        workspace = Path(parameters["workspace"])
+        found = local.run_sweep(load_settings(), parameters, workspace, processes, console, output)
+    comparison.show(found, console)
+    typer.echo(f"report    {(output / 'comparison.html').resolve()}")
+
+
+def _compare_runs(names: list[str], sweep: Path | None, workspace: str, output: Path) -> None:
+    from rich.console import Console
+
+    from components.compare import report
+    from components.compare.core import compare_runs
+    from pipeline.cli import comparison
+    from pipeline.local.comparison import find_runs
+
+    if sweep is not None:
+        raise problem(
+            "runs and --sweep are given",
+            where="command line",
+            rule="runs that are there are compared, or a sweep makes them",
+            remedy="compare the sweep's runs with others afterwards, by their keys",
+        )
+    found = compare_runs(find_runs(names, Path(workspace or ".").expanduser().resolve()), {})
+    page, tables = output / report.PAGE, (output / report.RUNS, output / report.TESTS)
+    report.write(found, page=page, runs=tables[0], tests=tables[1])
+    comparison.show(found, Console())
+    typer.echo(f"report    {page.resolve()}")
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """End with the signal's exit code when the user, or the system, stops what runs."""
+    from pipeline.local.processes import Stopped
+
+    try:
+        yield
+    except Stopped as stopped:
+        typer.echo("stopped; the same command continues from what is complete, a training from its last checkpoint")
+        raise typer.Exit(stopped.exit_code) from None
 
 
 @app.command(name="compile")
 def compile_command(
     cluster: Cluster = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when the file is stale.")] = False,
+    pipeline: Annotated[str, typer.Option(help="Which one: osft, or osft-sweep for several settings.")] = "osft",
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a file is stale.")] = False,
 ) -> None:
-    """Write the pipeline as the YAML that is imported on the cluster."""
+    """Write a pipeline as the YAML that is imported on the cluster; without -o, both among the sources."""
     from pipeline import compile as compiling
     from pipeline.settings import load_settings
 
     settings = load_settings(cluster)
-    target = output or compiling.COMPILED
     if cluster is not None and output is None:
         raise problem(
             "--cluster needs --output",
@@ -162,12 +257,20 @@ def compile_command(
             rule=f"{compiling.COMPILED.name} among the sources is the default cluster's",
             remedy="add -o FILE",
         )
-    if check:
-        compiling.check_compiled(settings, target)
-        typer.echo(f"{target} is up to date")
-    else:
-        compiling.write_compiled(settings, target)
-        typer.echo(f"wrote {target}")
+    if pipeline not in compiling.GRAPHS:
+        raise problem(
+            f"there is no pipeline {quote(pipeline)}",
+            where="command line",
+            rule=f"one of {', '.join(compiling.GRAPHS)}",
+            remedy=f"for instance --pipeline {compiling.SWEEP}",
+        )
+    for name, target in ({pipeline: output} if output else compiling.COMMITTED).items():
+        if check:
+            compiling.check_compiled(settings, target, name)
+            typer.echo(f"{target} is up to date")
+        else:
+            compiling.write_compiled(settings, target, name)
+            typer.echo(f"wrote {target}")
 
 
 @app.command()

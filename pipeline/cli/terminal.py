@@ -1,5 +1,6 @@
 """The result of a run, on the terminal."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -7,10 +8,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.evaluate import words
-from components.evaluate.statistics import p_value_words
+from components.evaluate.report import LINKED
 from components.run.evaluation import Summary
 from components.run.findings import Comparison
 from components.run.publication import Published
+from components.run.statistics import by_subject, p_value_words
 from components.run.training_options import TrainingOptions
 from components.shared.progress import duration, printable
 from components.training.memory import largest_ratio, largest_tokens, plan_memory
@@ -69,7 +71,9 @@ def show(summary: Summary, console: Console, published: Published | None = None)
     ):
         if general:
             compared("general", title, general)
-    losses = [(name, each) for name, each in words.by_subject(found).items() if each.difference < 0]
+    if found.earlier:
+        compared("earlier", "gap questions of earlier runs, then and now", found.earlier)
+    losses = [(name, each) for name, each in by_subject(found).items() if each.difference < 0]
     for subject, each in losses[:MAX_SUBJECTS]:
         compared("subject", f"questions on {subject}", each)
     line("", f"perplexity {found.base_perplexity:.2f} → {found.adapted_perplexity:.2f} on ordinary text")
@@ -79,6 +83,8 @@ def show(summary: Summary, console: Console, published: Published | None = None)
     for match in found.contamination:
         line("", f"row {match.row} of the training data matches the question {match.question!r}")
     line("audit", words.audit(found.audit))
+    if found.rewind:
+        line("rewind", words.rewound(found.rewind))
     training = summary.training
     if training:
         spent = training.plan.preparing_seconds | {"train_osft": training.seconds, "evaluate": summary.seconds}
@@ -86,6 +92,10 @@ def show(summary: Summary, console: Console, published: Published | None = None)
         line("time", ", ".join(f"{step} {duration(seconds)}" for step, seconds in spent.items()))
     line("model", summary.adapted)
     line("report", f"{summary.report_path}, {words.date(summary.date)}")
+    for name, what in LINKED.items():
+        beside = Path(summary.report_path).with_name(name)
+        if beside.exists():
+            line("", f"{beside}: {what}")
     line("grader", words.graded_by(found.grading))
     for caution in words.cautions(found):
         line("caution", caution)

@@ -213,11 +213,9 @@ def _document(root: Path, policy: Policy, decisions: Sequence["Decision"]) -> di
 
 
 def _publication(item: "Item") -> dict[str, str] | None:
-    from pipeline.workspace.inventory import published_at
-
     if (found := item.publication) is None:
         return None
-    at = published_at(found).isoformat(timespec="seconds")
+    at = found.time.isoformat(timespec="seconds")
     return {"registry": found.registry, "name": found.name, "version": found.version, "published_at": at}
 
 

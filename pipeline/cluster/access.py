@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 import urllib3
 from kfp import client as kfp_client
 
+from components.shared.calls import Deadline, OutOfTime
 from components.shared.problems import Checks, problem, quote, quote_address
 from pipeline.settings_rules import is_page
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")  # Kubernetes mounts it into every pod
+API_SECONDS = 10
 SERVER = "https://ds-pipeline-dspa.{namespace}.svc.cluster.local:8443"  # OpenShift AI's, inside the cluster
 
 
@@ -143,7 +145,15 @@ def _login(config: str) -> Any:
 
     try:
         return new_client_from_config(config_file=config)
-    except (ConfigException, yaml.YAMLError, OSError, TypeError, AttributeError):  # whatever the file holds
+    except (
+        ConfigException,
+        yaml.YAMLError,
+        OSError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RecursionError,
+    ):  # whatever the file holds
         raise problem(
             f"the kubeconfig {config} cannot be used",
             where="kubeconfig",
@@ -160,14 +170,16 @@ def _server_of_project(login: Any, config: str) -> str:
 
     try:
         _, context = list_kube_config_contexts(config)
-        found = CustomObjectsApi(login).list_namespaced_custom_object(
-            "datasciencepipelinesapplications.opendatahub.io",
-            "v1",
-            context["context"].get("namespace", "default"),
-            "datasciencepipelinesapplications",
-            _request_timeout=10,
+        found = Deadline(API_SECONDS).call(
+            lambda: CustomObjectsApi(login).list_namespaced_custom_object(
+                "datasciencepipelinesapplications.opendatahub.io",
+                "v1",
+                context["context"].get("namespace", "default"),
+                "datasciencepipelinesapplications",
+                _request_timeout=API_SECONDS,
+            )
         )
-    except (ApiException, urllib3.exceptions.HTTPError) as error:
+    except (ApiException, urllib3.exceptions.HTTPError, OutOfTime) as error:
         if getattr(error, "status", 0) == 401:
             raise problem(
                 "the login with oc has expired",

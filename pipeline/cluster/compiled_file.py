@@ -1,17 +1,17 @@
 """A compiled pipeline, read back from its file: what runs, with which images and parameters."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from components.shared.documents import load_yaml, read_text
 from components.shared.problems import list_some, problem
+from components.shared.reach import WORKSPACE
 from components.shared.storage import sha256_of_json
 from pipeline.settings_rules import registry_host
 
 PIPELINE = Path(__file__).parents[1] / "compiled" / "osft.yaml"
+MAX_BYTES = 1 << 18  # a pipeline has a fifth of it; 64 KiB of YAML take seconds to read
 DIGEST_DIGITS = 12  # of the content's digest, in a version's name
 NOWHERE = ".invalid"  # no host below it exists (RFC 2606); the default cluster's images are there
 
@@ -35,6 +35,8 @@ class CompiledPipeline:
     images: frozenset[str]
     """Names of all images."""
     parameters: dict[str, Parameter]
+    mount_path: str
+    """Where its steps have the workspace volume."""
     runs_page: str
     """The dashboard's page of the project's runs, from the cluster file; empty when that names none."""
 
@@ -53,9 +55,7 @@ def read_pipeline(path: Path) -> CompiledPipeline:
             rule="a file whose name ends in .yaml or .yml: the API goes by it",
             remedy="rename the file, if it is a pipeline that osft-pipeline compile wrote",
         )
-    documents = read_yaml(
-        path, "compiled pipeline", "osft-pipeline compile -o FILE.yaml writes one", yaml.safe_load_all
-    )
+    documents = read_yaml(path, "compiled pipeline", "osft-pipeline compile -o FILE.yaml writes one")
     try:
         content = [document for document in documents if document is not None]
         pipeline, _ = content
@@ -79,6 +79,7 @@ def read_pipeline(path: Path) -> CompiledPipeline:
                 )
                 for name, definition in inputs.items()
             },
+            mount_path=_mount_path(pipeline["deploymentSpec"]["executors"]),
             runs_page=str(notify.get("runs_page", {}).get("runtimeValue", {}).get("constant", "")),
         )
     except (KeyError, TypeError, IndexError, AttributeError, ValueError):
@@ -88,6 +89,11 @@ def read_pipeline(path: Path) -> CompiledPipeline:
             rule="the YAML that osft-pipeline compile writes: the pipeline, and its Kubernetes settings behind it",
             remedy="give the file that osft-pipeline compile -o FILE.yaml wrote",
         ) from None
+
+
+def _mount_path(executors: dict[str, Any]) -> str:
+    variables = [variable for executor in executors.values() for variable in executor["container"].get("env", [])]
+    return next((str(variable["value"]) for variable in variables if variable["name"] == WORKSPACE), "")
 
 
 def check_images(pipeline: CompiledPipeline) -> None:
@@ -106,18 +112,16 @@ def check_images(pipeline: CompiledPipeline) -> None:
         )
 
 
-def read_yaml(path: Path, kind: str, remedy: str, load: Callable[[str], Any]) -> Any:
-    """What `load` makes of a YAML file; documents as a list. Raises Problems when it cannot be read."""
+def read_yaml(path: Path, kind: str, remedy: str, max_bytes: int = MAX_BYTES) -> list[Any]:
+    """The documents of a YAML file. Raises Problems when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
-        loaded = load(text)
-        return loaded if isinstance(loaded, dict) or loaded is None else list(loaded)
+        return load_yaml(read_text(path, max_bytes))
     except FileNotFoundError:
         what = "no such file"
     except IsADirectoryError:
         what = "this is a folder"
     except OSError as error:
         what = f"the file cannot be read: {error.strerror}"
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        what = f"the file is no YAML: {' '.join(str(error).split())}"
-    raise problem(what, where=f"{kind} {path}", rule="a YAML file in UTF-8", remedy=remedy)
+    except ValueError as error:
+        what = f"the file is no YAML: {error}"
+    raise problem(what, where=f"{kind} {path}", rule="a YAML file in UTF-8, without aliases", remedy=remedy)

@@ -13,9 +13,8 @@ import io
 import json
 import re
 import ssl
-import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,12 +24,15 @@ import urllib3
 from kfp import client as kfp_client
 from kfp_server_api.rest import RESTResponse
 
+from components.shared.calls import Deadline, OutOfTime, TooLong, call_again, join, retry_after_seconds
 from components.shared.problems import Problems, problem
 from components.shared.progress import printable
 from pipeline.cluster.access import Access
 
 Answer = TypeVar("Answer")
 MAX_MESSAGE = 400  # characters of a server's text that an error repeats
+MAX_ANSWER_BYTES = 1 << 26
+PIECE_BYTES = 1 << 16
 GO_STACK = "\ngithub.com/"
 # KFP's API server answers 500 to much that another attempt will not change: a pipeline that it cannot compile, a
 # workflow that Kubernetes refuses.
@@ -45,7 +47,8 @@ class RetryPolicy:
     """How long a call may take, and when it is made again."""
 
     connect_seconds: float = 10.0
-    read_seconds: float = 30.0
+    attempt_seconds: float = 30.0
+    """From the first byte that is sent to the last that comes, however it trickles."""
     pauses_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     """Between attempts; there is one attempt more."""
     max_pause_seconds: float = 60.0
@@ -55,12 +58,11 @@ class RetryPolicy:
 class ApiError(Problems):
     """A call failed."""
 
-    def __init__(self, error: Problems, status: int, retryable: bool) -> None:
+    def __init__(self, error: Problems, status: int, may_pass: bool) -> None:
         super().__init__(error.problems)
         self.status = status
         """HTTP status; 0 when there was no answer."""
-        self.retryable = retryable
-        """The same call may succeed later."""
+        self.may_pass = may_pass
 
 
 class Connection:
@@ -86,8 +88,8 @@ class Connection:
         return _attempt(call, self.access, self.policy)
 
     def create(self, call: Callable[[], Answer], find: Callable[[], Answer | None]) -> Answer:
-        """Make a call that must succeed once only: after a fault, which may have come after the deed, look first.
-        Raises ApiError as `ask`."""
+        """Make a call that must succeed once only: after a fault, which may have come after the deed, look first, and
+        when it is there already, made by somebody at the same moment, take that. Raises ApiError as `ask`."""
         tried = False
 
         def call_or_find() -> Answer:
@@ -96,7 +98,13 @@ class Connection:
             tried = True
             return call() if found is None else found
 
-        return self.ask(call_or_find)
+        try:
+            return self.ask(call_or_find)
+        except ApiError as error:
+            found = self.ask(find) if error.status == 409 else None
+            if found is None:
+                raise
+            return found
 
     def read(self, path: str, last_bytes: int) -> bytes:
         """The end of what the API has at a path that kfp.Client does not know; asked once. Raises ApiError when the API
@@ -136,19 +144,18 @@ class _Client(kfp.Client):
         api = self._healthz_api.api_client
         headers = dict(api.default_headers)
         api.update_params_for_auth(headers, [], ["Bearer"])
-        timeout = urllib3.Timeout(connect=self.policy.connect_seconds, read=self.policy.read_seconds)
-        response = api.rest_client.pool_manager.request(
-            "GET", api.configuration.host + path, headers=headers, timeout=timeout, preload_content=False
-        )
-        try:
+        timeout = urllib3.Timeout(connect=self.policy.connect_seconds, read=self.policy.attempt_seconds)
+        with contextlib.closing(
+            api.rest_client.pool_manager.urlopen(
+                "GET", api.configuration.host + path, headers=headers, timeout=timeout, preload_content=False
+            )
+        ) as response:
             if response.status != 200:
-                raise kfp_server_api.ApiException(http_resp=RESTResponse(response))
+                raise kfp_server_api.ApiException(http_resp=RESTResponse(_whole(response)))
             end = b""
-            for piece in response.stream(1 << 16):
+            for piece in response.stream(PIECE_BYTES):
                 end = (end + piece)[-last_bytes:]
             return end
-        finally:
-            response.release_conn()
 
 
 class _NoKfpAnswer(Exception):
@@ -156,10 +163,14 @@ class _NoKfpAnswer(Exception):
 
 
 def _guard(api_client: Any, policy: RetryPolicy) -> None:
-    """Give every request of a client a time-out, follow no redirect, and let through only JSON."""
-    api_client.rest_client.pool_manager.connection_pool_kw["retries"] = urllib3.Retry(0, raise_on_redirect=False)
-    timeouts = {"_request_timeout": (policy.connect_seconds, policy.read_seconds)}
-    send = api_client.request
+    """Give every request of a client a time-out, follow no redirect, and let through only JSON of bounded length."""
+    pools = api_client.rest_client.pool_manager
+    pools.connection_pool_kw["retries"] = urllib3.Retry(0, raise_on_redirect=False)
+    timeouts = {"_request_timeout": (policy.connect_seconds, policy.attempt_seconds)}
+    send, ask, deserialize = api_client.request, pools.request, api_client.deserialize
+
+    def bounded(*arguments: Any, **options: Any) -> Any:
+        return _whole(ask(*arguments, **(options | {"preload_content": False})))
 
     def request(*arguments: Any, **options: Any) -> Any:
         try:
@@ -169,33 +180,50 @@ def _guard(api_client: Any, policy: RetryPolicy) -> None:
             raise
         try:
             answer = json.loads(response.data)
-        except ValueError:
+        except (ValueError, RecursionError):
             kind = "a web page" if b"<html" in response.data[:2000].lower() else "something that is no JSON"
             raise _NoKfpAnswer(kind) from None
         if not isinstance(answer, dict):
             raise _NoKfpAnswer("JSON of another kind")
         return response
 
-    api_client.request = request
+    def read(*arguments: Any) -> Any:
+        try:
+            return deserialize(*arguments)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise _NoKfpAnswer("JSON of another form") from None
+        except kfp_server_api.ApiException:  # its word for times that are none
+            raise _NoKfpAnswer("times that are none") from None
+
+    pools.request, api_client.request, api_client.deserialize = bounded, request, read
+
+
+def _whole(response: Any) -> Any:
+    """An answer that is read to its end."""
+    with contextlib.closing(response):
+        try:
+            content = join(response.stream(PIECE_BYTES), MAX_ANSWER_BYTES)
+        except TooLong:
+            raise _NoKfpAnswer(f"more than {MAX_ANSWER_BYTES >> 20} MiB") from None
+    return urllib3.HTTPResponse(content, response.headers, response.status, reason=response.reason)
 
 
 def _attempt(call: Callable[[], Answer], access: Access, policy: RetryPolicy, first: bool = False) -> Answer:
     """Call, and again after a pause for as long as the fault may pass."""
     attempts = len(policy.pauses_seconds) + 1
-    for number in range(1, attempts + 1):
-        asked_for = 0.0
+
+    def attempt() -> Answer:
         try:
             with _quiet():
-                return call()
+                return Deadline(policy.attempt_seconds).call(call)
         except kfp_server_api.ApiException as error:
-            refused = _refused(error, access, number, first)
-            asked_for = _retry_after(error, policy)
-        except (_NoKfpAnswer, urllib3.exceptions.HTTPError) as error:
-            refused = _unanswered(error, access, number)
-        if not refused.retryable or number == attempts:
-            raise refused
-        time.sleep(max(policy.pauses_seconds[number - 1], asked_for))
-    raise AssertionError("the loop returns or raises")
+            refused = _refused(error, access, attempts, first)
+            refused.retry_after_seconds = min(_asked_for(error), policy.max_pause_seconds)
+            raise refused from None
+        except (_NoKfpAnswer, OutOfTime, urllib3.exceptions.HTTPError) as error:
+            raise _unanswered(error, access, attempts) from None
+
+    return call_again(attempt, policy.pauses_seconds)
 
 
 def _refused(error: Any, access: Access, attempts: int, first: bool) -> ApiError:
@@ -233,7 +261,7 @@ def _refused(error: Any, access: Access, attempts: int, first: bool) -> ApiError
 def _unanswered(error: Exception, access: Access, attempts: int) -> ApiError:
     """What it means that there is no answer, or none of a KFP API."""
     if isinstance(error, _NoKfpAnswer):
-        return ApiError(_no_kfp(access, f"it answers with {error}"), 0, retryable=False)
+        return ApiError(_no_kfp(access, f"it answers with {error}"), 0, may_pass=False)
     reason, retryable = getattr(error, "reason", None) or error, False
     rule = "a host that can be reached"
     remedy = "check the address, the network and the proxy (HTTPS_PROXY does not apply)"
@@ -247,7 +275,7 @@ def _unanswered(error: Exception, access: Access, attempts: int) -> ApiError:
         what, retryable = "the connection broke", True
         if isinstance(reason, urllib3.exceptions.NewConnectionError):  # to urllib3 this is a time-out, too
             what = "the host cannot be reached"
-        elif isinstance(reason, urllib3.exceptions.TimeoutError):
+        elif isinstance(reason, urllib3.exceptions.TimeoutError | OutOfTime):
             what = "the host does not answer in time"
         what += f" ({attempts} attempt{'s' if attempts > 1 else ''})"
     return ApiError(problem(what, where=access.host, rule=rule, remedy=remedy), 0, retryable)
@@ -264,7 +292,7 @@ def _no_kfp(access: Access, what: str) -> Problems:
 
 def _message(error: Any) -> str:
     """': ' and the server's own words, without the Go stack behind them; nothing when it sends a web page."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         answer = json.loads(error.body or "")
         texts = [answer.get(key) for key in ("message", "error_message", "error")] if isinstance(answer, dict) else []
         for text in texts:
@@ -288,14 +316,13 @@ def _has_token(access: Access) -> bool:
     return bool(access.token or access.token_file)
 
 
-def _retry_after(error: Any, policy: RetryPolicy) -> float:
-    """Seconds that the server asks to wait, within reason."""
-    text = (error.headers or {}).get("Retry-After", "")
-    return min(float(text), policy.max_pause_seconds) if text.isdecimal() else 0.0
+def _asked_for(error: Any) -> float:
+    """Seconds that the server asks to wait."""
+    return retry_after_seconds(error.headers or {}) or 0.0
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """kfp.Client prints links of its own."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -57,7 +57,14 @@ def failures_of(connection: Connection, run_id: str) -> tuple[Failure, ...]:
             for step, attempts in of_step.items()
             if attempts[-1]["phase"] in ENDED_BADLY
         )
-    except (ApiError, ValueError, KeyError, TypeError, AttributeError):  # not served, or of another form
+    except (
+        ApiError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # not served, or of another form
         return ()
 
 
@@ -100,7 +107,7 @@ def _read_log(connection: Connection, run_id: str, pod: str, node: str) -> str:
     try:
         path = f"/apis/v2beta1/runs/{run_id}/nodes/{node}/artifacts/main-logs:read"
         return base64.b64decode(json.loads(connection.read(path, MAX_BYTES))["data"]).decode("utf-8", "replace")
-    except (ApiError, ValueError, KeyError, TypeError):
+    except (ApiError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -15,6 +15,8 @@ from components.shared.progress import printable
 from pipeline.cluster.api_objects import (
     FINISHED,
     PAGE,
+    UNFINISHED,
+    UNSPECIFIED,
     Run,
     Schedule,
     equals,
@@ -127,16 +129,18 @@ def follow(
 ) -> Iterator[Change]:
     """Yield what happens in a run until it has ended; the last change is the run's own.
 
-    Faults of the connection are yielded, too, and borne for `lost_seconds`. Raises ApiError when the API refuses, or
-    stays away for longer."""
+    Faults of the connection are yielded, too, and borne for `lost_seconds`, as a state that the API does not specify.
+    Raises ApiError when the API refuses, or stays away for longer, and Problems when nobody knows whether the run has
+    ended."""
     known: dict[str, str] = {}
     lost_at: float | None = None
+    unspecified_at: float | None = None
     while True:
         try:
             run = connection.ask(lambda: connection.client.get_run(run_id))
         except ApiError as error:
             lost_at = lost_at or time.monotonic()
-            if not error.retryable or time.monotonic() - lost_at > lost_seconds:
+            if not error.may_pass or time.monotonic() - lost_at > lost_seconds:
                 raise
             if known.get("connection") != "lost":
                 known["connection"] = "lost"
@@ -159,6 +163,15 @@ def follow(
             yield Change(name="run", state=printable(state), message=_error_text(run.error))
         if state in FINISHED:
             return
+        unspecified_at = (unspecified_at or time.monotonic()) if state == UNSPECIFIED else None
+        is_borne = unspecified_at is not None and time.monotonic() - unspecified_at <= lost_seconds
+        if state not in UNFINISHED and not is_borne:
+            raise problem(
+                f"the run is in a state that this program does not know: {quote(state)}",
+                where=run_of(run, connection).link or f"run {printable(run_id)}",
+                rule=f"waiting goes by {', '.join(FINISHED)} and {', '.join(UNFINISHED)}",
+                remedy="the run goes on: look at it in the dashboard, or run osft-pipeline status",
+            )
         time.sleep(poll_seconds)
 
 
@@ -208,7 +221,11 @@ def _find_version(connection: Connection, pipeline_id: str, name: str) -> str:
 
 def experiment_of(connection: Connection, pipeline: CompiledPipeline) -> str:
     """The id of the experiment with the pipeline's name, made where it is missing."""
-    return str(connection.ask(lambda: connection.client.create_experiment(pipeline.name)).experiment_id)
+
+    def find_or_create() -> Any:
+        return connection.client.create_experiment(pipeline.name)
+
+    return str(connection.create(find_or_create, find_or_create).experiment_id)
 
 
 def _started(task: Any) -> tuple[datetime, str]:

@@ -111,6 +111,10 @@ class LocalRun:
         write_json(self.folder / METADATA, {name: vars(outputs) for name, outputs in self.made.items()})
         return made
 
+    def path_of(self, task: str, artifact: str) -> Path:
+        """Where a task's artifact lies."""
+        return self.store.path_of(self.made[task].artifacts[artifact]["uri"])
+
     @property
     def store(self) -> ObjectStore:
         return ObjectStore(folder=self.folder / "store")

@@ -16,6 +16,7 @@ def check_before(parameters: dict[str, Any], checks: Checks) -> None:
     from components.models.folder import check_model_folder
     from components.run.data_options import DataOptions
     from components.run.evaluation_options import EvaluationOptions
+    from components.run.lineage import check_start
     from components.run.publication import registered_name
     from components.shared.workspace import check_workspace
     from components.snapshot_model.core import local_folder
@@ -29,10 +30,11 @@ def check_before(parameters: dict[str, Any], checks: Checks) -> None:
         data_options = DataOptions.from_mapping(parameters["data_options"])
     for name, check in {
         "data": lambda data: check_data(data, data_options),
-        "questions": read_gap_questions,
-        "retention_questions": read_retention_questions,
+        "questions": lambda questions: read_gap_questions(questions, data_options.question_names),
+        "retention_questions": lambda questions: read_retention_questions(questions, data_options.question_names),
         "model": check_model,
         "system_prompt": check_system_prompt,
+        "start_from": check_start,
         "workspace": lambda workspace: check_workspace(Path(workspace), 0),
     }.items():
         if parameters[name]:

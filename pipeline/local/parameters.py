@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from components.data import mmlu
-from components.run.parameters import REQUIRED, all_parameters
+from components.run.parameters import REQUIRED, LocalInputs, all_parameters
+from components.shared.options import declared
 from components.shared.problems import Checks
 from components.shared.sources import without_credentials
 from components.shared.storage import write_text
@@ -24,11 +25,16 @@ NO_DEFAULT_HERE = ("model", "workspace")  # a laptop downloads nothing and write
 
 
 def read_run_parameters(
-    file: Path | None, flags: Mapping[str, Any], further: Mapping[str, Mapping[str, Any]], checks: Checks
+    file: Path | None,
+    flags: Mapping[str, Any],
+    further: Mapping[str, Mapping[str, Any]],
+    checks: Checks,
+    sweep: bool = False,
 ) -> dict[str, Any]:
     """All parameters of a run, with absolute paths; the default stands for what is not given, and for what is wrong.
     Values of the command line go over the file's, further options one by one. Adds a problem for each that is
-    unknown, missing, of a wrong type or out of range; raises Problems when the file cannot be read."""
+    unknown, missing, of a wrong type or out of range; raises Problems when the file cannot be read. A sweep has
+    `settings` as well."""
     given = given_in_file(file, checks)
     checks.raise_if_any()
     given |= {name: (value, f"--{name.replace('_', '-')}") for name, value in flags.items()}
@@ -41,8 +47,10 @@ def read_run_parameters(
         name: Parameter(
             kind=KINDS[type(one.default)], required=name in required, default="" if name in required else one.default
         )
-        for name, one in all_parameters().items()
+        for name, one in (all_parameters() | declared(LocalInputs)).items()
     }
+    if sweep:
+        known["settings"] = Parameter(kind="LIST", required=True, default=None)
     read = read_values(known, given, "add --{flag} VALUE, or {name} to the file of --params", checks)
     values = {name: read.get(name, parameter.default) for name, parameter in known.items()}
     check_options(values, set(given) - set(read), checks)

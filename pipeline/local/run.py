@@ -1,9 +1,10 @@
-"""`osft-pipeline run`: the pipeline on this machine, shown on its terminal."""
+"""`osft-pipeline run` and `compare --sweep`: the pipelines on this machine, shown on its terminal."""
 
 import contextlib
 import dataclasses
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from components.compare import report
+from components.compare.core import Compared, compare_sweep
 from components.run.evaluation import Summary
-from components.run.plan import TrainingPlan
+from components.run.plan import TrainingPlan, read_plans
 from components.run.publication import Published, read_publication
 from components.shared.problems import StepFailed, problem
 from components.shared.progress import SEPARATOR, printable
+from components.shared.storage import read_json
 from components.shared.workspace import run_folder
 from pipeline.local.backend import LocalRun
 from pipeline.local.driver import BackendError
@@ -44,12 +48,48 @@ def run(
 ) -> Result:
     """Run the pipeline; of a cluster's settings only what a laptop has as well matters. Raises StepFailed when a
     step ended with an error."""
+    local = _run_graph("osft", settings, parameters, workspace, processes, console)
+    plan = TrainingPlan.read(local.path_of("plan-training", "plan"))
+    write_parameters(run_folder(workspace, plan.run_key), parameters)
+    return Result(
+        plan=plan,
+        summary=Summary.read(run_folder(workspace, plan.run_key)),
+        published=read_publication(workspace, plan.run_key),
+    )
+
+
+def run_sweep(
+    settings: ClusterSettings,
+    parameters: dict[str, Any],
+    workspace: Path,
+    processes: StepProcesses,
+    console: Console,
+    output: Path,
+) -> Compared:
+    """Run the pipeline of a sweep as `run` does; its comparison goes to the folder `output`. Raises StepFailed when a
+    step ended with an error, and not when a setting failed."""
+    local = _run_graph("osft-sweep", settings, parameters, workspace, processes, console)
+    for artifact, name in (("report", report.PAGE), ("runs", report.RUNS), ("tests", report.TESTS)):
+        output.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(local.path_of("compare", artifact), output / name)
+    plans = read_plans(local.path_of("plan-sweep", "plans"))
+    return compare_sweep(plans, read_json(local.path_of("run-sweep", "outcomes")), workspace)
+
+
+def _run_graph(
+    name: str,
+    settings: ClusterSettings,
+    parameters: dict[str, Any],
+    workspace: Path,
+    processes: StepProcesses,
+    console: Console,
+) -> LocalRun:
     from pipeline.compile import compile_documents
 
     folder = _new_folder(workspace / "kfp")
     log = folder.with_suffix(".log")
     write_parameters(folder, parameters)
-    pipeline = compile_documents(on_this_machine(settings, workspace))[0]
+    pipeline = compile_documents(on_this_machine(settings, workspace), name)[0]
     with log.open("w", encoding="utf-8") as file, _display(console, file) as display:
         local = LocalRun(pipeline=pipeline, folder=folder, processes=processes, show=display.show)
         try:
@@ -57,14 +97,7 @@ def run(
         except (StepExited, BackendError) as error:
             display.explain(error)
             raise StepFailed(f"the step {display.step} failed; all it printed is in {log}") from None
-    made = local.made["plan-training"].artifacts["plan"]
-    plan = TrainingPlan.read(local.store.path_of(made["uri"]))
-    write_parameters(run_folder(workspace, plan.run_key), parameters)
-    return Result(
-        plan=plan,
-        summary=Summary.read(run_folder(workspace, plan.run_key)),
-        published=read_publication(workspace, plan.run_key),
-    )
+    return local
 
 
 def _new_folder(runs: Path) -> Path:

@@ -14,7 +14,6 @@ import enum
 import os
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ REMOVED = ".tmp-removed-"  # what a removal renames to; nothing else is called s
 # Made by file systems and storage, in any folder: snapshots of the volume, files that are removed and still open.
 NOT_OURS = re.compile(r"\.nfs[0-9a-f]+|\.snapshots?|\.Trash-.*|lost\+found")
 COMMIT, RUN_KEY = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{16}")
+ADAPTED = re.compile(r"[0-9a-f]{16}(-0\.\d{1,3})?")  # a run's model, and the ones that were rewound from it
 STAMP = re.compile(r"\d{8}-\d{6}(\.log)?")  # of a run on this machine
 
 
@@ -71,6 +71,8 @@ class Item:
     """Run key; of a base model its commit."""
     base: str = ""
     """Commit of the base model that an adapted model was trained from."""
+    start: str = ""
+    """Of an adapted model the folder below adapted/ of the one that it started from; empty for the base model."""
     evaluated: float = 0.0
     """When, in seconds since 1970."""
     publication: Published | None = None
@@ -140,36 +142,37 @@ class _Reader:
                     yield from self.unknown(entry)
 
     def runs_and_adapted_models(self) -> Iterator[Item]:
-        """Together: a run's files say what its model is worth, and whatever is done to one of the two is recent use."""
-        found: dict[str, dict[str, os.DirEntry[str]]] = {}
-        for folder in ("runs", "adapted"):
+        """Together: a run's files say what its model is worth, and whatever is done to one of the two is recent use; a
+        model that was rewound from it is none of its own."""
+        found: dict[str, dict[str, list[os.DirEntry[str]]]] = {}
+        for folder, name in (("runs", RUN_KEY), ("adapted", ADAPTED)):
             for entry in self.entries(folder):
-                if _is_folder(entry) and RUN_KEY.fullmatch(entry.name):
-                    found.setdefault(entry.name, {})[folder] = entry
+                if _is_folder(entry) and name.fullmatch(entry.name):
+                    found.setdefault(entry.name.partition("-")[0], {}).setdefault(folder, []).append(entry)
                 else:
                     yield from self.unknown(entry)
-        for _, folders in sorted(found.items()):
-            items = [
-                *(self.adapted_model(folders["adapted"]) if "adapted" in folders else ()),
-                *(self.run(folders["runs"], folders.get("adapted")) if "runs" in folders else ()),
-            ]
-            newest = max((item.changed for item in items), default=0.0)
-            for item in items:
+        for key, folders in sorted(found.items()):
+            adapted = folders.get("adapted", [])
+            models = [item for entry in adapted for item in self.adapted_model(entry, key)]
+            run = [item for entry in folders.get("runs", ()) for item in self.run(entry, adapted)]
+            own = max((item.changed for item in (*models, *run) if not _is_rewound(item)), default=0.0)
+            for item in (*models, *run):
+                newest = max(own, item.changed)
                 yield item if item.kind == Kind.LEFTOVER else dataclasses.replace(item, changed=newest)
 
-    def adapted_model(self, entry: os.DirEntry[str]) -> Iterator[Item]:
+    def adapted_model(self, entry: os.DirEntry[str], key: str) -> Iterator[Item]:
         known: dict[str, Any] = {"state": State.UNFINISHED}
         if self.holds(entry, TRAINING_REPORT):
-            known = _read_state(self.workspace / "runs" / entry.name, Path(entry.path))
-        yield from self.item(entry, kind=Kind.ADAPTED, key=entry.name, **known)
+            known = _read_state(self.workspace / "runs" / key, Path(entry.path))
+        yield from self.item(entry, kind=Kind.ADAPTED, key=key, **known)
 
-    def run(self, entry: os.DirEntry[str], adapted: os.DirEntry[str] | None) -> Iterator[Item]:
+    def run(self, entry: os.DirEntry[str], adapted: list[os.DirEntry[str]]) -> Iterator[Item]:
         entries = self.entries(entry.path)
         working = [one for one in entries if _is_folder(one) and one.name in WORKING_FOLDERS]
         temporary = [one for one in entries if one.name.startswith(TEMPORARY)]
         reports = [size for one in entries if one not in (*working, *temporary) for size in self.size(one.path)]
         evaluated = any(one.name == SUMMARY for one in entries)
-        trained = adapted is not None and self.holds(adapted, TRAINING_REPORT)
+        trained = any(self.holds(one, TRAINING_REPORT) for one in adapted)
         state = State.FINISHED if trained else State.REPORT_ONLY if evaluated and not working else State.UNFINISHED
         yield Item(
             kind=Kind.RUN,
@@ -263,28 +266,35 @@ def _read_state(run: Path, model: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"state": State.NOT_EVALUATED}
     reading = model / TRAINING_REPORT
     try:
-        found["base"] = str(read_json(reading)["plan"]["model"]["commit"])
+        plan = read_json(reading)["plan"]
+        found["base"] = str(plan["model"]["commit"])
+        found["start"] = str(plan["lineage"][-1]["model"]) if plan.get("lineage") else ""
         reading = run / SUMMARY
         if reading.exists():
             found["evaluated"] = reading.stat().st_mtime
-            good = read_json(reading)["good"]
+            summary = read_json(reading)
+            good = summary["good"]
             if not isinstance(good, bool):
                 raise TypeError(good)
-            found["state"] = State.GOOD if good else State.NOT_GOOD
+            evaluated = Path(summary.get("adapted", run.name)).name
+            if evaluated == model.name:
+                found["state"] = State.GOOD if good else State.NOT_GOOD
+            elif model.name == run.name:  # all of the change was tried before a share of it
+                found["state"] = State.NOT_GOOD
         reading = run / PUBLISHED
         if reading.exists():
             published = from_dict(Published, read_json(reading))
-            published_at(published)
-            found["publication"] = published
+            _ = published.time
+            is_rewound = bool(ADAPTED.fullmatch(published.version)) and published.version != run.name
+            if model.name == (published.version if is_rewound else run.name):
+                found["publication"] = published
     except (OSError, ValueError, KeyError, TypeError):
         found["trouble"] = f"{reading.name} cannot be read"
     return found
 
 
-def published_at(publication: Published) -> datetime:
-    """With a time zone, also where an older release wrote none."""
-    at = datetime.fromisoformat(publication.published_at)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+def _is_rewound(item: Item) -> bool:
+    return item.kind == Kind.ADAPTED and Path(item.path).name != item.key
 
 
 def _changed(entry: os.DirEntry[str]) -> float:

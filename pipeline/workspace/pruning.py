@@ -4,7 +4,8 @@ The policy, in the order in which it applies. Anything modified in the last `old
 may be writing it, or come back for it. Of the rest:
 
     adapted models   stay: the newest good ones (`keep` of them), the newest published one of each registered name;
-                     and those whose files cannot be read, because nobody can say what they are worth
+                     those whose files cannot be read, because nobody can say what they are worth; and what a model that
+                     stays for such a reason started from, which its evaluation needs
     base models      stay: what a model that stays was trained from; all of them while a run is under way
     reports of runs  stay: they are small, and the evidence
     all else         goes: what trainings worked with, leftovers of killed pods, records and logs of runs
@@ -24,7 +25,7 @@ from datetime import datetime
 from pathlib import Path
 
 from components.shared.problems import Checks, list_some
-from pipeline.workspace.inventory import REMOVED, Inventory, Item, Kind, State, published_at
+from pipeline.workspace.inventory import REMOVED, Inventory, Item, Kind, State
 from pipeline.workspace.sizes import SECONDS_OF_DAY, Progress, measure
 
 YOUNG = "modified recently"
@@ -129,6 +130,10 @@ def _decide_adapted(items: Sequence[Item], policy: Policy, limit: float) -> dict
             decisions[item.path] = Decision(item, True, _newer_words(len(best)))
         else:
             decisions[item.path] = Decision(item, True, item.state)
+    starts = {decision.item.start: decision.item.key for decision in decisions.values() if not decision.goes}
+    for item in models:
+        if decisions[item.path].goes and (user := starts.get(Path(item.path).name)):
+            decisions[item.path] = Decision(item, False, f"start of {user}")
     return decisions
 
 
@@ -136,7 +141,7 @@ def _newest_published(models: Sequence[Item]) -> list[Item]:
     newest: dict[tuple[str, str], tuple[datetime, Item]] = {}
     for item in models:
         if (found := item.publication) is not None and item.state != State.UNFINISHED:
-            name, at = (found.registry, found.name), published_at(found)
+            name, at = (found.registry, found.name), found.time
             if name not in newest or newest[name][0] < at:
                 newest[name] = (at, item)
     return [item for _, item in newest.values()]

@@ -1,6 +1,7 @@
 """What several of the fast tests need."""
 
 import csv
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from components.ingest_sdg.core import ingest_sdg
 from components.ingest_sdg.report import IngestReport
 from components.shared.problems import Problem, Problems
 from tests.workspaces import Workspace
+
+NAMES = ("question", "response", "faithfulness_judgment")
 
 
 def problems_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Problem, ...]:
@@ -37,6 +40,24 @@ def ingest(folder: Path, data: str, questions: str, retention_questions: str = "
     """The step `ingest_sdg`, with what it makes in a folder's `out` and `review.html`."""
     addresses = {"data": data, "questions": questions, "retention_questions": retention_questions}
     return ingest_sdg(**addresses, output=folder / "out", review=folder / "review.html", options=options)
+
+
+@pytest.fixture
+def ingest_data(tmp_path: Path) -> Callable[..., IngestReport]:
+    """Runs the step on data at an address, with one gap question: Which bird?"""
+    questions = write_csv(tmp_path / "gap.csv", ("question", "reference"), [("Which bird?", "heron")])
+
+    def run(data: Path | str, name: str = "out", **options: Any) -> IngestReport:
+        addresses = {"data": str(data), "questions": questions, "retention_questions": questions}
+        return ingest_sdg(**addresses, output=tmp_path / name, review=tmp_path / "review.html", options=options)
+
+    return run
+
+
+def json_lines(rows: Iterable[Sequence[str]], names: Sequence[str] = NAMES) -> str:
+    """Rows as JSONL, with more names than are needed."""
+    more = {"document": "x\ny", "metadata": {"n": [1, 2]}, "score": float("nan")}
+    return "".join(json.dumps({**more, **dict(zip(names, row, strict=True))}) + "\n" for row in rows)
 
 
 def files_below(folder: Path) -> list[str]:

@@ -15,12 +15,22 @@ from pipeline.settings import load_settings
 from tests.kfp_fields import unknown_fields
 from tests.tables import table
 
-GPU_STEPS = {"train_osft", "evaluate"}
+GPU_STEPS = {"train_osft", "evaluate", "run_sweep"}
+STEPS = {
+    compiling.RUN: set(PLACES) - {"plan_sweep", "run_sweep", "compare"},
+    compiling.SWEEP: set(PLACES) - {"plan_training", "train_osft", "evaluate"},
+}
+
+
+@pytest.fixture(scope="module", params=compiling.GRAPHS)
+def name(request):
+    """Of the pipeline."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def documents():
-    return list(yaml.safe_load_all(compiling.COMPILED.read_text(encoding="utf-8")))
+def documents(name):
+    return list(yaml.safe_load_all(compiling.COMMITTED[name].read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +62,24 @@ def test_only_fields_of_kfp_2_14_are_used(documents):
     assert unknown_fields(documents) == []
 
 
-def test_only_these_fields_are_used_with_everything_switched_on(tmp_path):
-    documents = compiled(tmp_path, table("compiled", "everything"))
+def test_only_these_fields_are_used_with_everything_switched_on(tmp_path, name):
+    documents = compiled(tmp_path, table("compiled", "everything"), name)
 
     assert unknown_fields(documents) == []
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert {_step(name) for name in executors} == set(PLACES)
-    for step, placed in ((_step(name), executor) for name, executor in executors.items()):
+    assert {_step(executor) for executor in executors} == STEPS[name]
+    for step, placed in ((_step(label), executor) for label, executor in executors.items()):
         part_of = {"app.kubernetes.io/part-of": "osft-pipeline", "app.kubernetes.io/component": step}
         queue = {"kueue.x-k8s.io/queue-name": "osft"} if step in GPU_STEPS else {}
         assert placed["podMetadata"]["labels"] == part_of | queue | {"cost-center": "4711"}
         assert placed["podMetadata"]["annotations"] == {"owner": "platform"}
         assert "puller" in str(placed["imagePullSecret"])
         assert ("pool" in str(placed)) == (step in GPU_STEPS)
-    assert str(documents).count("'resourceCount': '2'") == len(GPU_STEPS)
+    assert str(documents).count("'resourceCount': '2'") == len(GPU_STEPS & STEPS[name])
 
 
-def test_training_and_evaluation_and_only_they_ask_for_one_l40s(containers, placed):
-    for step in PLACES:
+def test_training_and_evaluation_and_only_they_ask_for_one_l40s(name, containers, placed):
+    for step in STEPS[name]:
         accelerator = containers[step]["resources"].get("accelerator", {})
         if step in GPU_STEPS:
             assert accelerator["resourceType"] == "nvidia.com/gpu"
@@ -84,19 +94,19 @@ def test_training_and_evaluation_and_only_they_ask_for_one_l40s(containers, plac
             assert not {"nodeSelector", "tolerations", "emptyDirMounts"} & set(placed[step])
 
 
-def compiled(tmp_path: Path, settings: str) -> list[dict[str, Any]]:
+def compiled(tmp_path: Path, settings: str, name: str = compiling.RUN) -> list[dict[str, Any]]:
     """The documents of a cluster file's pipeline."""
     cluster = tmp_path / "cluster.toml"
     cluster.write_text(settings, encoding="utf-8")
-    return list(yaml.safe_load_all(compiling.compiled_yaml(load_settings(cluster))))
+    return list(yaml.safe_load_all(compiling.compiled_yaml(load_settings(cluster), name)))
 
 
 TRIAL = (resources.files("pipeline.cluster_files") / "trial.toml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("settings", ['gpu.count = "0"\nkueue.queue = "osft"\n', TRIAL], ids=["key", "trial.toml"])
-def test_a_trial_is_the_same_graph_without_anything_of_a_gpu(documents, tmp_path, settings):
-    pipeline, platform = compiled(tmp_path, settings)
+def test_a_trial_is_the_same_graph_without_anything_of_a_gpu(name, documents, tmp_path, settings):
+    pipeline, platform = compiled(tmp_path, settings, name)
 
     assert unknown_fields([pipeline, platform]) == []
     dags, others = ([part for part in of["components"].values() if "dag" in part] for of in (pipeline, documents[0]))
@@ -104,22 +114,22 @@ def test_a_trial_is_the_same_graph_without_anything_of_a_gpu(documents, tmp_path
         assert (set(dag["dag"]["tasks"]), dag["inputDefinitions"]) == (
             set(other["dag"]["tasks"]), other["inputDefinitions"],
         )  # fmt: skip
-    for name, executor in pipeline["deploymentSpec"]["executors"].items():
-        assert "accelerator" not in executor["container"]["resources"], name
+    for label, executor in pipeline["deploymentSpec"]["executors"].items():
+        assert "accelerator" not in executor["container"]["resources"], label
     text = str(platform)
     for key in ("nodeSelector", "tolerations", "emptyDirMounts", "queue-name", "nvidia"):
         assert key not in text
-    (plan,) = (dag["dag"]["tasks"]["plan-training"] for dag in dags if "plan-training" in dag["dag"]["tasks"])
+    (plan,) = (task for dag in dags for task in dag["dag"]["tasks"].values() if "gpus" in task["inputs"]["parameters"])
     assert plan["inputs"]["parameters"]["gpus"]["runtimeValue"]["constant"] == 0
 
 
-def test_steps_run_as_non_root_where_the_cluster_file_asks_for_it(placed, tmp_path):
+def test_steps_run_as_non_root_where_the_cluster_file_asks_for_it(name, placed, tmp_path):
     """KFP 2.14.3 knows no such field, so that nothing else sets it."""
-    documents = compiled(tmp_path, "security.run_as_non_root = true\n")
+    documents = compiled(tmp_path, "security.run_as_non_root = true\n", name)
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
     assert all("securityContext" not in settings for settings in placed.values())
-    assert {_step(name) for name in executors} == set(PLACES)
+    assert {_step(executor) for executor in executors} == STEPS[name]
     assert all(executor["securityContext"] == {"runAsNonRoot": True} for executor in executors.values())
     assert {path.rpartition("/")[2] for path in unknown_fields(documents)} == {"securityContext"}
 
@@ -136,13 +146,13 @@ def test_every_step_mounts_the_same_claim(placed):
     [
         ("HF_TOKEN", {"snapshot_model"}),
         ("HF_ENDPOINT", {"snapshot_model"}),
-        ("JUDGE_API_KEY", {"evaluate"}),
+        ("JUDGE_API_KEY", {"evaluate", "run_sweep"}),
         ("WEBHOOK_URL", {"notify"}),
         ("AWS_ACCESS_KEY_ID", {"ingest_sdg", "snapshot_model"}),
         ("AWS_SECRET_ACCESS_KEY", {"ingest_sdg", "snapshot_model"}),
     ],
 )
-def test_a_secret_reaches_only_the_steps_that_need_it(placed, variable, steps):
+def test_a_secret_reaches_only_the_steps_that_need_it(name, placed, variable, steps):
     given = {
         step: reference["optional"]
         for step, settings in placed.items()
@@ -151,7 +161,7 @@ def test_a_secret_reaches_only_the_steps_that_need_it(placed, variable, steps):
         if key["envVar"] == variable
     }
 
-    assert set(given) == steps
+    assert set(given) == steps & STEPS[name]
     assert all(given.values()), "a secret that is not there must not stop the pod"
 
 
@@ -161,21 +171,21 @@ def test_no_step_installs_anything_when_it_starts(containers):
         assert not re.search(r"\bpip\b|install", started), step
 
 
-def test_the_images_are_those_of_the_cluster_file(containers):
+def test_the_images_are_those_of_the_cluster_file(name, containers):
     images = load_settings().images
     assert {step: container["image"] for step, container in containers.items()} == {
-        step: images.gpu if step in GPU_STEPS else images.cpu for step in PLACES
+        step: images.gpu if step in GPU_STEPS else images.cpu for step in STEPS[name]
     }
 
 
-def test_nothing_is_cached(tasks):
-    for step in PLACES:
+def test_nothing_is_cached(name, tasks):
+    for step in STEPS[name]:
         assert not tasks[step]["cachingOptions"].get("enableCache", False), step
 
 
-def test_retries_are_not_cut_off_by_the_time_of_earlier_attempts_nor_by_days_of_waiting(tasks, placed):
+def test_retries_are_not_cut_off_by_the_time_of_earlier_attempts_nor_by_days_of_waiting(name, tasks, placed):
     """Argo counts a pod's wait for a GPU, and the last attempt needs its own time, too."""
-    for step in PLACES:
+    for step in STEPS[name]:
         policy = tasks[step]["retryPolicy"]
         timeout = int(placed[step]["activeDeadlineSeconds"])
         assert policy["maxRetryCount"] >= 1
@@ -198,15 +208,20 @@ def _gates(documents: list[dict[str, Any]]) -> dict[str, tuple[str, set[str]]]:
     }
 
 
-def test_training_waits_for_the_plan_and_publishing_for_the_evaluation(documents):
-    gates = _gates(documents)
+GATES = {
+    compiling.RUN: {
+        "anything-to-do": ("plan-training", {"train-osft", "evaluate"}),
+        "good": ("evaluate", {"publish"}),
+    },
+    compiling.SWEEP: {"good": ("compare", {"publish"})},
+}
 
-    assert {name: inside for name, (_, inside) in gates.items()} == {
-        "anything-to-do": {"train-osft", "evaluate"},
-        "good": {"publish"},
-    }
-    assert gates["anything-to-do"][0].endswith("['pipelinechannel--plan-training-Output'] == true")
-    assert gates["good"][0].endswith("['pipelinechannel--evaluate-Output'] == true")
+
+def test_training_waits_for_the_plan_and_publishing_for_the_evaluation(name, documents):
+    channel = re.compile(r".*\['pipelinechannel--(.*)-Output'\] == true")
+    found = {gate: (channel.fullmatch(condition), inside) for gate, (condition, inside) in _gates(documents).items()}
+
+    assert {gate: (match and match[1], inside) for gate, (match, inside) in found.items()} == GATES[name]
 
 
 def test_notify_is_told_how_everything_else_ended_whatever_happened(documents):
@@ -225,8 +240,8 @@ def test_without_the_exit_handler_all_steps_are_on_one_level(tmp_path):
     assert "exec-notify" not in pipeline["deploymentSpec"]["executors"]
 
 
-def test_every_step_records_what_it_does_under_the_run(containers, placed):
-    for step in PLACES:
+def test_every_step_records_what_it_does_under_the_run(name, containers, placed):
+    for step in STEPS[name]:
         assert {"name": "OSFT_STEP_RECORDS", "value": "/mnt/osft/pipeline-runs"} in containers[step]["env"], step
         assert placed[step]["fieldPathAsEnv"] == [
             {"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"},
@@ -234,8 +249,8 @@ def test_every_step_records_what_it_does_under_the_run(containers, placed):
         ]
 
 
-def test_the_committed_pipeline_is_what_the_code_gives():
-    compiling.check_compiled(load_settings(), compiling.COMPILED)
+def test_the_committed_pipeline_is_what_the_code_gives(name):
+    compiling.check_compiled(load_settings(), compiling.COMMITTED[name], name)
 
 
 def test_a_stale_pipeline_is_an_error_that_names_the_command(tmp_path):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.run.evaluation_options import EvaluationOptions
+from components.run.evaluation_options import REWIND, EvaluationOptions
 from tests.fast.conftest import only_problem_of, problems_of
 
 COMPILED = Path(__file__).parent.parent.parent / "pipeline" / "compiled" / "osft.yaml"
@@ -28,7 +28,8 @@ BAD: dict[str, tuple[str, list[Any]]] = {
     "regressed_share_max": ("a number from 0 to 1", [-0.1, 1.1, 5.0, *NO_NUMBERS]),
     "retention_margin": ("a number above 0 and up to 100", [0.0, -1.0, 100.1, 1e9, *NO_NUMBERS]),
     "max_answer_tokens": ("an integer from 1 to 4096", [0, -1, 4097, 1.5, *NO_NUMBERS]),
-    "lm_eval_tasks": ("a string", NO_TEXTS),
+    "lm_eval_tasks": ("names, comma-separated", ["/mnt/osft/tasks.yaml", "../tasks", *NO_TEXTS]),
+    "rewind": ("numbers above 0 and below 1", ["1", "0", "0.0", "1.5", "0.5;0.2", "-0.5", "0.1234", "1e-1", *NO_TEXTS]),
 }
 
 
@@ -56,6 +57,7 @@ def test_only_whole_numbers_are_taken_when_made_directly(value: Any) -> None:
         ("judge_model", ["", "org/name", "/models/judge", "s3://bucket/judge", "claude@2026"]),
         ("max_answer_tokens", [1, 4096]),
         ("lm_eval_tasks", ["", "arc_easy", "arc_easy,hellaswag"]),
+        ("rewind", ["", "0.5", "0.25, .75,0.125"]),
     ],
 )
 def test_good_values_at_the_edges_are_taken(name: str, values: list[Any]) -> None:
@@ -239,6 +241,7 @@ def test_defaults_are_those_that_the_project_promises() -> None:
         "judge_reply_tokens": 400,
         "max_answer_tokens": 256,
         "lm_eval_tasks": "",
+        "rewind": REWIND,
     }
 
 

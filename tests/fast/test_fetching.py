@@ -19,7 +19,7 @@ NAME = "model.safetensors"
 FILES = {NAME: FileInfo(size=len(CONTENT), digest=sha256(CONTENT))}
 
 
-def source_of(read: Callable[[str, int], Iterator[bytes]]) -> Source:
+def source_of(read: Callable[[str, int, int], Iterator[bytes]]) -> Source:
     return Source(
         name="org/model", revision="main", commit="0" * 40, where="here", if_damaged="", files=FILES, card={}, read=read
     )
@@ -54,7 +54,7 @@ def test_only_what_is_not_there_is_read(tmp_path, there):
 
 def test_what_is_longer_than_it_should_be_is_read_again(tmp_path):
     (tmp_path / NAME).write_bytes(CONTENT + b"x")
-    fetch_files(tmp_path, FILES, source_of(lambda name, offset: pieces(offset)))
+    fetch_files(tmp_path, FILES, source_of(lambda name, offset, end: pieces(offset)))
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
@@ -81,7 +81,7 @@ def test_file_that_another_writes_at_the_same_time_ends_right(tmp_path):
     def slow(name, offset):
         for number, piece in enumerate(pieces(offset)):
             if number == 10 and not results:
-                results["other"] = fetch_files(tmp_path, FILES, source_of(lambda name, offset: pieces(offset)))
+                results["other"] = fetch_files(tmp_path, FILES, source_of(lambda name, offset, end: pieces(offset)))
             yield piece
 
     fetched = fetch_files(tmp_path, FILES, source_of(slow))
@@ -98,7 +98,7 @@ def test_source_that_trickles_is_given_up(tmp_path):
 
     started = time.monotonic()
     found = only_problem_of(fetch_files, tmp_path, FILES, source_of(read))
-    assert found.what.startswith(f"{NAME} cannot be fetched: only ")
+    assert found.what.startswith(f"{NAME} cannot be fetched: it trickles")
     assert time.monotonic() - started < 3
     assert (tmp_path / NAME).stat().st_size > 0
 
@@ -160,9 +160,9 @@ def test_what_was_there_is_written_once_more_where_no_digest_can_show_it_to_be_r
 def test_every_kind_of_digest_is_compared(tmp_path, digest):
     files = {NAME: FileInfo(size=len(CONTENT), digest=digest)}
     (tmp_path / NAME).write_bytes(CONTENT)
-    assert fetch_files(tmp_path, files, source_of(lambda name, offset: iter(()))).fetched_bytes == 0
+    assert fetch_files(tmp_path, files, source_of(lambda name, offset, end: iter(()))).fetched_bytes == 0
     (tmp_path / NAME).write_bytes(bytes(len(CONTENT)))
-    assert fetch_files(tmp_path, files, source_of(lambda name, offset: pieces(offset))).files == FILES
+    assert fetch_files(tmp_path, files, source_of(lambda name, offset, end: pieces(offset))).files == FILES
     (tmp_path / NAME).unlink()
-    damaged = source_of(lambda name, offset: (piece for piece in (bytes(len(CONTENT)),)))
+    damaged = source_of(lambda name, offset, end: (piece for piece in (bytes(len(CONTENT)),)))
     assert f"{NAME} arrived damaged" in only_problem_of(fetch_files, tmp_path, files, damaged).what

@@ -30,6 +30,7 @@ def records(tmp_path):
         write_jsonl(folder / "gap_questions.jsonl", GAP)
         write_jsonl(folder / "retention_questions.jsonl", [{"question": "2 + 2?", "reference": "4"}])
         write_json(folder / "report.json", {"kept": len(rows)})
+        write_jsonl(folder / "dropped.jsonl", [{"reason": "duplicate"}])
         (folder / "review.html").write_text("<p>3 rows</p>", encoding="utf-8")
         return folder
 
@@ -72,6 +73,7 @@ def test_system_prompt_that_is_no_text_is_refused_and_nothing_is_made(records, t
 def test_folder_holds_what_later_steps_need_and_the_group_may_write_it(records, tmp_path):
     report = format_chat(records=records(), system_prompt="", output=tmp_path / "out")
     assert files_below(tmp_path / "out") == [
+        "dropped.jsonl",
         "gap_questions.jsonl",
         "held_out.jsonl",
         "report.json",

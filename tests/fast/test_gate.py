@@ -10,12 +10,13 @@ from benchmarks.gate import TRUTHS as SIMULATED
 from components.data.questions import read_retention_questions
 from components.evaluate.gate import decide
 from components.evaluate.harness import check_installed
-from components.evaluate.statistics import compare
 from components.run.evaluation_options import EvaluationOptions
 from components.run.findings import FAILED, GOOD, MET, NOT_GOOD, NOT_SHOWN, Comparison
+from components.run.statistics import compare
 from tests.fast.conftest import only_problem_of
 
 CLOSED, REGRESSED, CHOICE, OPEN = "gap questions closed", "gap questions regressed", "choice", "open"
+EARLIER = "earlier questions"
 
 
 def compared(questions: int, right: int, closed: int, regressed: int) -> Comparison:
@@ -51,6 +52,14 @@ DECISIONS: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
     "a promise in doubt": ({"audit": "in doubt"}, NOT_SHOWN, {"audit": NOT_SHOWN}),
     "no promise": ({"audit": ""}, GOOD, {}),
     "a method that promises nothing": ({"audit": "broken", "promised": False}, GOOD, {}),
+    "a small gain of one model": ({"gap": compared(40, 2, 6, 0)}, GOOD, {}),
+    "a small gain of one of three": ({"gap": compared(40, 2, 6, 0), "trials": 3}, NOT_SHOWN, {CLOSED: NOT_SHOWN}),
+    "a loss of one model": ({OPEN: compared(140, 90, 3, 9)}, GOOD, {}),
+    "a loss of one of three": ({OPEN: compared(140, 90, 3, 9), "trials": 3}, NOT_SHOWN, {OPEN: NOT_SHOWN}),
+    "what was learnt is still there": ({"earlier": compared(20, 10, 0, 1)}, GOOD, {}),
+    "what was learnt is gone": ({"earlier": compared(20, 10, 5, 2)}, NOT_GOOD, {EARLIER: FAILED}),
+    "nothing was right then": ({"earlier": compared(20, 0, 5, 0)}, NOT_SHOWN, {EARLIER: NOT_SHOWN}),
+    "no earlier question is graded": ({"earlier": None}, NOT_SHOWN, {EARLIER: NOT_SHOWN}),
     "one failed and one not shown": ({"gap": None, "audit": "broken"}, NOT_GOOD, {CLOSED: NOT_SHOWN, "audit": FAILED}),
 }  # fmt: skip
 
@@ -63,7 +72,9 @@ def test_the_gate_answers_good_not_good_or_not_shown(name: str) -> None:
     general = {part: given[part] for part in (CHOICE, OPEN)}
     audit = dataclasses.replace(AUDIT, word=given["audit"], promised=given["promised"])
 
-    gate = decide(given["gap"], general, given["ungraded"], audit, options)
+    earlier = {"earlier": given["earlier"], "earlier_asked": 20} if "earlier" in given else {}
+
+    gate = decide(given["gap"], general, given["ungraded"], audit, options, trials=given.get("trials", 1), **earlier)
 
     assert gate.verdict == verdict
     assert {one.name: one.state for one in gate.unmet} == unmet

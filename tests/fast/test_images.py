@@ -104,7 +104,8 @@ def imports_of(tree: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]
 def imported_by_steps(image: str) -> dict[str, dict[str, bool]]:
     """Top-level packages, by them the modules of ours that import them, and whether only inside a function."""
     steps = [step for step, place in PLACES.items() if place.gpu == (image == "gpu")]
-    pending = [f"components.{step}.core" for step in steps] + ["components.shared.progress"]
+    cores = {"plan_sweep": "components.plan_training.sweep"}
+    pending = [cores.get(step, f"components.{step}.core") for step in steps] + ["components.shared.progress"]
     seen: set[str] = set()
     found: dict[str, dict[str, bool]] = {}
     while pending:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.shared import lease
+from tests.fast.conftest import only_problem_of
 
 
 def hold(file: Path, timeout_seconds: float) -> contextlib.AbstractContextManager[None]:
@@ -39,3 +40,16 @@ def test_file_of_any_content_holds_nobody_up_for_longer(tmp_path, content):
         pass
 
     assert not file.exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_what_is_no_lease_is_one_error_and_not_touched(tmp_path, kind):
+    file, other = tmp_path / "lease", tmp_path / "other"
+    other.write_text("content", encoding="utf-8")
+    make = {"pipe": lambda: os.mkfifo(file), "folder": file.mkdir}
+    make.get(kind, lambda: file.symlink_to(other if kind == "link" else tmp_path / "nothing"))()
+
+    found = only_problem_of(hold(file, 0.1).__enter__)
+
+    assert str(file) in found.remedy
+    assert other.read_text(encoding="utf-8") == "content"

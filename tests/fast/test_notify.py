@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,31 @@ def test_outcome_is_what_the_records_say(found, state, failed, title):
 
     assert ended.failed == failed
     assert re.match(title, ended.title), ended.title
+
+
+SWEEP = [
+    *DATA,
+    record("plan_sweep", settings=3),
+    record("run_sweep", failed="wild"),
+    record("compare", verdict="Best: lora; failed: wild", good=True),
+]
+
+
+@pytest.mark.parametrize(
+    ("records", "failed", "title"),
+    [
+        ([*SWEEP, PUBLISHED], False, "Best: lora; failed: wild"),
+        (SWEEP, True, "publish left no record"),
+        (DATA, True, "plan_sweep left no record"),
+        ([*SWEEP[:4]], True, "run_sweep left no record"),
+    ],
+)
+def test_of_a_sweep_it_says_the_best_and_what_failed(records, failed, title):
+    ended = outcome(by_step(*records), "RUNNING", sweep=True)
+
+    assert ended.failed == failed
+    assert ended.title.startswith(title)
+    assert ("settings that failed" in ended.facts) == (len(records) > 5)
 
 
 def test_facts_have_words_and_short_numbers():
@@ -235,3 +261,16 @@ def test_the_compiled_step_sends_the_notification_and_keeps_the_address(kept, tm
     assert "notify | notification sent" in done.stdout
     assert SECRET not in done.stdout + done.stderr
     assert all(SECRET not in path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("content", ["[1]", "7", "{}", "[" * 100_000, '{"step": "train_osft"', None])
+def test_record_that_cannot_be_read_keeps_no_notification_back(kept, monkeypatch, capsys, content):
+    write_records(kept, *DATA, PLANNED)
+    place = kept / "train_osft.json"
+    os.mkfifo(place) if content is None else place.write_text(content, encoding="utf-8")
+    with WebhookServer() as webhook:
+        monkeypatch.setenv("WEBHOOK_URL", webhook.url)
+        run_step("notify", state="RUNNING", run="osft-x7k2p", runs_page=PAGE)
+
+    assert "train_osft left no record" in webhook.messages[0]["text"]
+    assert "the record train_osft.json cannot be read" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """What a prune takes from a workspace, what it never takes, and what is there when it is killed."""
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -45,6 +46,33 @@ def test_newest_published_model_of_every_name_stays(workspace):
     workspace.published(other, "harbour", "1", "2025-01-01T00:00:00")
 
     assert set(workspace.going()) == {f"adapted/{old}"}
+
+
+def test_a_rewound_model_stays_by_its_own_merit_and_the_trained_one_goes_when_nothing_uses_it(workspace):
+    key = workspace.model(1, True, days=30)
+    rewound = f"adapted/{key}-0.75"
+    workspace.put(f"runs/{key}/summary.json", {"good": True, "adapted": f"/elsewhere/{rewound}"})
+    report = {"plan": {"model": {"commit": BASE}}}
+    workspace.put(f"{rewound}/training_report.json", report, days=1)  # a schedule finds it every night
+    workspace.put(f"adapted/{key}-0.5/training_report.json", report)  # of an earlier evaluation
+    workspace.published(key, "guild", f"{key}-0.75", "2026-02-01T00:00:00Z")
+
+    assert workspace.going() == {f"adapted/{key}": "not good", f"adapted/{key}-0.5": "not evaluated"}
+    reasons = {one.item.path: one.reason for one in workspace.decisions()}
+    assert reasons[rewound] == "newest good model, newest published of its name, modified recently"
+    workspace.prune()
+    assert workspace.models() == {f"{key}-0.75"}
+
+
+def test_what_a_model_that_stays_started_from_stays_and_what_that_one_started_from_goes(workspace):
+    keys = [workspace.model(number, True, days=30 - number) for number in range(3)]
+    for before, key in itertools.pairwise(keys):
+        report = {"plan": {"model": {"commit": BASE}, "lineage": [{"model": before}]}}
+        workspace.put(f"adapted/{key}/training_report.json", report)
+
+    assert workspace.going(keep=1) == {f"adapted/{keys[0]}": "a newer good model stays"}
+    reasons = {one.item.path: one.reason for one in workspace.decisions(keep=1)}
+    assert reasons[f"adapted/{keys[1]}"] == f"start of {keys[2]}"
 
 
 def test_reports_of_a_removed_model_stay(workspace):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from components.publish.core import publish, servable_uri
+from components.run.plan import Generation
 from components.run.publication import is_published, registered_name, registry_address
 from components.shared.problems import Problems
 from components.shared.storage import read_json, write_json
@@ -27,7 +28,8 @@ class Run:
     def __init__(self, workspace: Path, registry: str = "", name: str = NAME) -> None:
         self.workspace = workspace
         self.note = workspace / "runs" / KEY / "published.json"
-        planned = dataclasses.replace(PLAN, publish={"name": name, "registry": registry})
+        planned = dataclasses.replace(PLAN, publish={"name": name, "registry": "https://another.example"})
+        self.registry = registry  # of the cluster file: what a plan says is not asked
         write_json(workspace / "plan.json", as_written(planned))
         write_json(workspace / "adapted" / KEY / "training_report.json", as_written(REPORT, plan=planned))
         write_summary(workspace / "runs" / KEY, "closed 7 of the 10", {"closed": 7.0})
@@ -35,13 +37,16 @@ class Run:
     def publish(self, claim: str = "osft-workspace") -> dict[str, Any]:
         adapted = hand_on(self.workspace / "adapted" / KEY, self.workspace, "training_report.json")
         plan = self.workspace / "plan.json"
-        publish(adapted=adapted, plan=plan, workspace=self.workspace, claim=claim, mount_path=str(self.workspace))
+        note = self.workspace / "note"
+        publish(
+            adapted=adapted, plan=plan, workspace=self.workspace, claim=claim, registry=self.registry, note=note
+        )  # fmt: skip
         return read_json(self.note)
 
 
 def test_without_a_registry_the_workspace_knows_what_is_published(tmp_path):
     run = Run(tmp_path)
-    assert not is_published(tmp_path, KEY, NAME, "")
+    assert not is_published(tmp_path, KEY, KEY, NAME, "")
 
     found = run.publish()
 
@@ -49,9 +54,9 @@ def test_without_a_registry_the_workspace_knows_what_is_published(tmp_path):
     assert found == {
         "name": NAME, "version": KEY, "registry": "", "entry": "", "uri": URI,
     }  # fmt: skip
-    assert is_published(tmp_path, KEY, NAME, "")
-    assert not is_published(tmp_path, KEY, "another-name", "")
-    assert not is_published(tmp_path, KEY, NAME, "https://registry.example")
+    assert is_published(tmp_path, KEY, KEY, NAME, "")
+    assert not is_published(tmp_path, KEY, KEY, "another-name", "")
+    assert not is_published(tmp_path, KEY, KEY, NAME, "https://registry.example")
 
 
 def test_registry_gets_the_model_its_version_its_address_and_where_it_comes_from(tmp_path):
@@ -72,6 +77,33 @@ def test_registry_gets_the_model_its_version_its_address_and_where_it_comes_from
     assert values["evaluation_closed"] == 7.0
     assert values["version_torch"] == "2.13.0"
     assert "option_target_patterns" not in values
+
+
+def test_a_rewound_model_is_published_in_place_of_the_trained_one_with_what_it_started_from(tmp_path):
+    key = f"{KEY}-0.75"
+    earlier = Generation(
+        run_key="1" * 16, model="1" * 16, data_digest="d0", data_source="qa.csv", samples=9, published_at="2026-01-02"
+    )
+    planned = dataclasses.replace(PLAN, lineage=[earlier])
+    with RegistryServer() as registry:
+        run = Run(tmp_path, registry.url)
+        summary = tmp_path / "runs" / KEY / "summary.json"
+        write_json(summary, read_json(summary) | {"adapted": str(tmp_path / "adapted" / key)})
+        with pytest.raises(Problems, match="the model that was found good is not there any more"):
+            run.publish()
+        report = as_written(REPORT, plan=planned, rewound=0.75)
+        write_json(tmp_path / "adapted" / key / "training_report.json", report)
+        found = run.publish()
+
+    assert (found["version"], found["uri"]) == (key, f"pvc://osft-workspace/adapted/{key}")
+    assert read_json(tmp_path / "note")["path"] == f"adapted/{key}"
+    assert is_published(tmp_path, KEY, key, NAME, registry.url)
+    assert not is_published(tmp_path, KEY, KEY, NAME, registry.url)
+    (version,) = registry.versions
+    values = {name: next(v for k, v in value.items() if k != "metadataType")
+              for name, value in version["customProperties"].items()}  # fmt: skip
+    assert (values["share_of_change"], values["starts_from"]) == (0.75, "1" * 16)
+    assert values["generation_1"] == earlier.words
 
 
 def test_published_model_is_not_registered_again(tmp_path, capsys):
@@ -205,5 +237,5 @@ def test_name_that_cannot_be_one_is_refused_with_an_example(publish_as):
 
 
 @pytest.mark.parametrize(("adapted", "claim", "uri"), table("publish", "uris"))
-def test_uri_is_the_claims_where_the_model_lies_on_it(adapted, claim, uri):
-    assert servable_uri(Path(adapted), claim, "/mnt/osft") == uri
+def test_uri_is_the_claims_where_there_is_one(adapted, claim, uri):
+    assert servable_uri(Path(adapted), claim, Path("/mnt/osft")) == uri

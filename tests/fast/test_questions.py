@@ -34,7 +34,7 @@ def test_questions_in_json_lines_are_read(tmp_path):
         {"best_of_n": 0, "rag": "yes", "reference": "yes", "question": 'Scha\u0308rpe, "rot"?'},
     )
     found = [(*(entry[name] for name in ("question", "reference", "subject")), entry["others"])
-             for entry in read_gap_questions(path)]  # fmt: skip
+             for entry in read_gap_questions(path, {"rag": "approach", "best_of_n": "approach"})]  # fmt: skip
     assert found == [
         ("How many lamps?", "40", "hall", {"rag": True, "best_of_n": False}),
         ("How high?\u2028In all?", "3.5", "", {"rag": False, "best_of_n": True}),
@@ -111,16 +111,52 @@ def test_cell_that_is_no_verdict_is_named_where_others_are(tmp_path, cell):
     path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag"), rows)
     found = only_problem_of(read_gap_questions, path)
     assert found.what == f"{cell!r} is no verdict"
-    assert found.where == f"{path}, row 3, column rag"
+    assert found.where == f"{path}, row 3, column 'rag'"
 
 
 def test_column_without_a_verdict_in_words_is_ignored_and_named(tmp_path, capsys):
-    header = ("Unnamed: 0", "question", "reference", "rag", "source", "needs_review", "notes")
-    rows = [(str(n), f"q{n}", "r", "right", f"page {n}", str(n % 2), "") for n in range(20)]
+    header = ("Unnamed: 0", "question", "reference", "rag", "source", "needs_review", "checked", "notes")
+    rows = [(str(n), f"q{n}", "r", "right", f"page {n}", str(n % 2), "True", "") for n in range(20)]
     path = write_csv(tmp_path / "q.csv", header, rows)
     assert {tuple(entry["others"]) for entry in read_gap_questions(path)} == {("rag",)}
     logged = capsys.readouterr().out
-    assert f"{path}: ignored 'Unnamed: 0', 'source', 'needs_review', 'notes'; an approach's cells" in logged
+    assert f"{path}: other approaches are 'rag'\n" in logged
+    assert f"{path}: ignored 'Unnamed: 0', 'source', 'needs_review', 'checked', 'notes'; an approach is named" in logged
+
+
+@pytest.mark.parametrize("read", [read_gap_questions, read_retention_questions])
+def test_columns_of_other_names_are_read_where_they_are_there(tmp_path, read):
+    rows = [("7", "Who?", "the master", "clothes", "no")]
+    path = write_csv(tmp_path / "q.csv", ("id", "prompt", "expected_answer", "category", "rag"), rows)
+    names = {"prompt": "question", "expected_answer": "reference", "category": "subject", "rag": "approach"}
+    (found,) = read(path, names)
+    assert (found["question"], found["reference"], found["subject"]) == ("Who?", "the master", "clothes")
+    assert found.get("others", {"rag": False}) == {"rag": False}
+    usual = write_csv(tmp_path / "usual.csv", ("question", "reference", "rag"), [("Who?", "the master", "1")])
+    assert read(usual, names)[0]["reference"] == "the master"
+    found = only_problem_of(read, path, {"prompt": "question", "answer": "reference", "rag": "approach"})
+    assert found.what == "column 'reference' is missing, and so is 'answer' (is it expected_answer?)"
+    assert "--question-columns reference=expected_answer (on a cluster: data_options={" in found.remedy
+
+
+def test_approach_that_the_user_names_is_there_and_goes_before_words_of_verdict(tmp_path):
+    rows = [("a", "b", "1", "right"), ("c", "d", "0", "right")]
+    path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag", "checked"), rows)
+    assert [entry["others"] for entry in read_gap_questions(path, {"rag": "approach"})] == [
+        {"rag": True},
+        {"rag": False},
+    ]
+    assert (
+        only_problem_of(read_gap_questions, path, {"rga": "approach"}).what
+        == "column 'rga' is missing (did you mean rag?)"
+    )
+
+
+def test_lists_in_columns_that_are_not_needed_are_no_error(tmp_path):
+    path = write_lines(
+        tmp_path / "q.jsonl", {"question": "a", "reference": "b", "tags": ["x", {"y": []}], "score": None}
+    )
+    assert [entry["question"] for entry in read_gap_questions(path)] == ["a"]
 
 
 def test_misspelled_column_of_retention_questions_is_refused_and_another_ignored(tmp_path, capsys):
@@ -130,8 +166,10 @@ def test_misspelled_column_of_retention_questions_is_refused_and_another_ignored
     found = only_problem_of(read_retention_questions, path)
     assert found.what == "unknown column 'distractor' (did you mean distractors?)"
     assert "question, reference, subject, distractors, statement" in found.rule
-    assert len(read_retention_questions(write_csv(tmp_path / "q.csv", (*header[:2], "id", "zebra"), rows))) == 20
-    assert f"{path}: ignored 'id', 'zebra'" in capsys.readouterr().out
+    assert (
+        len(read_retention_questions(write_csv(tmp_path / "q.csv", (*header[:2], "question_id", "zebra"), rows))) == 20
+    )
+    assert f"{path}: ignored 'question_id', 'zebra'" in capsys.readouterr().out
 
 
 def test_multiple_choice_stands_next_to_questions_that_are_answered_in_full(tmp_path):

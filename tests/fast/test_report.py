@@ -23,6 +23,7 @@ from components.run.findings import (
     HeldOut,
     Match,
 )
+from components.run.statistics import by_subject
 from pipeline.cli import terminal
 from tests.report_page import (
     ADAPTED,
@@ -193,7 +194,7 @@ def test_subjects_put_the_largest_loss_first_and_count_what_counts(tmp_path: Pat
         ],
         open_in_brief=True,
     )
-    subjects = {name: (c.base_right, c.adapted_right, c.questions) for name, c in words.by_subject(found).items()}
+    subjects = {name: (c.base_right, c.adapted_right, c.questions) for name, c in by_subject(found).items()}
     assert list(subjects.items()) == [("history", (2, 0, 2)), ("no subject", (1, 1, 1)), ("biology", (1, 2, 2))]
     forms = said(tmp_path, found)
     assert "history: 2 → 0 of 2, -100.0" in forms["markdown"]
@@ -217,7 +218,7 @@ def test_subjects_put_the_largest_loss_first_and_count_what_counts(tmp_path: Pat
         ({}, "40.0 % of the whole change", "identical"),
         (
             {"word": BROKEN, "promised": False},
-            "The method gives no guarantee; by OSFT's measure it is broken",
+            "The method gives no guarantee against this model; by OSFT's measure it is broken",
             "is kept",
         ),
         ({"worst": ""}, "The guarantee to change nothing in protected directions is kept", "Most beyond"),
@@ -308,15 +309,17 @@ def test_metrics_of_another_trainer_are_no_error(tmp_path: Path) -> None:
     assert Summary.read(tmp_path / "out").training is None
 
 
-def test_review_page_is_linked_where_it_lies_beside_the_report_and_else_named(tmp_path: Path) -> None:
-    review = tmp_path / "review.html"
-    write(tmp_path, evaluation(CLOSED), review=review)
-    assert read(tmp_path).of("a") == []
-    assert "the page review of ingest_sdg" in seen(read(tmp_path).text)
-    review.write_text("<p>10 rows</p>", encoding="utf-8")
-    write(tmp_path, evaluation(CLOSED), review=review)
-    assert read(tmp_path).of("a") == [{"href": "review.html"}]
-    assert (tmp_path / "out" / "review.html").read_text(encoding="utf-8") == "<p>10 rows</p>"
+def test_what_lies_beside_the_report_is_linked_and_what_does_not_is_not(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "plan.html").write_text("<p>the plan</p>", encoding="utf-8")
+    beside = [tmp_path / "review.html", tmp_path / "dropped.jsonl"]
+    write(tmp_path, evaluation(CLOSED), beside=beside)
+    assert read(tmp_path).of("a") == [{"href": "plan.html"}]
+    for path in beside:
+        path.write_text(path.name, encoding="utf-8")
+    write(tmp_path, evaluation(CLOSED), beside=beside)
+    assert [link["href"] for link in read(tmp_path).of("a")] == ["review.html", "dropped.jsonl", "plan.html"]
+    assert (tmp_path / "out" / "dropped.jsonl").read_text(encoding="utf-8") == "dropped.jsonl"
 
 
 def test_markdown_names_ten_changed_questions_at_most(tmp_path: Path) -> None:

@@ -129,6 +129,12 @@ def test_value_of_another_type_is_refused_with_the_default(cluster, text, what, 
         ("gpu: {count: 1}\n", "no TOML"),
         ("[gpu]\ncount = '1'\ncount = '2'\n", "no TOML"),
         (b"[images]\ncpu = '\xe4'\n", "no TOML"),
+        ("[gpu]\nmemory_gib = " + "9" * 400, "an integer of more than 64 bits"),
+        ("[gpu]\nmemory_gib = " + "9" * 5000, "no TOML"),
+        ("[gpu]\nmemory_gib = 0x" + "f" * 5000, "an integer of more than 64 bits"),
+        ("a = " + "[" * 5000, "no TOML"),
+        ("labels" + ".a" * 5000 + " = 1", "nested more than 20 deep"),
+        ("# " + "x" * 70_000, "longer than 64 KiB"),
     ],
 )
 def test_file_that_is_no_toml_is_refused(cluster, content, what):

@@ -165,3 +165,28 @@ def test_abandoned_downloads_are_cleared_away_and_those_at_work_are_not(take, tm
 def test_card_of_a_folder_is_read_from_its_readme(take, folder, text, card):
     (folder / "README.md").write_bytes(text.encode("latin-1"))
     assert take().card == card
+
+
+@pytest.mark.parametrize("kind", ["link to a folder", "link to nothing", "pipe", "file"])
+def test_what_is_in_a_partial_folders_place_is_removed_and_not_followed(take, tmp_path, kind):
+    path = take().path
+    partial, other = path.parent / f".partial-{path.name}", tmp_path / "other"
+    shutil.rmtree(path)
+    write(other, {"private": b"content"})
+    if kind.startswith("link"):
+        partial.symlink_to(other if kind == "link to a folder" else tmp_path / "nothing")
+    else:
+        os.mkfifo(partial) if kind == "pipe" else partial.write_bytes(b"x")
+
+    assert take().path == path
+    assert not path.is_symlink()
+    assert files_below(other) == ["private"]
+    assert not partial.exists()
+
+
+def test_pipe_and_nonsense_in_a_manifests_place_are_no_snapshot(take, monkeypatch):
+    path = take().path
+    for make in (os.mkfifo, lambda place: place.write_text("[" * 100_000, encoding="utf-8")):
+        (path / "snapshot.json").unlink()
+        make(path / "snapshot.json")
+        assert take().reused

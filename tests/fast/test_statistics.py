@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, bootstrap
 
-from components.evaluate import statistics
-from components.evaluate.statistics import (
+from components.run import statistics
+from components.run.findings import SIGNIFICANT
+from components.run.statistics import (
     POWER,
     compare,
     detectable,
     mcnemar_p,
     p_value_words,
 )
-from components.run.findings import SIGNIFICANT
 
 interval = functools.cache(statistics.interval)  # ten milliseconds each
 ANSWERS = {"kept": (True, True), "lost": (True, False), "closed": (False, True), "failed": (False, False)}

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import stat
 
 import pytest
@@ -162,3 +163,15 @@ def test_record_of_another_release_is_read(values, expected):
 def test_record_without_a_field_that_was_always_there_is_not_guessed():
     with pytest.raises(ValueError, match="name: field required"):
         storage.from_dict(Kept, {"came_later": 1})
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"size": ' + "9" * 5000 + "}", "{", "x" * 2000, None])
+def test_json_that_nobody_here_wrote_is_one_error(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(storage, "MAX_JSON_BYTES", 1000 if content and content[0] == "x" else 1 << 20)
+    if content is None:
+        os.mkfifo(tmp_path / "value.json")
+    else:
+        (tmp_path / "value.json").write_text(content, encoding="utf-8")
+
+    with pytest.raises(ValueError, match=r"nested|digits|property name|bytes|no file"):
+        storage.read_json(tmp_path / "value.json")

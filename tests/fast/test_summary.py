@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from components.evaluate import report, words
-from components.evaluate.statistics import compare
 from components.run.evaluation import Summary
 from components.run.findings import FAILED, NOT_SHOWN, Condition, Gate
+from components.run.statistics import compare
 from tests.report_page import APPROACHES, HOSTILE, TRAINING, hostile_evaluation, read, write
 from tests.run_records import AGREEMENT, evaluation, result
 

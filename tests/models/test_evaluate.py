@@ -6,14 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from components.data import chat
-from components.data.packs import packs
-from components.data.samples import tokenize
 from components.evaluate import pairwise
-from components.evaluate.answering import load
-from components.evaluate.pairwise import BRIEFLY, Inputs, evaluate_models
+from components.evaluate.asking import BRIEFLY
 from components.grading.trial import labelled_answers
 from components.run.evaluation import Evaluation
 from components.run.evaluation_options import EvaluationOptions
@@ -21,10 +16,8 @@ from components.run.findings import NOT_SHOWN
 from components.shared.problems import Problems
 from pipeline.cli.main import main
 from tests.judge_server import JudgeServer, Reply, refuses, says
+from tests.planted import evaluate_planted, taught
 from tests.tiny_model import write_tiny_model
-
-RATIO = 0.25
-
 
 # What the models of the planted pair say: question, reference, base, adapted.
 PLANTED = [
@@ -47,30 +40,6 @@ TRAINED = [
 ]
 
 
-def taught(model: Path, folder: Path, answers: dict[str, str]) -> Path:
-    """A copy of a model that answers questions as it is told to, word by word."""
-    network, tokenizer = load(model)
-    rows = [chat.training_row("Be brief.", question, text) for question, text in answers.items()]
-    (pack,) = packs([tokenize(row["messages"], tokenizer) for row in rows], 1 << 14)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.0)
-    for _ in range(600):
-        output = network(
-            input_ids=pack.input_ids,
-            position_ids=pack.position_ids,
-            logits_to_keep=pack.loss_positions,
-            use_cache=False,
-        )
-        loss = torch.nn.functional.cross_entropy(output.logits[0], pack.targets)
-        if loss < 0.01:
-            break
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    shutil.copytree(model, folder)
-    network.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A base and an adapted model whose every answer is known."""
@@ -83,15 +52,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def evaluated(base: Path, adapted: Path, **changes: Any) -> Evaluation:
-    """The evaluation of two models, with a short text in place of the ordinary prose."""
-    options = changes.pop("options", EvaluationOptions(max_answer_tokens=16, grader="rules"))
-    inputs: dict[str, Any] = {
-        "system_prompt": "Be brief.", "gap": GAP, "retention": RETENTION, "trained": TRAINED, "held_out": [],
-        "unfreeze_rank_ratio": RATIO, "target_patterns": None, "promised": True, "judge": None, "kept": None,
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairwise, "general_text", lambda: "The heron stands in the lake.")
-        return evaluate_models(Inputs(base=base, adapted=adapted, **inputs | changes), options)
+    """The evaluation of two models with what is planted in them."""
+    planted: dict[str, Any] = {"gap": GAP, "retention": RETENTION, "trained": TRAINED}
+    return evaluate_planted(base, adapted, **planted | changes)
 
 
 @pytest.fixture(scope="module")

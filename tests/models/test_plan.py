@@ -20,7 +20,7 @@ from components.plan_training.core import TrainingPlan, plan_training, volume_by
 from components.run.training_options import TrainingOptions
 from components.shared.problems import Problems
 from components.shared.storage import read_json, write_json
-from components.shared.workspace import GIB
+from components.shared.workspace import GIB, folder_bytes, run_folder
 from components.snapshot_model.core import snapshot_model
 from components.training.factors import factored_layers
 from components.training.loading import load
@@ -65,6 +65,7 @@ def plan(dataset: Path, tiny_model: Path, tmp_path: Path) -> Planner:
         gpus: int = 1,
         further: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
         judge: str = "",
+        start_from: str = "base",
         **options: Any,
     ) -> TrainingPlan:
         note = tmp_path / "snapshot"
@@ -84,6 +85,7 @@ def plan(dataset: Path, tiny_model: Path, tmp_path: Path) -> Planner:
             gpu_product="",
             publish_as="",
             registry="",
+            start_from=start_from,
             snapshot_seconds=0.0,
             output=tmp_path / "plan.json",
             page=tmp_path / "plan.html",
@@ -150,7 +152,8 @@ def test_volume_too_small_for_the_training_is_refused_before_a_gpu_is_asked_for(
     plan: Planner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = plan()
-    needed = volume_bytes(made.model["bytes"], made.memory)
+    run = run_folder(tmp_path / "workspace", made.run_key)
+    needed = volume_bytes(made.model["bytes"], made.memory) - folder_bytes(run)
     # What is free is the test's: to fill a volume would take one of its own.
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
@@ -168,7 +171,9 @@ def test_a_plan_says_what_will_be_done(plan: Planner, tmp_path: Path) -> None:
     assert (made.samples, made.steps, made.anything_to_do) == (2, 6, True)
     assert set(made.options["target_patterns"]) == set(default_patterns("llama"))  # decided here
     assert read_json(tmp_path / "plan.json")["run_key"] == made.run_key
-    assert made.run_key in (tmp_path / "plan.html").read_text(encoding="utf-8")
+    page = (tmp_path / "plan.html").read_text(encoding="utf-8")
+    assert made.run_key in page
+    assert (run_folder(tmp_path / "workspace", made.run_key) / "plan.html").read_text(encoding="utf-8") == page
 
 
 @pytest.mark.parametrize(
@@ -307,3 +312,38 @@ def test_the_page_says_what_the_log_says_when_only_publishing_is_left(
     verdict = f"already trained and evaluated: run {made.run_key}; to do: publish as {made.publish['name']}"
     assert verdict in capsys.readouterr().out
     assert f'<p class="verdict">{verdict}</p>' in (tmp_path / "plan.html").read_text(encoding="utf-8")
+
+
+def test_a_rewound_model_stands_for_its_run_and_new_questions_go_to_the_trained_one_while_it_is_there(
+    plan: Planner, tmp_path: Path
+) -> None:
+    made = plan()
+    workspace, rewound = tmp_path / "workspace", f"{made.run_key}-0.75"
+    run = workspace / "runs" / made.run_key
+    trained = workspace / "adapted" / made.run_key / "training_report.json"
+    write_json(workspace / "adapted" / rewound / "training_report.json", {})
+    write_summary(run, "good", {})
+    asked = read_json(run / "summary.json") | {"adapted": f"/elsewhere/adapted/{rewound}"}
+
+    for is_there in (True, False):
+        write_json(trained, {}) if is_there else trained.unlink()
+        write_json(run / "summary.json", asked | {"evaluation_key": made.evaluation_key})
+        found = plan()
+        assert (found.model_name, found.trained, found.evaluated, found.published) == (rewound, True, True, False)
+        write_json(run / "summary.json", asked | {"evaluation_key": "of other questions"})
+        found = plan()
+        expected = made.run_key if is_there else rewound
+        assert (found.model_name, found.trained, found.evaluated) == (expected, True, False)
+
+    write_json(run / "summary.json", asked | {"evaluation_key": made.evaluation_key})
+    note = {"name": made.publish["name"], "registry": "", "entry": "", "uri": "", "published_at": "2026-03-01T00:00:00"}
+    write_json(run / "published.json", note | {"version": made.run_key})  # the whole change, before
+    assert plan().anything_to_do
+    write_json(run / "published.json", note | {"version": rewound})
+    assert not plan().anything_to_do
+
+
+def test_a_run_cannot_start_from_anything_else(plan: Planner) -> None:
+    with pytest.raises(Problems, match=r"start_from is 'publish'(?s:.*)one of base, published"):
+        plan(start_from="publish")
+    assert "published as" in plan(start_from="published").start_note

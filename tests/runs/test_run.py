@@ -50,8 +50,8 @@ class Run:
         return next(one["evaluate"] for one in reversed(held) if "evaluate" in one)["artifacts"]["metrics"]["metadata"]
 
 
-def osft_pipeline_run(folder: Path, model: Path, gaps: str = GAPS, **options: str) -> Run:
-    (folder / "qa.csv").write_text(DATA, encoding="utf-8")
+def osft_pipeline_run(folder: Path, model: Path, gaps: str = GAPS, data: str = DATA, **options: str) -> Run:
+    (folder / "qa.csv").write_text(data, encoding="utf-8")
     (folder / "gaps.csv").write_text(gaps, encoding="utf-8")
     (folder / "retention.csv").write_text(RETENTION, encoding="utf-8")
     arguments = {
@@ -134,8 +134,15 @@ def test_the_dashboard_gets_the_numbers_and_a_short_report(first):
 def test_the_terminal_ends_with_the_table_and_the_paths(first):
     ending = first.out[first.out.index("Gap questions") :]
 
-    for said in ("base", "rag", "best_of_n", "adapted", "Name the bird.", "closed", first.summary()["report_path"]):
+    report = Path(first.summary()["report_path"])
+    for said in ("base", "rag", "best_of_n", "adapted", "Name the bird.", "closed", str(report)):
         assert said in ending
+    for name in ("review.html", "dropped.jsonl", "plan.html"):
+        assert str(report.with_name(name)) in ending
+        assert f'<a href="{name}">' in report.read_text(encoding="utf-8")
+    reasons = [json.loads(line)["reason"] for line in report.with_name("dropped.jsonl").read_text().splitlines()]
+    assert sorted(reasons) == ["duplicate", "judged unfaithful"]
+    assert "to do: train and evaluate" in report.with_name("plan.html").read_text(encoding="utf-8")
 
 
 def test_the_adapted_model_is_complete_and_beside_it_where_it_comes_from(first):

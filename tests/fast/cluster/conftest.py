@@ -21,7 +21,8 @@ TOKEN = "sha256~a-token-that-nobody-may-see"
 PARAMETERS = ["--param", "data=/mnt/osft/qa.csv", "--param", "questions=/mnt/osft/gaps.csv"]
 SUNDAYS = ["--cron", "0 0 2 * * 0"]
 MONDAYS = ["--cron", "0 0 2 * * 1"]
-QUICK = RetryPolicy(connect_seconds=0.5, read_seconds=0.5, pauses_seconds=(0.01, 0.02))
+PATIENT = RetryPolicy(pauses_seconds=())
+QUICK = RetryPolicy(connect_seconds=0.5, attempt_seconds=1.5, pauses_seconds=(0.01, 0.02))
 
 Osft = Callable[..., tuple[int, str, str]]
 

@@ -194,6 +194,17 @@ def test_wait_shows_each_change_once_and_ends_with_an_exit_code(server, osft, en
     assert ("the API does not say why" in out) == (end == "FAILED")
 
 
+@pytest.mark.parametrize("state", ["QUEUED", "RUNTIME_STATE_UNSPECIFIED", ""])
+def test_wait_ends_with_a_word_when_nobody_knows_the_state(server, osft, monkeypatch, state):
+    monkeypatch.setattr(runs, "LOST_SECONDS", 0.1)
+    server.story = [{"state": "RUNNING"}, {"state": state}, {"state": state or "SUCCEEDED"}]
+
+    code, _, err = osft("submit", *PARAMETERS, "--wait")
+
+    assert code == (1 if state else 0)
+    assert ("a state that this program does not know" in err) == bool(state)
+
+
 def test_wait_survives_a_connection_that_goes_and_comes(server, connection, pipeline):
     submission = runs.submit(connection, pipeline, {"data": "a", "questions": "b"}, False)
     assert submission.run is not None

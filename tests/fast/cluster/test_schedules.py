@@ -1,15 +1,22 @@
 """schedule, unschedule and status: one enabled schedule of a name, and no running training is ended."""
 
+import contextlib
+import io
+import json
+import random
 import re
+import threading
 
 import pytest
 
 from components.shared.problems import Problems
 from pipeline.cluster import schedules
+from pipeline.cluster.access import Access
 from pipeline.cluster.compiled_file import PIPELINE
+from pipeline.cluster.connection import connect
 from pipeline.cluster.cron import parse_cron
-from tests.fast.cluster.conftest import MONDAYS, PARAMETERS, SUNDAYS
-from tests.kfp_server import Fault
+from tests.fast.cluster.conftest import MONDAYS, PARAMETERS, PATIENT, SUNDAYS, TOKEN
+from tests.kfp_server import Fault, KfpServer
 
 REPLACE, REMOVE = ["schedule", "nightly", *MONDAYS, *PARAMETERS], ["unschedule", "nightly"]
 either = pytest.mark.parametrize("command", [REPLACE, REMOVE], ids=["schedule", "unschedule"])
@@ -208,3 +215,67 @@ def test_status_of_a_cluster_that_has_nothing(osft):
     code, out, _ = osft("status")
 
     assert (code, out) == (0, "No runs of osft\nNo schedules of osft\n")
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["one content", "several contents"])
+@pytest.mark.parametrize("per_second", [1, 10])
+def test_calls_at_the_same_time_end_with_one_enabled_schedule(pipeline, monkeypatch, same, per_second):
+    """Fifty rounds; each begins with what the last one left."""
+    monkeypatch.setattr(schedules, "MAX_CREATIONS", 99)  # the server's clock is its own: with each thing that is made
+    monkeypatch.setattr(schedules, "CREATION_SECONDS", 0.0)
+    choice = random.Random(per_second)
+    with KfpServer(token=TOKEN) as server, contextlib.redirect_stdout(io.StringIO()):
+        server.numbers_per_second = per_second
+        connections = [connect(Access(host=server.url, token=TOKEN), PATIENT) for _ in range(3)]
+        for round_number in range(50):
+            crons = [f"0 0 {round_number % 24} * * {0 if same else number}" for number in range(3)]
+            results: dict[int, schedules.Scheduling] = {}
+            faults: list[BaseException] = []
+
+            def call(number: int, crons=crons, results=results, faults=faults) -> None:
+                values = {"data": "a", "questions": "b"}
+                cron = parse_cron(crons[number])
+                try:
+                    results[number] = schedules.schedule(
+                        connections[number], pipeline, "nightly", cron, values, False, 0
+                    )
+                except BaseException as error:
+                    faults.append(error)
+
+            callers = [threading.Timer(choice.uniform(0, 0.05), call, [number]) for number in range(3)]
+            for caller in callers:
+                caller.start()
+            for caller in callers:
+                caller.join()
+
+            assert not faults
+            (left,) = server.named("nightly")
+            assert left["mode"] == "ENABLE"
+            winning = left["trigger"]["cron_schedule"]["cron"]
+            assert winning in crons
+            assert {number for number, done in results.items() if done.overtaken} <= {
+                number for number, cron in enumerate(crons) if cron != winning
+            }
+
+
+def test_the_last_of_two_calls_wins_within_one_second(connection, server, pipeline, monkeypatch):
+    monkeypatch.setattr(schedules, "MAX_CREATIONS", 9)
+    monkeypatch.setattr(schedules, "CREATION_SECONDS", 0.0)
+    server.numbers_per_second = 4
+    for hour in range(12):
+        values = {"data": "a", "questions": "b"}
+        done = schedules.schedule(connection, pipeline, "nightly", parse_cron(f"0 0 {hour} * * 0"), values, False, 0)
+        assert not done.overtaken
+        (left,) = server.named("nightly")
+        assert left["trigger"]["cron_schedule"]["cron"] == f"0 0 {hour} * * 0"
+
+
+@pytest.mark.parametrize("command", [REPLACE, REMOVE, ["status"]], ids=["schedule", "unschedule", "status"])
+def test_list_that_never_ends_is_one_error(server, osft, nightly, command):
+    page = {"recurringRuns": [], "runs": [], "next_page_token": "more"}
+    server.faults = [Fault(path="/recurringruns", method="GET", status=200, body=json.dumps(page).encode())]
+
+    code, _, err = osft(*command)
+
+    assert code == 1
+    assert "list of recurring_runs has no end" in err

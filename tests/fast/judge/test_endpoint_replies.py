@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.grading.cases import Verdict
-from components.grading.endpoint_replies import MAX_REPLY, Change, next_change, parse, retry_after_seconds
+from components.grading.endpoint_replies import MAX_REPLY, Change, next_change, parse
 
 PARSED = [
     ('{"reason": "Red is not crimson.", "verdict": "wrong"}', Verdict(False, "Red is not crimson.")),
@@ -108,21 +108,3 @@ def test_error_names_what_to_change_until_nothing_is_left(body: Any, changes: li
         made.append(change)
 
     assert made == changes
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "0"}, 0),
-        ({"retry-after": "-3"}, None),
-        ({"retry-after": "1.5"}, 1.5),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT"}, None),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 -0000"}, None),
-    ],
-)
-def test_wait_that_an_endpoint_asks_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after_seconds(headers) == seconds

@@ -5,6 +5,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import beta, binomtest
 
+from components.run.evaluation import Evaluation
 from components.run.findings import SIGNIFICANT, Comparison
 
 POWER = 0.8  # probability to find an effect of the size named in `detectable`
@@ -36,6 +37,37 @@ def compare(base: list[bool], adapted: list[bool]) -> Comparison:
         high=100 * high,
         detectable=detectable(len(base)),
     )
+
+
+def general(found: Evaluation) -> Comparison | None:
+    """Base and adapted model on the general questions that count, multiple choice and open-ended together; None
+    without any."""
+    pairs = [pair for each in _general_pairs(found).values() for pair in each]
+    return compare([base for base, _ in pairs], [adapted for _, adapted in pairs]) if pairs else None
+
+
+def by_subject(found: Evaluation) -> dict[str, Comparison]:
+    """The same by subject, the largest loss first. Empty where there is one subject or none."""
+    compared = {
+        name or "no subject": compare([base for base, _ in each], [adapted for _, adapted in each])
+        for name, each in _general_pairs(found).items()
+    }
+    if len(compared) < 2:
+        return {}
+    return dict(sorted(compared.items(), key=lambda item: (item[1].difference, item[0])))
+
+
+def _general_pairs(found: Evaluation) -> dict[str, list[tuple[bool, bool]]]:
+    pairs: dict[str, list[tuple[bool, bool]]] = {}
+    for chosen in found.choice_answers:
+        if chosen.counts:
+            pair = (chosen.base == chosen.right, chosen.adapted == chosen.right)
+            pairs.setdefault(chosen.subject, []).append(pair)
+    for one in found.open_answers:
+        if one.counts:
+            base = one.base_brief if found.open_in_brief else one.base
+            pairs.setdefault(one.subject, []).append((bool(base.right), bool(one.adapted.right)))
+    return pairs
 
 
 def mcnemar_p(closed: int, regressed: int) -> float:
