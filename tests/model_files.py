@@ -11,11 +11,25 @@ from components.models.shapes import Shapes
 EMBEDDING, LAYER = "model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight"
 SIZES = {"hidden_size": 2, "intermediate_size": 4, "num_attention_heads": 1, "num_hidden_layers": 1, "vocab_size": 3}
 CONFIG = {"model_type": "llama", **SIZES}
-TOKENIZER = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}
+END = "<|end|>"
+TOKENIZER = {
+    "version": "1.0",
+    "added_tokens": [
+        {"id": 1, "content": END, "special": True}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    ],
+    "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+}
 SMALL = {
     "config.json": json.dumps(CONFIG).encode(),
     "tokenizer.json": json.dumps(TOKENIZER).encode(),
-    "tokenizer_config.json": b'{"chat_template": "{{ messages }}"}',
+    "tokenizer_config.json": json.dumps(
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": END,
+            "chat_template": "{% for message in messages %}{{ message.content }}" + END + "{% endfor %}",
+        }
+    ).encode(),
 }
 OTHERS = {
     "README.md": b"---\nlicense: apache-2.0\nbase_model: org/base\n---\n# A model",
