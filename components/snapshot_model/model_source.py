@@ -57,8 +57,8 @@ class Source:
     card: dict[str, Any]
     """`CARD_FIELDS` of the model card."""
     read: Callable[[str, int, int], Generator[bytes, None, None]]
-    """A file's content from a byte on, at least up to another one. Raises Unreachable, or Problems where another attempt
-    is useless."""
+    """A file's content from a byte on, at least up to another one. Raises Unreachable, or Problems where another
+    attempt is useless."""
 
 
 class RetryPolicy:

@@ -32,7 +32,7 @@ from components.data.packs import Packing, packing
 from components.data.samples import Sample, tokenize_rows
 from components.models.headers import weight_files
 from components.run.run_key import TRAINER_VERSION
-from components.run.training_options import METHODS, TrainingOptions
+from components.run.training_options import DROP, METHODS, TrainingOptions
 from components.shared import progress
 from components.shared.problems import problem
 from components.shared.progress import duration
@@ -109,7 +109,8 @@ class SingleDeviceBackend(Backend):
         tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False)
         rows = read_jsonl(data_path)
         unmask = bool(algorithm_params.get("unmask_messages"))
-        samples = list(tokenize_rows(rows, tokenizer, options.max_seq_len, str(data_path), unmask))
+        drops = options.control_tokens == DROP
+        samples = list(tokenize_rows(rows, tokenizer, options.max_seq_len, str(data_path), unmask, drops))
         # A digest of the rows: tokens change from day to day where a chat template states the date.
         digest = sha256_of_json([rows, unmask])[:16]
         return run(model_path, samples, digest, options, output, algorithm_params.get("callbacks") or [])

@@ -20,7 +20,7 @@ from components.shared.workspace import METRICS
 from components.training.backend import TrainingResult, metrics_line
 from components.training.loop import StepMetrics
 
-OURS_ALONE = ("train_dtype", "train_unfactored", "checkpoint_minutes")
+OURS_ALONE = ("train_dtype", "train_unfactored", "checkpoint_minutes", "control_tokens")
 
 
 def train(model_path: Path, data_path: Path, output: Path, options: TrainingOptions, gpus: int) -> TrainingResult:
