@@ -60,7 +60,7 @@ class Words:
             tokens = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             for token in {token for token in tokens if token >= self.vocabulary}:
                 self.beyond.setdefault(token, []).append(place)
-            said = set(normalize("NFKC", self.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)))
+            said = normalize("NFKC", str(self.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)))
             if unsaid := [letter for letter in normalize("NFKC", text) if letter not in said and not letter.isspace()]:
                 self.unsaid.setdefault(place, Counter()).update(unsaid)
         return bool(found)
