@@ -306,9 +306,9 @@ def test_what_is_worth_knowing_is_remarked(
 
 
 def test_letters_without_a_token_are_counted(dataset: Path) -> None:
-    tokenizer = Tokenizer(models.BPE(unk_token="?"))
-    tokenizer.train_from_iterator(["the heron"], trainers.BpeTrainer(special_tokens=["?"], show_progress=False))
-    words = Words(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?"), 100)
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.train_from_iterator(["the heron"], trainers.BpeTrainer(special_tokens=["<unk>"], show_progress=False))
+    words = Words(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"), 100)
 
     words.read(dataset)
 
