@@ -292,7 +292,7 @@ def _alterations() -> Iterator[tuple[str, Alteration]]:
     yield "tokenizer: no end", Alteration(entries(SETTINGS, eos_token=None), "end token")
     yield (
         "tokenizer: end that it lacks",
-        Alteration(entries(SETTINGS, eos_token="<|no such|>", pad_token="<|no such|>")),
+        Alteration(entries(SETTINGS, eos_token="<|no such|>", pad_token="<|no such|>"), "no such tokens"),
     )
     yield "tokenizer: no padding", Alteration(entries(SETTINGS, pad_token=None))
     yield "tokenizer: end is a number", Alteration(entries(SETTINGS, eos_token=7), SETTINGS)

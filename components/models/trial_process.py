@@ -11,7 +11,7 @@ import dataclasses
 import json
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +95,8 @@ def _try(folder: Path, where: str, messages: list[chat.Message], checks: Checks)
     with _reading(TOKENIZER_CONFIG, where, checks):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         _check_ends(tokenizer, where, checks)
+        ends = [one for one in (tokenizer.eos_token_id, tokenizer.pad_token_id) if one is not None]
+        _check_vocabulary(ends, tokenizer, vocabulary, f"{where}/{TOKENIZER_CONFIG}", checks)
     if checks.problems:
         return []
     remarks: list[str] = []
@@ -181,11 +183,17 @@ def _check_template(
                 else REMEDY,
             )
     tokens = tokenize(messages, tokenizer).tokens if is_answered else prompt_tokens(messages, tokenizer)
+    _check_vocabulary(tokens, tokenizer, vocabulary, f"{where}, {TEMPLATE} and tokenizer", checks)
+
+
+def _check_vocabulary(
+    tokens: Iterable[int], tokenizer: "PreTrainedTokenizerBase", vocabulary: int, where: str, checks: Checks
+) -> None:
     if beyond := sorted({token for token in tokens if token >= vocabulary}):
         names = (f"{quote(tokenizer.convert_ids_to_tokens(token))} ({token})" for token in beyond)
         checks.add(
             f"the model has no such tokens: {list_some(names)}",
-            where=f"{where}, {TEMPLATE} and tokenizer",
+            where=where,
             rule=f"vocab_size in config.json is {vocabulary}: tokens are numbers below it",
             remedy="resize the embedding to the tokenizer (resize_token_embeddings, then save_pretrained), or take "
             "another model",
