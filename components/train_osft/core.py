@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.models.reference import find_model, refer_to
+from components.models.stops import save_stop_tokens
 from components.run.lineage import start_folder
 from components.run.plan import TrainingPlan
 from components.run.run_key import trainer
@@ -111,7 +112,9 @@ def _train(start: Path, data: Path, output: Path, planned: TrainingPlan) -> "Tra
 
     options = planned.training_options
     if planned.gpus > 1:
-        return several_gpus.train(start, data, output, options, planned.gpus)
+        trained = several_gpus.train(start, data, output, options, planned.gpus)
+        save_stop_tokens(trained.model_path)
+        return trained
     method = getattr(training_hub, options.method)
     result: TrainingResult = method(
         model_path=str(start),

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import training_hub
 
-from components.models.stops import save_stop_tokens
 from components.run.run_key import STOCK
 from components.run.training_options import TrainingOptions
 from components.shared import progress
@@ -43,7 +42,6 @@ def train(model_path: Path, data_path: Path, output: Path, options: TrainingOpti
     steps = stock_metrics(read_jsonl(metrics))
     (output / METRICS).write_text("".join(map(metrics_line, steps)), encoding="utf-8")
     final = max((output / "hf_format").iterdir(), key=lambda folder: int(folder.name.rpartition("_")[2].split(".")[0]))
-    save_stop_tokens(final)
     seconds = sum(step.seconds for step in steps)
     progress.log(f"mini-trainer trained {len(steps)} steps on {gpus} GPUs")
     return TrainingResult(

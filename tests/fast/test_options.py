@@ -23,19 +23,19 @@ NO_BOOLEANS = [None, 0, 1, "true", "", [True], {}]
 BAD = {
     "method": ("one of osft, lora_sft, sft", ["", "OSFT", "lora", "full", None, 1, True, ["sft"]]),
     "unfreeze_rank_ratio": ("a number above 0 and up to 1", [0, 0.0, -0.25, 1.01, 2, *NO_NUMBERS]),
-    "num_epochs": (FROM_ONE, [0, -1, 2.5, *NO_NUMBERS]),
-    "effective_batch_size": (FROM_ONE, [0, -4, 0.5, *NO_NUMBERS]),
+    "num_epochs": (FROM_ONE, [0, -1, 2.5, 10_001, *NO_NUMBERS]),
+    "effective_batch_size": (FROM_ONE, [0, -4, 0.5, 1 << 21, *NO_NUMBERS]),
     "learning_rate": ("a number above 0 and below 1", [0, -5e-6, 1, 1.0, 5, "5e-6", *NO_NUMBERS]),
     "max_seq_len": (FROM_16, [0, 15, -1024, 1024.5, *NO_NUMBERS]),
     "max_tokens_per_gpu": (FROM_16, [0, 15, 2048.5, *NO_NUMBERS]),
-    "seed": (FROM_ZERO, [-1, 0.5, *NO_NUMBERS]),
+    "seed": (FROM_ZERO, [-1, 0.5, 1 << 63, *NO_NUMBERS]),
     "lr_scheduler": ("one of linear, cosine", ["", "Cosine", "cosine_annealing", None, 1, ["cosine"], {}]),
     "lr_scheduler_kwargs": ("names with values", [None, [], "a=1", 1, True]),
     "warmup_steps": (FROM_ZERO, [-1, 0.5, *NO_NUMBERS]),
     "beta1": (BETA, [-0.1, 1, 1.0, 2, *NO_NUMBERS]),
     "beta2": (BETA, [-0.1, 1, 1.0, 2, *NO_NUMBERS]),
     "eps": ("a number above 0", [0, -1e-8, *NO_NUMBERS]),
-    "weight_decay": ("a number from 0", [-0.1, *NO_NUMBERS]),
+    "weight_decay": ("a number from 0 to 10", [-0.1, 11, *NO_NUMBERS]),
     "train_dtype": (
         "one of auto, bfloat16, float32",
         ["", "BFloat16", "bf16", "float16", "torch.bfloat16", None, 16, True, ["auto"]],
@@ -48,6 +48,7 @@ BAD = {
     "lora_dropout": (BETA, [-0.1, 1, 1.0, *NO_NUMBERS]),
     "target_modules": PATTERNS,
     "use_rslora": ("true or false", NO_BOOLEANS),
+    "control_tokens": ("one of text, drop", ["", "TEXT", None, 1, ["text"]]),
     "lora_protect": ("true or false", NO_BOOLEANS),
 }
 
@@ -169,7 +170,7 @@ def names_of(method):
     return names - {"unfreeze_rank_ratio"} if method == LORA else names  # unless adapters are protected
 
 
-UNNAMED = ("checkpoint_minutes", "train_unfactored")
+UNNAMED = ("checkpoint_minutes", "train_unfactored", "control_tokens")
 
 
 def test_what_changes_no_result_is_no_part_of_what_determines_it():
@@ -204,7 +205,7 @@ def test_freezing_what_is_not_decomposed_is_another_training_and_needs_something
 def test_a_method_is_given_its_own_options_and_its_name_is_part_of_what_determines_it(method):
     options = TrainingOptions(method=method)
     assert set(options.arguments()) == names_of(method)
-    assert set(options.determining(gpus=1)) == names_of(method) - {"checkpoint_minutes", "max_seq_len"} | {"method"}
+    assert set(options.determining(gpus=1)) == names_of(method) - {*UNNAMED, "max_seq_len"} | {"method"}
     assert TrainingOptions.from_mapping(options.as_json()) == options
 
 
