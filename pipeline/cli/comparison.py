@@ -49,7 +49,7 @@ def _results(compared: Compared) -> Table:
             found.gate.verdict,
             _right(gap),
             _right(kept),
-            f"{found.base_perplexity:.1f} → {found.adapted_perplexity:.1f}",
+            f"{found.base_perplexity:.2f} → {found.adapted_perplexity:.2f}",
             found.audit.word or "-",
         )
     return table
