@@ -38,6 +38,24 @@ def methods() -> str:
     return table([*head, "perplexity", "audit, share in protected directions", "GiB"], rows)
 
 
+def in_short() -> str:
+    """The settings that a newcomer chooses between."""
+    found = result("methods")
+    base, settings = _base(found), _by_setting(found)
+    named = {
+        "`osft`": "osft 0.25",
+        "`lora_sft` with `lora_protect`": "protected lora r16",
+        "`lora_sft` on the MLP, rank 10": "lora r10, MLP",
+        "`sft`": "sft",
+    }
+    rows = [["base model", *_shares([base], base), ""]]
+    for title, name in named.items():
+        runs = settings[name]
+        rows.append([title, *_shares(runs, base), "yes" if runs[0]["audit"]["word"] == "kept" else "no"])
+    head = ["right answers in %", "gap questions", "multiple choice", "open-ended", "protected directions kept"]
+    return table(head, rows)
+
+
 def differences() -> str:
     """Every setting minus AGAINST in points, with 95 % intervals and Holm's p."""
     found = result("methods")

@@ -24,7 +24,7 @@ from components.run.training_options import TrainingOptions
 from components.shared.storage import read_json, read_jsonl
 from components.training import backend, loop
 
-ROWS = 64
+ROWS = 32
 OPTIONS = TrainingOptions(
     num_epochs=1, learning_rate=1e-4, unfreeze_rank_ratio=0.25, lr_scheduler="constant", train_dtype="float32"
 )

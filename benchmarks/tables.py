@@ -264,7 +264,7 @@ def data_options() -> str:
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"parameters": parameters},
+    "README.md": {"parameters": parameters, "methods in short": methods_tables.in_short},
     "docs/training.md": {"8b": training_8b, "parts": parts_8b, "stock": stock, "learning": learning, "memory": memory},
     "docs/data.md": {"data-options": data_options, "ingest": ingest},
     "docs/evaluation.md": {

@@ -31,6 +31,7 @@ EVALUATION = EvaluationOptions()
 
 def build(settings: ClusterSettings) -> base_component.BaseComponent:
     """The pipeline `osft` for a cluster."""
+    workspace = settings.workspace.mount_path  # no parameter: a pod has no other disk
 
     @dsl.pipeline(
         name="osft",
@@ -62,7 +63,6 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
         evaluation_options: dict = {},  # noqa: B006
         publish_as: str = INPUTS.publish_as,
         start_from: str = INPUTS.start_from,
-        workspace: str = settings.workspace.mount_path,
     ) -> None:
         """Teach a language model new domain knowledge with OSFT and evaluate what it achieved."""
         notified = notify(runs_page=settings.notify.runs_page) if settings.notify.enabled else None
@@ -125,6 +125,7 @@ def build(settings: ClusterSettings) -> base_component.BaseComponent:
 
 def build_sweep(cluster: ClusterSettings) -> base_component.BaseComponent:
     """The pipeline `osft-sweep` for a cluster."""
+    workspace = cluster.workspace.mount_path
 
     @dsl.pipeline(
         name="osft-sweep",
@@ -157,7 +158,6 @@ def build_sweep(cluster: ClusterSettings) -> base_component.BaseComponent:
         evaluation_options: dict = {},  # noqa: B006
         publish_as: str = INPUTS.publish_as,
         start_from: str = INPUTS.start_from,
-        workspace: str = cluster.workspace.mount_path,
     ) -> None:
         """Train and evaluate several settings, compare them, and publish the best of those that pass the gate."""
         notified = notify(runs_page=cluster.notify.runs_page, sweep=True) if cluster.notify.enabled else None
@@ -254,7 +254,7 @@ def _publish(adapted: PipelineTask, plan: PipelineTask, workspace: Any, settings
         plan=plan.outputs["plan"],
         workspace=workspace,
         claim=settings.workspace.claim,
-        mount_path=settings.workspace.mount_path,
+        registry=settings.model_registry.url,
     )
 
 

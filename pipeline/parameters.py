@@ -15,7 +15,7 @@ from components.run.sweep import read_settings
 from components.run.training_options import TrainingOptions
 from components.shared.documents import check_plain
 from components.shared.options import parameters_of
-from components.shared.problems import Checks, quote, quote_address, suggest
+from components.shared.problems import Checks, quote_address, suggest
 from pipeline.cluster.compiled_file import CompiledPipeline, Parameter, read_yaml
 from pipeline.cluster.run_inputs import check_inputs
 
@@ -29,6 +29,8 @@ OPTIONS: dict[str, type[DataOptions] | type[TrainingOptions] | type[EvaluationOp
     "evaluation_options": EvaluationOptions,
 }
 """The parameters that hold further options, and what checks these together with the parameters of their names."""
+REPLACED = EvaluationOptions.REPLACED | {"workspace": "leave it out: the pipeline has the volume's path compiled in"}
+"""What to do about names that are no parameters: of earlier releases, and of a file that a laptop takes."""
 
 
 def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | None) -> dict[str, Any]:
@@ -41,25 +43,9 @@ def read_parameters(pipeline: CompiledPipeline, texts: list[str], file: Path | N
     wrong = set(given) - set(read)
     values = {name: read.get(name, parameter.default) for name, parameter in pipeline.parameters.items()}
     check_options(values, wrong, checks)
-    check_inputs({name: value for name, value in values.items() if name not in wrong}, checks)
-    _check_workspace(values, pipeline, checks)
+    check_inputs({name: value for name, value in values.items() if name not in wrong}, pipeline.mount_path, checks)
     checks.raise_if_any()
     return read
-
-
-def _check_workspace(values: Mapping[str, Any], pipeline: CompiledPipeline, checks: Checks) -> None:
-    """Add a workspace outside of the volume that this pipeline's steps mount: a pod's own disk goes with the pod."""
-    mounted = pipeline.parameters["workspace"].default if "workspace" in pipeline.parameters else None
-    workspace = values.get("workspace")
-    if not isinstance(mounted, str) or not isinstance(workspace, str) or not workspace.startswith("/"):
-        return  # its form is check_inputs' matter
-    if not Path(workspace).is_relative_to(mounted):
-        checks.add(
-            f"workspace is {quote(workspace)}",
-            where="parameter workspace",
-            rule=f"a folder on the workspace volume, which the steps mount at {mounted}",
-            remedy=f"leave workspace out; on a cluster it is {mounted}",
-        )
 
 
 def given_in_file(file: Path | None, checks: Checks) -> dict[str, tuple[Any, str]]:
@@ -80,7 +66,7 @@ def read_values(
                 f"unknown parameter {quote_address(name)}{suggest(name, known)}",
                 where=where,
                 rule=f"the pipeline has {', '.join(known)}",
-                remedy=EvaluationOptions.REPLACED.get(name, "correct the name, or leave the parameter out"),
+                remedy=REPLACED.get(name, "correct the name, or leave the parameter out"),
             )
         else:
             _read_value(value, name, known[name], where, read, checks)

@@ -47,6 +47,12 @@ class ModelRegistry:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Reach:
+    judge_hosts: list[str]
+    private_data_hosts: list[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Notify:
     enabled: bool
     runs_page: str
@@ -70,6 +76,7 @@ class ClusterSettings:
     workspace: Workspace
     gpu: Gpu
     model_registry: ModelRegistry
+    reach: Reach
     notify: Notify
     kueue: Kueue
     security: Security
@@ -100,6 +107,7 @@ def load_settings(cluster_file: Path | None = None) -> ClusterSettings:
         workspace=Workspace(**values.pop("workspace")),
         gpu=Gpu(**values.pop("gpu")),
         model_registry=ModelRegistry(**values.pop("model_registry")),
+        reach=Reach(**values.pop("reach")),
         notify=Notify(**values.pop("notify")),
         kueue=Kueue(**values.pop("kueue")),
         security=Security(**values.pop("security")),

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from components.run.evaluation_options import is_plain_address
 from components.run.publication import REGISTRY_RULE, registry_address
+from components.shared.addresses import is_plain_address
 from components.shared.problems import Checks, Problems, quote, quote_address
 
 MAX_TIMEOUT_SECONDS = 30 * 86400  # with all its retries it still fits into Argo's durations
@@ -18,6 +18,7 @@ MAX_RETRIES = 100
 # Kubernetes takes more forms of quantities, fractions of a byte among them; KFP's compiler takes these.
 BYTES = re.compile(r"[1-9]\d*([KMGTPE]i|[MGTPE])?", re.ASCII)
 CPU = re.compile(r"(?=.*[1-9])(\d+m|\d*\.?\d+)", re.ASCII)
+HOST_NAME = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[1-9]\d{0,4})?", re.ASCII)
 COUNT = re.compile(r"0|[1-9]\d{0,2}", re.ASCII)
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 WORD = r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?"
@@ -96,6 +97,10 @@ _IMAGE = (
 )
 _OBJECT = ("an object's name: lower-case letters, digits, dashes and dots", _fits(OBJECT_NAME))
 _OBJECT_OR_NONE = (f"{_OBJECT[0]}; or empty", _empty_or(_OBJECT[1]))
+_HOSTS = (
+    'hosts in lower case, each with or without a port, as in ["judge.example.com", "10.2.3.4:8080"]',
+    lambda hosts: all(isinstance(host, str) and HOST_NAME.fullmatch(host) for host in hosts),
+)
 _KEYS = "a label's name as Kubernetes has it: up to 63 letters, digits, dashes and dots, with or without DOMAIN/ before"
 _LABEL = (
     'a string in quotes, as in "4711": up to 63 letters, digits, dashes and dots',
@@ -119,6 +124,8 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda tolerations: all(map(_tolerates, tolerations)),
     ),
     "model_registry.url": (f"{REGISTRY_RULE}; or empty", _is_registry),
+    "reach.judge_hosts": _HOSTS,
+    "reach.private_data_hosts": _HOSTS,
     "notify.runs_page": (
         "the page of the project's runs, as the browser shows its address: https://...PROJECT/runs; or empty",
         _empty_or(is_page),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.texts import MAX_COLUMNS
-from components.shared.problems import problem
+from components.shared.problems import problem, quote
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +46,7 @@ def rows(
     with _open(path, shown) as (schema, batches):
         found = _names(schema)
         if repeated := [name for name in names if found.count(name) > 1]:
-            raise ValueError(f"the column {repeated[0]} is there more than once")
+            raise ValueError(f"the column {quote(repeated[0])} is there more than once")
         places = [found.index(name) for name in names]
         for name, place in zip(names, places, strict=True):
             if name in texts:
@@ -119,7 +119,7 @@ def _check_type(name: str, kind: Any) -> None:
     texts = (types.is_string, types.is_large_string, types.is_string_view)
     others = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
     if not any(is_one(held) for is_one in (*texts, *others)):
-        raise ValueError(f"the column {name} holds {held}")
+        raise ValueError(f"the column {quote(name)} holds {quote(held)}")
 
 
 def _text(cell: Any) -> str:

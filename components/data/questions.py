@@ -28,7 +28,7 @@ from typing import Any
 
 from components.data import mmlu
 from components.data.normal_form import normal_form
-from components.data.tables import SmallTable, clean, read_table
+from components.data.tables import SmallTable, clean, read_local_table, read_table
 from components.shared import progress
 from components.shared.problems import Checks, list_some, quote, suggest
 from components.shared.sources import without_credentials
@@ -66,7 +66,7 @@ def read_gap_questions(uri: str, columns: Mapping[str, str] | None = None) -> li
     Raises:
         Problems: for questions without text or reference, repeated ones, and cells that are no verdict.
     """
-    return _read(uri, without_credentials(uri), columns or {}, with_verdicts=True)
+    return _read(uri, columns or {}, with_verdicts=True)
 
 
 def read_retention_questions(uri: str, columns: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -82,13 +82,18 @@ def read_retention_questions(uri: str, columns: Mapping[str, str] | None = None)
     if uri == mmlu.NAME:
         return mmlu.read()
     if uri:
-        return _read(uri, without_credentials(uri), columns or {}, with_verdicts=False)
+        return _read(uri, columns or {}, with_verdicts=False)
     with resources.as_file(resources.files("components.data") / BUNDLED_RETENTION) as path:
-        return _read(str(path), BUNDLED_RETENTION, {}, with_verdicts=False)
+        table = read_local_table(path, BUNDLED_RETENTION, NEEDED)
+        return _check(table, BUNDLED_RETENTION, {}, with_verdicts=False)
 
 
-def _read(uri: str, shown: str, own_names: Mapping[str, str], with_verdicts: bool) -> list[dict[str, Any]]:
+def _read(uri: str, own_names: Mapping[str, str], with_verdicts: bool) -> list[dict[str, Any]]:
     table = read_table(uri, [*NEEDED, *own_names])
+    return _check(table, without_credentials(uri), own_names, with_verdicts)
+
+
+def _check(table: SmallTable, shown: str, own_names: Mapping[str, str], with_verdicts: bool) -> list[dict[str, Any]]:
     checks = Checks()
     columns = _find_columns(table, shown, own_names, with_verdicts, checks)
     checks.raise_if_any()
@@ -104,7 +109,7 @@ def _read(uri: str, shown: str, own_names: Mapping[str, str], with_verdicts: boo
         _check_question(row, number, where, seen, checks)
         entry: dict[str, Any] = {name: row[name] for name in NEEDED}
         if with_verdicts:
-            places = {name: f"{where}, column {name}" for name in approaches}
+            places = {name: f"{where}, column {quote(name)}" for name in approaches}
             entry["others"] = {name: _read_verdict(cells[name], place, checks) for name, place in places.items()}
         else:
             entry["choices"] = _read_choices(row, number, where, checks)
@@ -131,7 +136,7 @@ def _find_columns(
         checks.add(
             f"column {quote(known)} is missing{also}{similar}",
             where=f"{shown}, header",
-            rule=f"columns needed: {', '.join(NEEDED)}; columns found: {list_some(table.columns, 20)}",
+            rule=f"columns needed: {', '.join(NEEDED)}; columns found: {list_some(map(quote, table.columns), 20)}",
             remedy="rename the column that holds it, or add " + _set_columns(f"{known}={likely or 'NAME'}"),
         )
     for name in () if with_verdicts else table.columns:
@@ -157,7 +162,7 @@ def _find_approaches(
             checks.add(
                 f"column {quote(name)} is missing{suggest(name, table.columns)}",
                 where=f"{shown}, header",
-                rule=f"it is named as an approach; columns found: {list_some(table.columns, 20)}",
+                rule=f"it is named as an approach; columns found: {list_some(map(quote, table.columns), 20)}",
                 remedy="correct or leave out the name in --question-columns",
             )
     found = [name for name in named if name in table.columns] or [

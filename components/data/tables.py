@@ -111,14 +111,19 @@ def read_table(address: str, expected: Collection[str] = ()) -> SmallTable:
         Problems: when there is no such file, or it cannot be read.
     """
     with local_files([sources.only_file(find_tables(address), address)]) as ((_, path),):
-        table = open_table(path, sources.without_credentials(address), expected)
-        names = json_lines.all_columns(path, table.shown) if table.kind == "jsonl" else table.columns
-        names = [name for name in names if name]
-        rows: dict[int, dict[str, str]] = {}
-        for place, (line, cells) in enumerate(table.rows(names, expected), 2):
-            number = place if table.kind == "csv" else line
-            rows[number] = {name: cell or "" for name, cell in zip(names, cells, strict=True)}
-        return SmallTable(columns=names, rows=rows)
+        return read_local_table(path, sources.without_credentials(address), expected)
+
+
+def read_local_table(path: Path, shown: str, expected: Collection[str] = ()) -> SmallTable:
+    """The same of a file of this machine, whatever lies there; `shown` is its name for errors."""
+    table = open_table(path, shown, expected)
+    names = json_lines.all_columns(path, table.shown) if table.kind == "jsonl" else table.columns
+    names = [name for name in names if name]
+    rows: dict[int, dict[str, str]] = {}
+    for place, (line, cells) in enumerate(table.rows(names, expected), 2):
+        number = place if table.kind == "csv" else line
+        rows[number] = {name: cell or "" for name, cell in zip(names, cells, strict=True)}
+    return SmallTable(columns=names, rows=rows)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from components.grading.endpoint_replies import (
 from components.grading.pacing import Failure, Pace
 from components.grading.rubric import RUBRIC, VERDICTS, as_json
 from components.run.evaluation_options import EvaluationOptions
-from components.shared import progress
+from components.shared import progress, reach
 from components.shared.calls import Deadline, OutOfTime, bound_replies, retry_after_seconds
 from components.shared.options import set_option
 from components.shared.problems import Problem, Problems, problem, quote
@@ -84,8 +84,9 @@ class EndpointJudge:
             reply_tokens: of a reply, at most.
 
         Raises:
-            Problems: when the key cannot be sent in a header.
+            Problems: when the key cannot be sent in a header, or not to this host (components/shared/reach.py).
         """
+        reach.check_judge(url)
         self.url, self.model, self.timeout_seconds, self.reply_tokens = url, model, timeout_seconds, reply_tokens
         self.key = os.environ.get(KEY_VARIABLE, "").strip()  # a secret made from a file ends with a line break
         if not (self.key.isascii() and self.key.isprintable()):
@@ -281,13 +282,16 @@ class EndpointJudge:
     def _client(self) -> "openai.OpenAI":
         import openai
 
-        # Without retries: the pace is kept here, for all requests together.
+        # Without retries: the pace is kept here, for all requests together. Without redirects: questions and answers
+        # are for the host that was named.
         return openai.OpenAI(
             base_url=self.url,
             api_key=self.key or "none",
             timeout=self.timeout_seconds,
             max_retries=0,
-            http_client=openai.DefaultHttpxClient(event_hooks={"response": [bound_replies(MAX_REPLY_BYTES)]}),
+            http_client=openai.DefaultHttpxClient(
+                follow_redirects=False, event_hooks={"response": [bound_replies(MAX_REPLY_BYTES)]}
+            ),
         )
 
     def _shown(self, text: str) -> str:

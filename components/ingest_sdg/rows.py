@@ -82,7 +82,7 @@ def _read_messages(table: Table, judgment: str, checks: Checks, most: int | None
 def _check_columns(table: Table, columns: dict[str, str], checks: Checks) -> Collection[str]:
     """Add a problem for each missing column; gives what they are for."""
     missing = {kind: column for kind, column in columns.items() if column not in table.columns}
-    found = list_some((name[:MAX_NAME] for name in table.columns), 20)
+    found = list_some(map(quote, table.columns), 20)
     for kind, column in missing.items():
         likely = next((name for name in table.columns if name.casefold() in OTHER_NAMES[kind]), "")
         similar = suggest(column, (name for name in table.columns[:100] if len(name) < MAX_NAME))

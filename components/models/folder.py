@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from components.models.headers import INDEX, WEIGHTS, check_weights
+from components.shared import reach
 from components.shared.problems import Checks, list_some, problem, quote
+from components.shared.storage import read_json
 
 # What a model is besides its weights. No *.py: code from a model's author is not run.
 SMALL = (
@@ -122,8 +124,8 @@ def read_config(path: Path) -> dict[str, Any]:
     cannot be trained."""
     file = path / "config.json" if path.is_dir() else path
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = read_json(file)
+    except (OSError, ValueError) as error:
         raise problem(
             f"config.json cannot be read: {error}",
             where=str(file),
@@ -149,7 +151,10 @@ def check_model_folder(folder: Path) -> list[str]:
     def read(name: str) -> bytes:
         return (folder / name).read_bytes()
 
+    reach.check_path(folder)
     names = [path.name for path in folder.iterdir() if path.is_file()]
+    for name in [*small_files(names), *(name for name in names if fnmatch(name, "*.safetensors"))]:
+        reach.check_path(folder / name)
     check_model_files(names, read, str(folder))
     weights = weight_names(names, read)
     check_weights(folder, weights, str(folder))
@@ -161,14 +166,14 @@ def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
     model_type, where = config.get("model_type"), f"{where}/config.json"
     if any(config.get(key) not in (None, 0, 1) for key in EXPERT_KEYS):
         checks.add(
-            f"the model is a mixture of experts ({model_type})",
+            f"the model is a mixture of experts ({quote(model_type)})",
             where=where,
             rule=f"the backend single-device trains dense models: {', '.join(TRAINABLE_TYPES)}",
             remedy="use a dense model, or train this one by training_hub.osft(backend='mini-trainer') on several GPUs",
         )
     elif model_type not in TRAINABLE_TYPES:
         checks.add(
-            f"models of type {model_type!r} are not supported",
+            f"models of type {quote(model_type)} are not supported",
             where=where,
             rule=f"the backend single-device trains {', '.join(TRAINABLE_TYPES)}",
             remedy="use one of these, or train this one with training_hub.osft(backend='mini-trainer')",

@@ -23,7 +23,7 @@ from components.run.plan import BASE, MemoryPlan, TrainingPlan
 from components.run.publication import is_published, registered_name
 from components.run.run_key import evaluation_key
 from components.run.training_options import LORA, OSFT, SFT, TrainingOptions
-from components.shared import pages, progress, records
+from components.shared import pages, progress, reach, records
 from components.shared.options import set_option
 from components.shared.problems import Checks, problem
 from components.shared.storage import read_json, write_json, write_text
@@ -133,6 +133,7 @@ def make_plan(
         parsed = TrainingOptions.from_mapping(request.options, request.further_options)
     with checks.collecting():
         evaluated_by = EvaluationOptions.from_mapping(request.evaluation, request.further_evaluation)
+        reach.check_judge(evaluated_by.judge_url)
     with checks.collecting():
         name = registered_name(request.publish_as, manifest["source"])
     with checks.collecting():

@@ -11,7 +11,7 @@ def publish(
     plan: dsl.Input[dsl.Artifact],
     workspace: str,
     claim: str,
-    mount_path: str,
+    registry: str,
     published: dsl.Output[dsl.Model],
 ) -> None:
     """Make a good model available, in the model registry where there is one."""
@@ -26,7 +26,7 @@ def publish(
         plan=Path(plan.path),
         workspace=Path(workspace),
         claim=claim,
-        mount_path=mount_path,
+        registry=registry,
         note=Path(published.path),
     )
     published.metadata.update(json.loads(Path(published.path).read_text(encoding="utf-8")))

@@ -31,20 +31,21 @@ TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")  # wher
 TIMEOUT_SECONDS = 120.0
 
 
-def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_path: str, note: Path) -> Published:
+def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, registry: str, note: Path) -> Published:
     """Publish the model that the evaluation found good, unless it is published already.
 
     Args:
         adapted: the output of train_osft, which names the adapted model; a rewound one lies beside it.
-        plan: the output of plan_training, which names the registry and the model's name there.
-        claim: the workspace's PersistentVolumeClaim, if there is one; it is mounted at `mount_path`.
+        plan: the output of plan_training, which names the model.
+        claim: the workspace's PersistentVolumeClaim, if there is one.
+        registry: the address of the model registry, if there is one; it gets the pod's token, so no file names it.
         note: file to make: which model, and where (components/models/reference.py).
 
     Raises:
         Problems: when the registry cannot be used, or has another model under the same name and version.
     """
     planned = TrainingPlan.read(plan)
-    key, name, registry = planned.run_key, planned.publish["name"], planned.publish["registry"]
+    key, name = planned.run_key, planned.publish["name"]
     summary = Summary.read(run_folder(workspace, key))
     model = find_model(adapted, workspace)
     if model.name != summary.model:
@@ -54,7 +55,7 @@ def publish(*, adapted: Path, plan: Path, workspace: Path, claim: str, mount_pat
     if done and is_published(workspace, key, model.name, name, registry):
         progress.log(f"already published as {done.name}, version {done.version}: {done.uri}")
     else:
-        uri = servable_uri(model, claim, mount_path)
+        uri = servable_uri(model, claim, workspace)
         lineage = _lineage(TrainingReport.read(model), summary)
         entry = _register(registry, name, model.name, uri, lineage, summary.verdict) if registry else ""
         done = Published(
@@ -86,10 +87,10 @@ def _rewound(model: Path) -> Path:
     return model
 
 
-def servable_uri(adapted: Path, claim: str, mount_path: str) -> str:
-    """The address of a model for a server: `pvc://<claim>/<path>` on the claim, `file://` elsewhere."""
-    if claim and adapted.is_relative_to(mount_path):
-        return f"pvc://{claim}/{adapted.relative_to(mount_path).as_posix()}"
+def servable_uri(adapted: Path, claim: str, workspace: Path) -> str:
+    """The address for a server of a model in the workspace: `pvc://<claim>/<path>`, `file://` without a claim."""
+    if claim:
+        return f"pvc://{claim}/{adapted.resolve().relative_to(workspace.resolve()).as_posix()}"
     return adapted.resolve().as_uri()
 
 

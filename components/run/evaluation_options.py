@@ -4,8 +4,8 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
+from components.shared.addresses import is_plain_address
 from components.shared.options import (
     Rule,
     check_rules,
@@ -26,15 +26,8 @@ ADDRESS = (
 )
 
 
-def is_plain_address(url: str) -> bool:
-    """Whether this is http:// or https:// with a host, and without a user, a password, a query or a fragment."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:  # brackets or a port that cannot be
-        return False
-    whole = parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
-    return whole and not (parts.username or parts.password or parts.query or parts.fragment)
+TASK_NAMES = re.compile(r"[\w.+, -]*", re.ASCII)  # the harness would run what a file of tasks says
+_TASKS = string("names, comma-separated", lambda names: bool(TASK_NAMES.fullmatch(names)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +85,7 @@ class EvaluationOptions:
         400, "tokens of a reply of the endpoint, at most; a reasoning model needs thousands", integer(16, 65536)
     )
     max_answer_tokens: int = option(256, "tokens after which an answer is cut", integer(1, 4096))
-    lm_eval_tasks: str = option("", "lm-evaluation-harness tasks to run on both models, comma-separated", string())
+    lm_eval_tasks: str = option("", "lm-evaluation-harness tasks to run on both models", _TASKS)
 
     rewind: str = option(
         REWIND,

@@ -63,7 +63,13 @@ class RunInputs:
         "base model; while there is none, the base model",
         one_of(*STARTS),
     )
-    workspace: str = option("/mnt/osft", "folder for models and results, on the workspace volume", string())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalInputs:
+    """What a run on this machine needs beside them; on a cluster it is compiled into the pipeline."""
+
+    workspace: str = option("", "folder for models and results", string())
 
 
 REQUIRED = ("data", "questions")

@@ -10,7 +10,10 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator
 
+from components.shared.addresses import may_hold_secret
+
 MAX_QUOTE = 80  # characters of a user's value that an error repeats
+_NOT_REPEATED = "an address that may hold a password or a key and is not repeated here"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,8 +99,7 @@ def quote(value: object) -> str:
 
 def quote_address(value: object) -> str:
     """As `quote`, unless it is an address that may hold a password or a key: then it is not repeated."""
-    secret = "://" in str(value) and set("@?#") & set(str(value))
-    return "an address that may hold a password or a key and is not repeated here" if secret else quote(value)
+    return _NOT_REPEATED if may_hold_secret(str(value)) else quote(value)
 
 
 def list_some(values: Iterable[object], most: int = 10) -> str:

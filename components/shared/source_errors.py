@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from components.shared.problems import Problems, problem
+from components.shared.problems import Problems, problem, quote
 
 S3, HTTP = ("s3",), ("http", "https")
 ATTEMPTS = 3
@@ -73,6 +73,8 @@ def reading(where: str, filesystem: Any) -> Iterator[None]:
     except Problems:  # a ValueError, too
         raise
     except expected as error:
+        if isinstance(error.__cause__, Problems):  # of a connection that was refused here; fsspec wraps it
+            raise error.__cause__ from None
         raise explain(error, where) from None
 
 
@@ -112,9 +114,11 @@ def _explain_s3(error: Exception, where: str) -> Problems:
         what = "no usable bucket, endpoint or region"
         remedy = "correct the address, AWS_S3_ENDPOINT, AWS_DEFAULT_REGION"
     elif status and status < 500 and status not in RETRIED_STATUS:
-        what, remedy = f"the object store refuses: {code or status}", "check the data connection"
+        what, remedy = f"the object store refuses: {quote(code or status)}", "check the data connection"
     else:
-        reason = f"the object store answers {code or status}" if status else f"the endpoint gives no answer ({kind})"
+        reason = (
+            f"the object store answers {quote(code or status)}" if status else f"the endpoint gives no answer ({kind})"
+        )
         return broken(where, reason)
     return problem(what, where=where, rule=RULE, remedy=remedy)
 

@@ -8,6 +8,7 @@ address without a bucket, `s3:///qa.csv`, means the bucket AWS_S3_BUCKET.
 """
 
 import dataclasses
+import functools
 import glob
 import os
 import re
@@ -16,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.shared import object_store
+from components.shared import object_store, reach
 from components.shared.calls import Deadline, OutOfTime, TooLong, call_again, join
 from components.shared.object_store import CONNECT_SECONDS, PIECE_BYTES, READ_SECONDS
 from components.shared.problems import Problems, problem, quote
@@ -100,8 +101,9 @@ def find_files(address: str) -> list[File]:
     """The files behind an address, sorted by name: one file, all below a folder, or those that a glob matches.
 
     Names that begin with a dot or an underscore are skipped, markers and half-written files, unless a part of the glob
-    begins with it, too. Raises Problems when there is none, one is a link to nothing or to a folder, or the place
-    cannot be reached."""
+    begins with it, too. Raises Problems when there is none, one is a link to nothing or to a folder, the place cannot
+    be reached, or a step reads nothing from there (components/shared/reach.py)."""
+    reach.check_address(address)
     shown = without_credentials(address)
     filesystem, path = _open_filesystem(address, shown)
 
@@ -115,7 +117,11 @@ def find_files(address: str) -> list[File]:
         except OutOfTime:
             raise broken(shown, f"there is no whole list in {LIST_SECONDS} s") from None
 
-    return _retry(attempt if is_of(filesystem, ("file",)) else attempt_in_time)
+    files = _retry(attempt if is_of(filesystem, ("file",)) else attempt_in_time)
+    for file in files:
+        if file.local:
+            reach.check_path(file.local)
+    return files
 
 
 def find_file(address: str) -> File:
@@ -167,8 +173,14 @@ def _open_filesystem(address: str, shown: str) -> tuple[Any, str]:
         seconds = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
         # The environment names proxies. What a server packs stays packed: who reads a table unpacks it within bounds.
         client = {"timeout": seconds, "trust_env": True, "auto_decompress": False}
-        headers = {"Accept-Encoding": "identity"}
-        return fsspec.filesystem(scheme, client_kwargs=client, headers=headers, skip_instance_cache=True), address
+        filesystem = fsspec.filesystem(
+            scheme,
+            client_kwargs=client,
+            get_client=functools.partial(reach.open_session, shown),
+            headers={"Accept-Encoding": "identity"},
+            skip_instance_cache=True,
+        )
+        return filesystem, address
     if scheme != "file" or not address.strip():
         raise problem(
             f"unknown kind of address {quote(scheme)}" if separator else "the address is empty",
@@ -176,7 +188,9 @@ def _open_filesystem(address: str, shown: str) -> tuple[Any, str]:
             rule=RULE,
             remedy="name the file",
         )
-    return fsspec.filesystem("file"), str(Path(urllib.parse.unquote(path) if separator else address).absolute())
+    path = str(Path(urllib.parse.unquote(path) if separator else address).absolute())
+    reach.check_path(path.replace("\0", ""))  # which no path can have: the library says so
+    return fsspec.filesystem("file"), path
 
 
 def _list(filesystem: Any, path: str, shown: str) -> list[File]:
@@ -330,4 +344,5 @@ def _file(filesystem: Any, path: str, name: str, size: int, shown: str) -> File:
     local = None if is_of(filesystem, S3) else Path(path)
     # Names on a disk may be no text.
     shown, name = (text.encode(errors="replace").decode() for text in (shown, name))
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in shown)
     return File(address=shown, name=name, size=size, local=local, filesystem=filesystem, path=path)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from components.models.reference import refer_to
-from components.shared import progress
-from components.shared.problems import Problems, problem, quote
+from components.shared import progress, reach
+from components.shared.problems import Problems, problem, quote_address
 from components.shared.workspace import COMMIT, SNAPSHOT_MANIFEST, model_folder, snapshot_folder
 from components.snapshot_model import hub, local_source, s3
 from components.snapshot_model.assembly import Snapshot, assemble_snapshot, clear_abandoned
@@ -67,13 +67,16 @@ def local_folder(model: str) -> Path | None:
     Raises:
         Problems: when it is none of them.
     """
+    reach.check_address(model)
     if model.startswith(S3_SCHEME):
         return None
     if model.startswith(("/", "./", "../", "~")) or (model and os.path.isdir(model)):
-        return Path(os.path.expanduser(model)).resolve()  # which leaves a user that there is not as it is
+        folder = Path(os.path.expanduser(model)).resolve()  # which leaves a user that there is not as it is
+        reach.check_path(folder)
+        return folder
     if not HUB_NAME.fullmatch(model):
         raise problem(
-            f"{quote(model)} is neither a folder nor org/name",
+            f"{quote_address(model)} is neither a folder nor org/name",
             where="parameter model",
             rule="a model is a local folder, s3://bucket/folder, or organisation and name on a hub, one slash between",
             remedy="for instance ibm-granite/granite-3.2-8b-instruct, or /mnt/osft/uploads/my-model",

@@ -9,7 +9,7 @@ import typer
 
 from components.run.data_options import DataOptions
 from components.run.evaluation_options import EvaluationOptions
-from components.run.parameters import RunInputs
+from components.run.parameters import LocalInputs, RunInputs
 from components.run.training_options import TrainingOptions
 from components.shared.options import declared, parameters_of
 from components.shared.problems import Checks, Problems, StepFailed, problem, quote
@@ -34,7 +34,11 @@ FURTHER_DATA_OPTIONS = [name for name in declared(DataOptions) if name not in DA
 FURTHER_TRAINING_OPTIONS = [name for name, one in declared(TrainingOptions).items() if not one.parameter]
 EVALUATION_FLAGS = declared(EvaluationOptions)
 FURTHER_EVALUATION_OPTIONS = [name for name, one in EVALUATION_FLAGS.items() if not one.parameter]
-INPUT_FLAGS = {name: one for name, one in declared(RunInputs).items() if not isinstance(one.default, dict)}
+INPUT_FLAGS = {
+    name: one
+    for name, one in (declared(RunInputs) | declared(LocalInputs)).items()
+    if not isinstance(one.default, dict)
+}
 MEMORY_OPTIONS = ("method", "unfreeze_rank_ratio", "max_seq_len", "max_tokens_per_gpu")
 Cluster = Annotated[Path | None, typer.Option(help="Cluster file (TOML) with what differs from the default cluster.")]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from components.shared.documents import load_yaml, read_text
 from components.shared.problems import list_some, problem
+from components.shared.reach import WORKSPACE
 from components.shared.storage import sha256_of_json
 from pipeline.settings_rules import registry_host
 
@@ -34,6 +35,8 @@ class CompiledPipeline:
     images: frozenset[str]
     """Names of all images."""
     parameters: dict[str, Parameter]
+    mount_path: str
+    """Where its steps have the workspace volume."""
     runs_page: str
     """The dashboard's page of the project's runs, from the cluster file; empty when that names none."""
 
@@ -76,6 +79,7 @@ def read_pipeline(path: Path) -> CompiledPipeline:
                 )
                 for name, definition in inputs.items()
             },
+            mount_path=_mount_path(pipeline["deploymentSpec"]["executors"]),
             runs_page=str(notify.get("runs_page", {}).get("runtimeValue", {}).get("constant", "")),
         )
     except (KeyError, TypeError, IndexError, AttributeError, ValueError):
@@ -85,6 +89,11 @@ def read_pipeline(path: Path) -> CompiledPipeline:
             rule="the YAML that osft-pipeline compile writes: the pipeline, and its Kubernetes settings behind it",
             remedy="give the file that osft-pipeline compile -o FILE.yaml wrote",
         ) from None
+
+
+def _mount_path(executors: dict[str, Any]) -> str:
+    variables = [variable for executor in executors.values() for variable in executor["container"].get("env", [])]
+    return next((str(variable["value"]) for variable in variables if variable["name"] == WORKSPACE), "")
 
 
 def check_images(pipeline: CompiledPipeline) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from components.data import mmlu
-from components.run.parameters import REQUIRED, all_parameters
+from components.run.parameters import REQUIRED, LocalInputs, all_parameters
+from components.shared.options import declared
 from components.shared.problems import Checks
 from components.shared.sources import without_credentials
 from components.shared.storage import write_text
@@ -46,7 +47,7 @@ def read_run_parameters(
         name: Parameter(
             kind=KINDS[type(one.default)], required=name in required, default="" if name in required else one.default
         )
-        for name, one in all_parameters().items()
+        for name, one in (all_parameters() | declared(LocalInputs)).items()
     }
     remedy = "add --{flag} VALUE, or {name} to the file of --params"
     if sweep:

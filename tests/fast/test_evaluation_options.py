@@ -28,7 +28,7 @@ BAD: dict[str, tuple[str, list[Any]]] = {
     "regressed_share_max": ("a number from 0 to 1", [-0.1, 1.1, 5.0, *NO_NUMBERS]),
     "retention_margin": ("a number above 0 and up to 100", [0.0, -1.0, 100.1, 1e9, *NO_NUMBERS]),
     "max_answer_tokens": ("an integer from 1 to 4096", [0, -1, 4097, 1.5, *NO_NUMBERS]),
-    "lm_eval_tasks": ("a string", NO_TEXTS),
+    "lm_eval_tasks": ("names, comma-separated", ["/mnt/osft/tasks.yaml", "../tasks", *NO_TEXTS]),
     "rewind": ("numbers above 0 and below 1", ["1", "0", "0.0", "1.5", "0.5;0.2", "-0.5", "0.1234", "1e-1", *NO_TEXTS]),
 }
 

@@ -119,21 +119,27 @@ def test_hostile_file_is_one_problem_within_bounds(tmp_path: Path, kind: str) ->
 @pytest.mark.parametrize(
     ("table", "what"),
     [
-        ({"question": [["a"]], "response": ["b"], "faithfulness_judgment": ["YES"]}, "the column question holds list"),
-        ({"question": [b"a"], "response": ["b"], "faithfulness_judgment": ["YES"]}, "the column question holds binary"),
+        (
+            {"question": [["a"]], "response": ["b"], "faithfulness_judgment": ["YES"]},
+            "the column 'question' holds 'list",
+        ),
+        (
+            {"question": [b"a"], "response": ["b"], "faithfulness_judgment": ["YES"]},
+            "the column 'question' holds 'binary",
+        ),
         (
             {"question": pa.array([b"abcd"], pa.binary(4)), "response": ["b"], "faithfulness_judgment": ["YES"]},
-            "the column question holds fixed_size_binary[4]",
+            "the column 'question' holds 'fixed_size_binary[4]",
         ),
         (
             {"question": pa.array([0], pa.timestamp("s")), "response": ["b"], "faithfulness_judgment": ["YES"]},
-            "the column question holds timestamp",
+            "the column 'question' holds 'timestamp",
         ),
         ({"question": [math.inf], "response": ["b"], "faithfulness_judgment": ["YES"]}, "a number is infinite"),
         ({"question": ["a\0"], "response": ["b"], "faithfulness_judgment": ["YES"]}, "there is a NUL character"),
         (
             {"question": ["a"], "question ": ["c"], "response": ["b"], "faithfulness_judgment": ["YES"]},
-            "the column question is there more than once",
+            "the column 'question' is there more than once",
         ),
     ],
 )

@@ -28,7 +28,8 @@ class Run:
     def __init__(self, workspace: Path, registry: str = "", name: str = NAME) -> None:
         self.workspace = workspace
         self.note = workspace / "runs" / KEY / "published.json"
-        planned = dataclasses.replace(PLAN, publish={"name": name, "registry": registry})
+        planned = dataclasses.replace(PLAN, publish={"name": name, "registry": "https://another.example"})
+        self.registry = registry  # of the cluster file: what a plan says is not asked
         write_json(workspace / "plan.json", as_written(planned))
         write_json(workspace / "adapted" / KEY / "training_report.json", as_written(REPORT, plan=planned))
         write_summary(workspace / "runs" / KEY, "closed 7 of the 10", {"closed": 7.0})
@@ -36,10 +37,9 @@ class Run:
     def publish(self, claim: str = "osft-workspace") -> dict[str, Any]:
         adapted = hand_on(self.workspace / "adapted" / KEY, self.workspace, "training_report.json")
         plan = self.workspace / "plan.json"
-        mount = str(self.workspace)
+        note = self.workspace / "note"
         publish(
-            adapted=adapted, plan=plan, workspace=self.workspace, claim=claim, mount_path=mount,
-            note=self.workspace / "note",
+            adapted=adapted, plan=plan, workspace=self.workspace, claim=claim, registry=self.registry, note=note
         )  # fmt: skip
         return read_json(self.note)
 
@@ -237,5 +237,5 @@ def test_name_that_cannot_be_one_is_refused_with_an_example(publish_as):
 
 
 @pytest.mark.parametrize(("adapted", "claim", "uri"), table("publish", "uris"))
-def test_uri_is_the_claims_where_the_model_lies_on_it(adapted, claim, uri):
-    assert servable_uri(Path(adapted), claim, "/mnt/osft") == uri
+def test_uri_is_the_claims_where_there_is_one(adapted, claim, uri):
+    assert servable_uri(Path(adapted), claim, Path("/mnt/osft")) == uri

@@ -111,7 +111,7 @@ def test_cell_that_is_no_verdict_is_named_where_others_are(tmp_path, cell):
     path = write_csv(tmp_path / "q.csv", ("question", "reference", "rag"), rows)
     found = only_problem_of(read_gap_questions, path)
     assert found.what == f"{cell!r} is no verdict"
-    assert found.where == f"{path}, row 3, column rag"
+    assert found.where == f"{path}, row 3, column 'rag'"
 
 
 def test_column_without_a_verdict_in_words_is_ignored_and_named(tmp_path, capsys):

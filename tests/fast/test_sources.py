@@ -231,8 +231,10 @@ def test_network_volume_that_is_away_may_come_back(tmp_path, error, may_pass):
     assert [only_problem_of(read).may_pass for read in (list_files, open_table)] == [may_pass] * 2
 
 
-def test_device_is_no_file():
-    assert only_problem_of(sources.find_files, "/dev/zero").what == "this is no file but a device"
+def test_device_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    assert only_problem_of(sources.find_files, f"{tmp_path}/pipe").what == "this is no file but a device"
 
 
 def test_folder_of_too_many_files_is_refused(tmp_path, monkeypatch):

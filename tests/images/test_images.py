@@ -219,7 +219,7 @@ def test_steps_of_the_pipeline_run_from_data_to_an_evaluated_model(cpu, gpu, clu
         plan="plan_training",
         workspace=WORKSPACE,
         claim="osft-workspace",
-        mount_path=WORKSPACE,
+        registry="",
     )
     status = {"state": "COMPLETE", "pipelineJobResourceName": "osft-x7k2p", "pipelineTaskName": "osft", "error": {}}
     cluster.run(cpu, "notify", status=status, runs_page="")

@@ -173,7 +173,7 @@ def test_a_run_publishes_what_it_rewound_and_the_next_one_starts_from_it(
     pages = {name: tmp_path / name for name in ("page", "summary")}
     found = evaluate(dataset=tmp_path / "dataset", snapshot=snapshot, workspace=workspace, **handed, **pages)
     note = tmp_path / "published"
-    done = publish(workspace=workspace, claim="osft", mount_path=str(workspace), note=note, **handed)
+    done = publish(workspace=workspace, claim="osft", registry="", note=note, **handed)
     start = find_start(workspace, PLAN.publish["name"], "0" * 40)
 
     assert (found.good, found.metrics["share_of_change"]) == (True, 0.5)

@@ -34,6 +34,7 @@ PLANTED = {
     "AWS_S3_BUCKET": "planted-bucket",
     "AWS_DEFAULT_REGION": "planted-region-1",
     "JUDGE_API_KEY": "sk-plantedKeyOfTheJudge",
+    "JUDGE_HOSTS": "planted-judge.example",
     "WEBHOOK_URL": "https://planted-webhook.example/T0/B0/hook",
     "WEBHOOK_FORMAT": "slack",
 }
@@ -45,6 +46,7 @@ NO_SECRETS = {
     "AWS_S3_BUCKET",
     "AWS_DEFAULT_REGION",
     "WEBHOOK_FORMAT",
+    "JUDGE_HOSTS",
 }  # come in a secret, because they belong to what is one
 NAME = "org/tiny"
 # A pod's token lies in a file that only a pod has: this takes its place when a step's Python starts.
@@ -115,14 +117,13 @@ def publish(folder: Path, registry: RegistryServer, certificate: Path, token: Pa
     workspace, start = folder / "workspace", folder.parent / f"{folder.name}-python"
     (found,) = workspace.glob("kfp/*/store/**/plan-training/*/plan")
     plan = json.loads(found.read_text(encoding="utf-8"))
-    plan["publish"]["registry"] = registry.url
     (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     start.mkdir()
     (start / "sitecustomize.py").write_text(TOKEN_ELSEWHERE.format(path=str(token)), encoding="utf-8")
     return run_compiled(
         "publish",
         folder / "publish",
-        {"workspace": str(workspace), "claim": "osft-workspace", "mount_path": str(workspace)},
+        {"workspace": str(workspace), "claim": "osft-workspace", "registry": registry.url},
         {**records(folder), "SSL_CERT_FILE": str(certificate), "PYTHONPATH": f"{start}:{COMPILED.parents[2]}"},
         adapted=hand_on(workspace / "adapted" / plan["run_key"], workspace, "training_report.json"),
         plan=folder / "plan.json",

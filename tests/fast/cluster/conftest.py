@@ -22,7 +22,7 @@ PARAMETERS = ["--param", "data=/mnt/osft/qa.csv", "--param", "questions=/mnt/osf
 SUNDAYS = ["--cron", "0 0 2 * * 0"]
 MONDAYS = ["--cron", "0 0 2 * * 1"]
 PATIENT = RetryPolicy(pauses_seconds=())
-QUICK = RetryPolicy(connect_seconds=0.5, attempt_seconds=0.5, pauses_seconds=(0.01, 0.02))
+QUICK = RetryPolicy(connect_seconds=0.5, attempt_seconds=1.5, pauses_seconds=(0.01, 0.02))
 
 Osft = Callable[..., tuple[int, str, str]]
 

@@ -46,25 +46,25 @@ def test_everything_wrong_is_named_at_once_and_nothing_is_sent(server, osft, tmp
 @pytest.mark.parametrize(("yaml_text", "flags", "expected"), table("parameters", "given"))
 def test_parameters_from_a_file_and_from_flags(pipeline, tmp_path, yaml_text, flags, expected):
     file = tmp_path / "parameters.yaml"
-    file.write_text("data: /a.csv\nquestions: /b.csv\n" + yaml_text, encoding="utf-8")
+    file.write_text("data: /mnt/osft/a\nquestions: /mnt/osft/b\n" + yaml_text, encoding="utf-8")
 
     read = read_parameters(pipeline, flags, file)
 
-    assert read == {"data": "/a.csv", "questions": "/b.csv", **expected}
+    assert read == {"data": "/mnt/osft/a", "questions": "/mnt/osft/b", **expected}
     assert [type(read[name]) for name in expected] == [type(value) for value in expected.values()]
 
 
 @pytest.mark.parametrize(("yaml_text", "message"), table("parameters", "wrong"))
 def test_a_wrong_value_in_the_file(pipeline, tmp_path, yaml_text, message):
     file = tmp_path / "parameters.yaml"
-    file.write_text(f"data: /a.csv\nquestions: /b.csv\n{yaml_text}\n", encoding="utf-8")
+    file.write_text(f"data: /mnt/osft/a\nquestions: /mnt/osft/b\n{yaml_text}\n", encoding="utf-8")
 
     with pytest.raises(Problems, match=re.escape(message)):
         read_parameters(pipeline, [], file)
 
 
 def read(pipeline: CompiledPipeline, **values: str) -> dict[str, Any]:
-    given = {"data": "/a", "questions": "/b", **values}
+    given = {"data": "/mnt/osft/a", "questions": "/mnt/osft/b", **values}
     return read_parameters(pipeline, [f"{name}={value}" for name, value in given.items()], None)
 
 
@@ -77,7 +77,7 @@ def test_a_pod_must_be_able_to_use_it(pipeline, name, good, bad):
 
 
 @pytest.mark.parametrize("name", ["data", "questions", "retention_questions", "model"])
-@pytest.mark.parametrize("address", table("parameters", "secrets"))
+@pytest.mark.parametrize("address", table("reach", "secrets"))
 def test_an_address_with_a_secret_is_refused_and_not_repeated(pipeline, name, address):
     with pytest.raises(Problems) as error:
         read(pipeline, **{name: address})
