@@ -151,7 +151,7 @@ def evaluate(
 @app.command()
 def compare(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN...", help="A run's folder, key, or a key's beginning.")
+        list[str] | None, typer.Argument(metavar="RUN", help="A run's folder, key, or a key's beginning.")
     ] = None,
     sweep: Annotated[
         Path | None,
