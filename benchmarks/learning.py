@@ -18,7 +18,8 @@ import training_hub
 from torch import Tensor
 
 from benchmarks import common
-from components.data.samples import packs, tokenize_rows
+from components.data.packs import packs
+from components.data.samples import tokenize_rows
 from components.training import backend, factors, optimizer, saving
 from components.training.loss import PackLoss
 from components.training.weights import Float32Weight, Update

@@ -18,7 +18,8 @@ import torch
 from transformers import AutoConfig
 
 from benchmarks import common
-from components.data.samples import Sample, packs
+from components.data.packs import packs
+from components.data.samples import Sample
 from components.run.training_options import TrainingOptions
 from components.training.attention import attention_for
 from components.training.loading import enable_checkpointing, load

@@ -30,10 +30,10 @@ from torch.profiler import ProfilerActivity, profile
 from training_hub import TrainingHubCallback
 
 from benchmarks import common
+from components.models.headers import weight_files
 from components.shared.storage import sha256_of_file, write_json
 from components.training import backend
 from components.training.factors import decompose
-from components.training.loading import weight_files
 
 CAP_GIB = 44.0
 OPTIONS = {"max_seq_len": 1024, "learning_rate": 5e-6}

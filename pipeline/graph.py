@@ -231,7 +231,12 @@ def _prepare(
     )
     formatted = format_chat(records=ingested.outputs["records"], system_prompt=system_prompt)
     fetched = snapshot_model(
-        model=model, revision=revision, workspace=workspace, judge_url=judge_url, judge_model=judge_model
+        model=model,
+        revision=revision,
+        workspace=workspace,
+        system_prompt=system_prompt,
+        judge_url=judge_url,
+        judge_model=judge_model,
     )
     tasks = {"ingest_sdg": ingested, "format_chat": formatted, "snapshot_model": fetched}
     return tasks, formatted.outputs["dataset"], fetched.outputs["snapshot"]

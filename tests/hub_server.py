@@ -106,7 +106,7 @@ class HubServer(HttpServer):
         repository = self.repositories.get(f"{name}@{parts.get('revision')}") or self.repositories.get(name)
         if repository is None:
             return _refusal(404, "RepoNotFound", "Repository not found")
-        fault = None if request.method == "HEAD" else self._fault(name, file)
+        fault = None if request.method == "HEAD" else self._fault(name, file, _is_bounded(request))
         if fault and fault.status:
             return _refusal(fault.status, fault.code, "A fault", fault.headers)
         if repository.token and request.authorization != f"Bearer {repository.token}":
@@ -126,12 +126,12 @@ class HubServer(HttpServer):
         self._move(name)
         return Answer.of_json(description(name, repository, "blobs" in request.query))
 
-    def _fault(self, name: str, file: str) -> Fault | None:
-        """What goes wrong with the next answer."""
+    def _fault(self, name: str, file: str, is_bounded: bool) -> Fault | None:
+        """What goes wrong with the next answer; the beginning of a file, asked for alone, is refused or right."""
         with self.lock:
             for fault in self.repositories[name].faults:
                 used = self.spoilt.get((name, id(fault)), 0)
-                if fault.file == file and used < fault.times:
+                if fault.file == file and used < fault.times and (fault.status or not is_bounded):
                     self.spoilt[name, id(fault)] = used + 1
                     return fault
         return None
@@ -155,11 +155,13 @@ class HubServer(HttpServer):
             return Answer(status=302, headers={**headers, "Location": f"{repository.file_host}{request.address}"})
         part = RANGE.fullmatch(request.headers.get("range", ""))
         start = int(part[1]) if part and not fault.ignores_ranges else 0
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        headers["Content-Length"] = str(len(content) - start)
-        pieces = self._pieces(name, content, start, repository.bytes_per_second, fault)
-        return Answer(status=206 if start else 200, headers=headers, body=pieces)
+        end = min(len(content), int(part[2]) + 1) if part and part[2] and not fault.ignores_ranges else len(content)
+        is_part = start > 0 or end < len(content)
+        if is_part:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        headers["Content-Length"] = str(end - start)
+        pieces = self._pieces(name, content[:end], start, repository.bytes_per_second, fault)
+        return Answer(status=206 if is_part else 200, headers=headers, body=pieces)
 
     def _pieces(self, name: str, content: bytes, start: int, rate: float, fault: Fault) -> Iterator[bytes]:
         """What is left of a file, as far as the fault lets it come; counted as sent once it is."""
@@ -175,6 +177,11 @@ class HubServer(HttpServer):
                 time.sleep(len(piece) / rate)
         if fault.stalls_at < 1:
             self.closing.wait(60)
+
+
+def _is_bounded(request: Request) -> bool:
+    part = RANGE.fullmatch(request.headers.get("range", ""))
+    return bool(part and part[2])
 
 
 def _refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Answer:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from components.data import chat
-from components.data.samples import packs, tokenize
+from components.data.packs import packs
+from components.data.samples import tokenize
 from components.evaluate import asking
 from components.evaluate.answering import load
 from components.evaluate.pairwise import Inputs, evaluate_models

@@ -1,24 +1,22 @@
-"""Chat rows to tokens: what goes into the model and which tokens carry the loss; and micro-batches of whole samples.
+"""Chat rows to tokens: what goes into the model and which tokens carry the loss.
 
-Only the assistant's answers are trained on, each together with the end-of-sequence token after it. Samples of a
-micro-batch are packed one after the other into a single sequence, so that no padding is computed; attention does not
-cross samples, because transformers derives a block-diagonal mask from position ids that start again at 0.
+Only the assistant's answers are trained on, each together with the end-of-sequence token after it.
+
+A tokenizer reads "<|im_end|>" in a text as the token that ends a turn. Where the template writes it, that is meant; in
+the words of a row, a question or a prompt it is not: there it becomes tokens of its letters.
 """
 
 import dataclasses
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
-
-import jinja2
 
 from components.data import chat
 from components.shared.problems import Checks, Problem, Problems, list_some, problem, quote
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # label of a token without a loss, as in torch's cross entropy
@@ -33,55 +31,12 @@ class Sample:
     """As `tokens`; IGNORED for tokens without a loss."""
     row: int = 0
     """Its number in the training data, from 1."""
+    end: tuple[int, ...] = ()
+    """The tokens after the last answer that are trained on: they end it."""
 
     @property
     def loss_tokens(self) -> int:
         return sum(label != IGNORED for label in self.labels[1:])
-
-
-@dataclasses.dataclass(frozen=True)
-class Pack:
-    """Whole samples in one sequence of T tokens, of which n carry a loss."""
-
-    input_ids: "Tensor"
-    """[1, T]"""
-    position_ids: "Tensor"
-    """[1, T], from 0 in each sample."""
-    loss_positions: "Tensor"
-    """[n]: the positions whose next token carries a loss."""
-    targets: "Tensor"
-    """[n]: those tokens."""
-    starts: "Tensor"
-    """[samples + 1]: where each sample begins, and the end of the last; int32."""
-    longest: int
-    """Tokens of the longest sample."""
-
-    def limits(self) -> dict[str, Any]:
-        """Where samples begin and end, under the names that transformers passes on to attention functions."""
-        return {
-            "cu_seq_lens_q": self.starts,
-            "cu_seq_lens_k": self.starts,
-            "max_length_q": self.longest,
-            "max_length_k": self.longest,
-        }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Packing:
-    """How full the packs of a training are, over all its epochs. Their tokens are the samples' own: none is padding."""
-
-    packs: int
-    tokens: int
-    """Computed in all packs together."""
-    max_tokens: int
-    """The most that a pack may hold."""
-    padding_avoided: int
-    """Tokens that it would take to bring each sample of a pack to the length of the pack's longest."""
-
-    @property
-    def fill(self) -> float:
-        """Share of the tokens that the packs could hold."""
-        return self.tokens / (self.packs * self.max_tokens)
 
 
 def tokenize(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase", unmask: bool = False) -> Sample:
@@ -95,23 +50,48 @@ def tokenize(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase",
         Problems: when the chat template does not render the conversation as it is.
     """
     text, spans = _render_spans(messages, tokenizer, {"assistant", "user"} if unmask else {"assistant"})
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    tokens: list[int] = encoded["input_ids"]
-    offsets: list[tuple[int, int]] = encoded["offset_mapping"]
+    tokens, offsets = _encode(text, messages, tokenizer)
     trained: set[int] = set()  # places of tokens
-    for role, start, end in spans:
-        trained.update(index for index, (first, last) in enumerate(offsets) if first < end and last > start)
+    end = 0
+    for role, start, stop in spans:
+        trained.update(index for index, (first, last) in enumerate(offsets) if first < stop and last > start)
         if role == "assistant":
             after = max(trained, default=-1) + 1
             blank = [not text[first:last].strip() for first, last in offsets[after:]]
-            trained.update(range(after, after + _end_of_turn(tokens[after:], blank, tokenizer)))
-    return Sample(tokens, [token if index in trained else IGNORED for index, token in enumerate(tokens)])
+            end = _end_of_turn(tokens[after:], blank, tokenizer)
+            trained.update(range(after, after + end))
+    labels = [token if index in trained else IGNORED for index, token in enumerate(tokens)]
+    return Sample(tokens, labels, end=tuple(tokens[after : after + end]))
+
+
+def prompt_tokens(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Tokens of what a model is asked with, up to where its answer begins.
+
+    Raises:
+        Problems: when the chat template refuses it.
+    """
+    text = render(messages, tokenizer, add_generation_prompt=True)
+    return _encode(text, messages, tokenizer, add_generation_prompt=True)[0]
+
+
+def control_tokens(messages: list[chat.Message], tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """The tokenizer's control tokens that stand in the words of messages, each once."""
+    found = (_control_pattern(tokenizer).findall(message["content"]) for message in messages)
+    return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
 
 def tokenize_rows(
-    rows: Iterable[Any], tokenizer: "PreTrainedTokenizerBase", max_seq_len: int, where: str, unmask: bool = False
+    rows: Iterable[Any],
+    tokenizer: "PreTrainedTokenizerBase",
+    max_seq_len: int,
+    where: str,
+    unmask: bool = False,
+    drop_control_tokens: bool = False,
 ) -> Iterator[Sample]:
     """Tokenize all rows, one at a time.
+
+    Args:
+        drop_control_tokens: leave out rows with control tokens in their words.
 
     Raises:
         Problems: after the last row, naming every row that is not a chat row, that the chat template does not render as
@@ -131,6 +111,8 @@ def tokenize_rows(
                 rule='a row is {"messages": [{"role": ..., "content": ...}, ...]} and ends with the assistant',
                 remedy="run the pipeline's format_chat step, which writes such rows",
             )
+            continue
+        if drop_control_tokens and control_tokens(messages, tokenizer):
             continue
         try:
             sample = tokenize(messages, tokenizer, unmask or bool(row.get("unmask", False)))
@@ -173,66 +155,40 @@ def render(
             add_generation_prompt=add_generation_prompt,
             enable_thinking=False,  # as in training; templates without such a switch ignore it
         )
-    except jinja2.TemplateError as error:
-        raise _template_problem(f"the model's chat template refuses the conversation: {error}") from error
+    except Exception as error:  # a template is a stranger's program: it may raise anything
+        raise _template_problem(f"the model's chat template refuses the conversation: {error!s:.300}") from None
     assert isinstance(text, str)
     return text
 
 
-def packs(samples: list[Sample], max_tokens: int, device: "torch.device | str" = "cpu") -> Iterator[Pack]:
-    """The samples of one optimizer step in their order, packed as they come into at most `max_tokens` tokens each."""
-    for group in _groups(samples, max_tokens):
-        yield _pack(group, device)
+@functools.lru_cache(maxsize=1)
+def _control_pattern(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str]:
+    names = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    ordered = sorted(filter(str.strip, names), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
 
 
-def packing(batches: Iterable[list[Sample]], max_tokens: int) -> Packing:
-    """How full the packs are of a training whose optimizer steps learn from these samples."""
-    lengths = [[len(sample.tokens) for sample in group] for batch in batches for group in _groups(batch, max_tokens)]
-    tokens = sum(map(sum, lengths))
-    return Packing(
-        packs=len(lengths),
-        tokens=tokens,
-        max_tokens=max_tokens,
-        padding_avoided=sum(max(group) * len(group) for group in lengths) - tokens,
-    )
-
-
-def _groups(samples: list[Sample], max_tokens: int) -> Iterator[list[Sample]]:
-    group: list[Sample] = []
-    for sample in samples:
-        if group and sum(len(member.tokens) for member in group) + len(sample.tokens) > max_tokens:
-            yield group
-            group = []
-        group.append(sample)
-    if group:
-        yield group
-
-
-def _pack(samples: list[Sample], device: "torch.device | str") -> Pack:
-    import torch  # plan_training counts tokens where there is none
-
-    tokens = [token for sample in samples for token in sample.tokens]
-    positions = [position for sample in samples for position in range(len(sample.tokens))]
-    # The token at p is predicted at p - 1; the first of a sample is predicted by nothing.
-    labels = [label for sample in samples for label in [IGNORED, *sample.labels[1:]]]
-    loss_positions = [place - 1 for place, label in enumerate(labels) if label != IGNORED]
-    targets = [label for label in labels if label != IGNORED]
-    lengths = [len(sample.tokens) for sample in samples]
-
-    def tensor(values: list[Any], dtype: torch.dtype = torch.long) -> "Tensor":
-        made = torch.tensor(values, dtype=dtype)
-        if torch.device(device).type == "cuda":
-            made = made.pin_memory()  # or copying would wait for all that the GPU has to do
-        return made.to(device, non_blocking=True)
-
-    return Pack(
-        input_ids=tensor([tokens]),
-        position_ids=tensor([positions]),
-        loss_positions=tensor(loss_positions),
-        targets=tensor(targets),
-        starts=tensor([0, *itertools.accumulate(lengths)], torch.int32),
-        longest=max(lengths),
-    )
+def _encode(
+    text: str,
+    messages: list[chat.Message],
+    tokenizer: "PreTrainedTokenizerBase",
+    add_generation_prompt: bool = False,
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Tokens of a rendered conversation, and their places in the text."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    tokens, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    if not control_tokens(messages, tokenizer):
+        return tokens, offsets
+    spans = _find_messages(text, messages, tokenizer, set(chat.ROLES), add_generation_prompt)
+    control = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    found: list[tuple[int, tuple[int, int]]] = []
+    for token, (first, last) in zip(tokens, offsets, strict=True):
+        if token in control and any(start < last and first < end for _, start, end in spans):
+            letters = tokenizer(text[first:last], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            found += [(letter, (first, last)) for letter in letters]
+        else:
+            found.append((token, (first, last)))
+    return [token for token, _ in found], [place for _, place in found]
 
 
 def _render_spans(
@@ -245,16 +201,29 @@ def _render_spans(
         raise _template_problem(
             "the model's chat template renders what precedes the answer differently once the answer is there"
         )
-    foreign = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
-    spans = []
-    for index, message in enumerate(messages):
-        if message["role"] in roles:
-            other = render([*messages[:index], {**message, "content": foreign}, *messages[index + 1 :]], tokenizer)
-            spans.append((message["role"], *_find_words(text, other, message["content"].strip(), foreign)))
+    spans = _find_messages(text, messages, tokenizer, roles)
     _, start, _ = spans[-1]
     if between := text[len(prompt) : start].strip():
         raise _template_problem(f"the model's chat template puts {quote(between)} between the prompt and the answer")
     return text, spans
+
+
+def _find_messages(
+    text: str,
+    messages: list[chat.Message],
+    tokenizer: "PreTrainedTokenizerBase",
+    roles: set[str],
+    add_generation_prompt: bool = False,
+) -> list[tuple[str, int, int]]:
+    """The characters [start, end) of each message of these roles in the rendered conversation, with its role."""
+    foreign = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
+    spans = []
+    for index, message in enumerate(messages):
+        if message["role"] in roles:
+            changed = [*messages[:index], {**message, "content": foreign}, *messages[index + 1 :]]
+            other = render(changed, tokenizer, add_generation_prompt)
+            spans.append((message["role"], *_find_words(text, other, message["content"].strip(), foreign)))
+    return spans
 
 
 def _find_words(text: str, other: str, words: str, foreign: str) -> tuple[int, int]:
@@ -266,7 +235,7 @@ def _find_words(text: str, other: str, words: str, foreign: str) -> tuple[int, i
     end = len(text) - _common_length(text[start:][::-1], other[start:][::-1])
     shown = text[start:end].strip()
     if not shown or not words.endswith(shown) or other[start : len(other) - len(text) + end] != foreign:
-        raise _template_problem("the model's chat template leaves out or changes words to train on")
+        raise _template_problem("the model's chat template leaves out or changes words of a row")
     return start, end
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from components.data import chat
-from components.data.samples import render
+from components.data.samples import prompt_tokens, render
 from components.evaluate.kept import Kept
+from components.models.stops import stop_tokens
 from components.shared import progress
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def load(folder: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     # Many models come with repetition penalties and the like, which change greedy decoding as well. `generate` falls
     # back on these settings, so they are removed here.
     model.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=model.generation_config.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        do_sample=False, eos_token_id=stop_tokens(folder, tokenizer), pad_token_id=tokenizer.pad_token_id
     )
     return model.eval(), tokenizer
 
@@ -73,28 +74,24 @@ def answer(
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
     answers: dict[int, Answer] = {}
-    ends = _end_tokens(model)
+    ends = set(model.generation_config.eos_token_id)
     for batch in progress.track(batches, math.ceil(len(prompts) / BATCH_SIZE), f"{who}: batches of answers"):
         texts = [prompts[index] for index in batch]
         found = kept.get(key, max_new_tokens, texts)
         if found is None:
-            found = _generate(model, tokenizer, texts, max_new_tokens, ends)
+            asked = [prompt_tokens(chat.prompt(system_prompt, questions[index]), tokenizer) for index in batch]
+            found = _generate(model, tokenizer, asked, max_new_tokens, ends)
             kept.put(found, key, max_new_tokens, texts)
         answers |= {index: Answer(*one) for index, one in zip(batch, found, strict=True)}
     return [answers[index] for index in range(len(prompts))]
 
 
 def _generate(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompts: list[str], most: int, ends: set[int]
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]], most: int, ends: set[int]
 ) -> list[tuple[str, bool]]:
     """What follows each prompt, and whether it was cut."""
-    inputs = tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt").to(model.device)
+    inputs = tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(model.device)
     output = model.generate(**inputs, max_new_tokens=most)  # type: ignore[operator]
     generated = output[:, inputs["input_ids"].shape[1] :]
     texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
     return [(text.strip(), ends.isdisjoint(tokens)) for tokens, text in zip(generated.tolist(), texts, strict=True)]
-
-
-def _end_tokens(model: "PreTrainedModel") -> set[int]:
-    ends = model.generation_config.eos_token_id
-    return set(ends) if isinstance(ends, list) else {ends}

@@ -15,12 +15,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from components.models import shapes
+from components.models.headers import weights_of
 from components.run.findings import BROKEN, IN_DOUBT, KEPT, Audit, MatrixAudit
 from components.shared import progress
 from components.shared.problems import Checks
 from components.shared.storage import read_json
 from components.training.factors import decompose
-from components.training.loading import weight_files
+from components.training.loading import open_weights
 
 # Shares of the change's norm in protected directions, beyond rounding: training leaves hundredths of a percent, plain
 # fine-tuning most of it (docs/evaluation.md).
@@ -31,31 +32,19 @@ ARITHMETIC = 4 * torch.finfo(torch.float32).eps  # of a matrix' norm
 
 
 class Weights:
-    """The tensors of a model folder by name, read one at a time, onto the GPU if there is one.
-
-    Without an output layer that is tied to the embedding, and without buffers, which some files contain.
-    """
+    """The weights of a model folder by name, read one at a time, onto the GPU if there is one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        tied = read_json(folder / "config.json").get("tie_word_embeddings", False)
-        self.files: dict[str, Path] = {}
-        for path in weight_files(folder):
-            with safe_open(path, framework="pt") as file:
-                self.files |= dict.fromkeys(file.keys(), path)
-        for name in [name for name in self.files if name.endswith("inv_freq") or (tied and name == "lm_head.weight")]:
-            del self.files[name]
+        self.files = weights_of(folder)
 
     def names(self) -> list[str]:
         return sorted(self.files)
 
     def shapes(self) -> dict[str, list[int]]:
         """The shape of every tensor, by name."""
-        found: dict[str, list[int]] = {}
-        for path in set(self.files.values()):
-            with safe_open(path, framework="pt") as file:
-                found |= {name: file.get_slice(name).get_shape() for name in self.files if self.files[name] == path}
-        return found
+        with open_weights(self.folder) as weights:
+            return {name: file.get_slice(name).get_shape() for name, file in weights.items()}
 
     def read(self, name: str) -> Tensor:
         with safe_open(self.files[name], framework="pt") as file:

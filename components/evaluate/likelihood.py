@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from components.data import chat
-from components.data.samples import IGNORED, Sample, packs, tokenize
+from components.data.packs import packs
+from components.data.samples import IGNORED, Sample, tokenize
 from components.shared import progress
 from components.shared.problems import problem
 

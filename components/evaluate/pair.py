@@ -7,10 +7,10 @@ from components.data import chat
 from components.data.samples import render
 from components.evaluate.audit import Weights
 from components.models.folder import check_model_folder
+from components.models.stops import stop_tokens
 from components.run.evaluation_options import EvaluationOptions
 from components.shared.options import set_option
 from components.shared.problems import Checks, list_some
-from components.shared.storage import read_json
 
 PROBE = chat.training_row("Answer briefly.", "What is 1 plus 1?", "It is 2.")["messages"]
 
@@ -73,12 +73,9 @@ def _says(folder: Path) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    settings = folder / "generation_config.json"
-    ends = (read_json(settings) if settings.exists() else {}).get("eos_token_id")
-    ends = read_json(folder / "config.json").get("eos_token_id") if ends is None else ends
     text = render(PROBE, tokenizer)
     return {
         "tokenizer": (tokenizer.get_vocab(), tokenizer(text, add_special_tokens=False)["input_ids"]),
         "chat template": (tokenizer.chat_template, text),
-        "end tokens": sorted(ends) if isinstance(ends, list) else [ends],
+        "end tokens": sorted(stop_tokens(folder, tokenizer)),
     }

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from components.data.chat import Message
-from components.data.samples import IGNORED, Sample, packs, render
+from components.data.packs import packs
+from components.data.samples import IGNORED, Sample, prompt_tokens, render
 from components.grading.cases import Case, OnVerdict, Verdict, ignore
 from components.grading.rubric import ONE_WORD, VERDICTS
 from components.run.evaluation_options import RULES, EvaluationOptions
@@ -102,8 +103,7 @@ class LocalJudge:
         messages = [{"role": "system", "content": rubric}, {"role": "user", "content": content}]
         if not self.has_system_role:
             messages = [{"role": "user", "content": f"{rubric}\n\n{content}"}]
-        text = render(messages, self.tokenizer, add_generation_prompt=True)
-        prompt: list[int] = [*self.tokenizer(text, add_special_tokens=False)["input_ids"], *self.begin]
+        prompt = [*prompt_tokens(messages, self.tokenizer), *self.begin]
         return Sample([*prompt, self.tokens[0]], [*[IGNORED] * len(prompt), self.tokens[0]])
 
     def _renders(self, messages: list[Message]) -> bool:

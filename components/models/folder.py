@@ -7,10 +7,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from components.models.headers import INDEX, WEIGHTS, check_weights
+from components.models.configuration import FETCH_FILE, check_config
+from components.models.headers import (
+    INDEX,
+    POINTER,
+    WEIGHTS,
+    Header,
+    check_copies,
+    check_headers,
+    pointer_problem,
+    read_header,
+)
 from components.shared import reach
 from components.shared.problems import Checks, list_some, problem, quote
-from components.shared.storage import read_json
 
 # What a model is besides its weights. No *.py: code from a model's author is not run.
 SMALL = (
@@ -19,22 +28,10 @@ SMALL = (
     "chat_template.json",
 )  # fmt: skip
 SHARD = "model-*.safetensors"
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
-FAST_TOKENIZER = "tokenizer.json"
+TOKENIZERS = ("tokenizer.json", "vocab.json")
+SENTENCEPIECE = "tokenizer.model"  # no image has the library that reads it
+ADAPTER = "adapter_config.json"
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
-
-# Dense decoder-only language models whose layers hold the matrices that OSFT decomposes.
-TRAINABLE_TYPES = (
-    "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3",
-)  # fmt: skip
-SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
-SIZES_WITH_DEFAULT = ("head_dim", "num_key_value_heads", "max_position_embeddings")
-MAX_LAYERS, MAX_SIZE = 1000, 1 << 24  # many times those of the largest models
-SIZES_RULE = f"a model's sizes are integers from 1 to {MAX_SIZE}, its layers at most {MAX_LAYERS}"
-EXPERT_KEYS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-
-
-FETCH_FILE = "fetch the file again"
 
 
 def is_plain_name(name: str) -> bool:
@@ -64,8 +61,12 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
 
     def document(name: str) -> dict[str, Any]:
         value: Any = {}
+        content = read(name) if name in names else b"{}"
+        if content.startswith(POINTER):
+            checks.problems += pointer_problem(name, f"{where}/{name}").problems
+            return {}
         try:
-            value = json.loads(read(name).decode()) if name in names else {}  # as those who use it read it
+            value = json.loads(content.decode())  # as those who use it read it
             fault = "" if isinstance(value, dict) else f"holds a {type(value).__name__}"
         except (ValueError, RecursionError) as error:
             fault = f"is no JSON: {error}"
@@ -73,11 +74,26 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
             checks.add(f"{name} {fault}", where=f"{where}/{name}", rule="a JSON object", remedy=FETCH_FILE)
         return {} if fault else value
 
+    if ADAPTER in names and "config.json" not in names:
+        raise problem(
+            "this is an adapter, not a model",
+            where=f"{where}/{ADAPTER}",
+            rule="a model has all of its weights; an adapter holds a change to those of another one",
+            remedy="merge it into its base model (PEFT's merge_and_unload, then save_pretrained), and name that folder",
+        )
     config = document("config.json")
     missing = []
     if "config.json" not in names:
         missing.append("config.json")
-    if not any(name in names for name in TOKENIZERS):
+    if SENTENCEPIECE in names and not any(name in names for name in TOKENIZERS):
+        checks.add(
+            f"the tokenizer is there as {SENTENCEPIECE} only",
+            where=where,
+            rule="tokenizer.json, which transformers reads without the library sentencepiece",
+            remedy='where sentencepiece is installed: python -c "from transformers import AutoTokenizer as A; '
+            "A.from_pretrained('MODEL').save_pretrained('MODEL')\", MODEL being a copy of the folder",
+        )
+    elif not any(name in names for name in TOKENIZERS):
         missing.append(f"a tokenizer ({' or '.join(TOKENIZERS)})")
     tokenizer_config = document("tokenizer_config.json")
     if not any(name in names for name in TEMPLATES) and not tokenizer_config.get("chat_template"):
@@ -96,6 +112,10 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
             "-instruct model",
         )
     weight_map = document(INDEX).get("weight_map") if is_split else {}
+    document("generation_config.json")
+    for name in TOKENIZERS:  # the trial reads them
+        if name in names and read(name).startswith(POINTER):
+            checks.problems += pointer_problem(name, f"{where}/{name}").problems
     if not isinstance(weight_map, dict) or (is_split and not weight_map):
         checks.add(
             "the index names no weights",
@@ -114,32 +134,16 @@ def check_model_files(names: Collection[str], read: Callable[[str], bytes], wher
             remedy="fetch the model again",
         )
     if "config.json" in names:
-        check_trainable(config, where, checks)
-    _check_tokenizer(tokenizer_config, read(FAST_TOKENIZER) if FAST_TOKENIZER in names else None, where, checks)
+        check_config(config, where, checks)
     checks.raise_if_any()
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A model's config.json, or the one in a folder. Raises Problems when it cannot be read, or says that the model
-    cannot be trained."""
-    file = path / "config.json" if path.is_dir() else path
-    try:
-        config = read_json(file)
-    except (OSError, ValueError) as error:
-        raise problem(
-            f"config.json cannot be read: {error}",
-            where=str(file),
-            rule="the configuration that lies beside a model's weights",
-            remedy="name that file, or its folder",
-        ) from None
-    checks = Checks()
-    check_trainable(config if isinstance(config, dict) else {}, str(file.parent), checks)
-    checks.raise_if_any()
-    return config
 
 
 def check_model_folder(folder: Path) -> list[str]:
-    """The files of a local model folder that belong to the model, after `check_model_files` and `check_weights`."""
+    """The files of a local model folder that belong to the model, after `check_model_files` and the headers' checks.
+
+    Raises:
+        Problems: as those, and when there is no such folder.
+    """
     if not os.path.isdir(folder):  # false, and no error, for a name that is too long
         raise problem(
             "no such folder",
@@ -157,71 +161,23 @@ def check_model_folder(folder: Path) -> list[str]:
         reach.check_path(folder / name)
     check_model_files(names, read, str(folder))
     weights = weight_names(names, read)
-    check_weights(folder, weights, str(folder))
+    headers = read_headers(folder, {name: (folder / name).stat().st_size for name in weights}, str(folder))
+    check_weights(folder, headers, str(folder))
+    check_copies(folder, headers, str(folder))
     return sorted([*small_files(names), *weights])
 
 
-def check_trainable(config: dict[str, Any], where: str, checks: Checks) -> None:
-    """Add what keeps a model from being trained, as its config.json says."""
-    model_type, where = config.get("model_type"), f"{where}/config.json"
-    if any(config.get(key) not in (None, 0, 1) for key in EXPERT_KEYS):
-        checks.add(
-            f"the model is a mixture of experts ({quote(model_type)})",
-            where=where,
-            rule=f"the backend single-device trains dense models: {', '.join(TRAINABLE_TYPES)}",
-            remedy="use a dense model, or train this one by training_hub.osft(backend='mini-trainer') on several GPUs",
-        )
-    elif model_type not in TRAINABLE_TYPES:
-        checks.add(
-            f"models of type {quote(model_type)} are not supported",
-            where=where,
-            rule=f"the backend single-device trains {', '.join(TRAINABLE_TYPES)}",
-            remedy="use one of these, or train this one with training_hub.osft(backend='mini-trainer')",
-        )
-    else:
-        needed = {name: config.get(name) for name in SIZES}
-        given = {name: config[name] for name in SIZES_WITH_DEFAULT if config.get(name) is not None}
-        wrong = {
-            name: value
-            for name, value in (needed | given).items()
-            if type(value) is not int or not 1 <= value <= (MAX_LAYERS if name == "num_hidden_layers" else MAX_SIZE)
-        }
-        for name, value in wrong.items():
-            what = f"{name} is {quote(value)}" if name in config else f"{name} is missing"
-            remedy = f"{FETCH_FILE}, or save the model with transformers' save_pretrained"
-            checks.add(what, where=where, rule=SIZES_RULE, remedy=remedy)
+def read_headers(folder: Path, sizes: dict[str, int], where: str) -> dict[str, Header]:
+    """The headers of files of weights whose beginnings are there. Raises Problems naming each that is broken."""
+    checks, headers = Checks(), {}
+    for name, size in sizes.items():
+        with checks.collecting():
+            headers[name] = read_header(folder / name, size, f"{where}/{name}")
+    checks.raise_if_any()
+    return headers
 
 
-def _check_tokenizer(config: dict[str, Any], fast: bytes | None, where: str, checks: Checks) -> None:
-    """Add what keeps a tokenizer from being loaded: tokenizer_config.json and, if there is one, tokenizer.json."""
-    kind, auto_map = config.get("tokenizer_class"), config.get("auto_map", {})
-    code = auto_map.get("AutoTokenizer") if isinstance(auto_map, dict) else auto_map  # a list in older models
-    has_none = isinstance(auto_map, dict) and code is None
-    is_pair = isinstance(code, list) and len(code) == 2
-    if not isinstance(kind, str | None):
-        what, rule = f"tokenizer_class is {quote(kind)}", "the name of a tokenizer's class"
-        checks.add(what, where=f"{where}/tokenizer_config.json", rule=rule, remedy=FETCH_FILE)
-    elif not has_none and not (is_pair and _is_built_in(kind)):
-        checks.add(
-            f"the tokenizer needs code of its author: {quote(code)}",
-            where=f"{where}/tokenizer_config.json",
-            rule="no code from a model is run; transformers has a class for the tokenizer",
-            remedy="use a model whose tokenizer_class is one of transformers",
-        )
-    if fast is None:
-        return
-    from tokenizers import Tokenizer
-
-    try:
-        Tokenizer.from_buffer(fast)
-    except Exception as error:  # the library raises no other type
-        what, rule = f"the tokenizer cannot be loaded: {quote(error)}", "a tokenizer as the tokenizers library saves it"
-        checks.add(what, where=f"{where}/{FAST_TOKENIZER}", rule=rule, remedy=FETCH_FILE)
-
-
-def _is_built_in(tokenizer_class: str | None) -> bool:
-    if tokenizer_class is None:
-        return False
-    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
-
-    return tokenizer_class_from_name(tokenizer_class) is not None
+def check_weights(folder: Path, headers: dict[str, Header], where: str) -> None:
+    """Make sure that headers are those of the model whose small files lie in a folder; see `check_headers`."""
+    weight_map = None if WEIGHTS in headers else json.loads((folder / INDEX).read_bytes())["weight_map"]
+    check_headers(headers, weight_map, json.loads((folder / "config.json").read_bytes()), where)

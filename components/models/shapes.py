@@ -19,6 +19,11 @@ SEPARATE = (
     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
 )  # fmt: skip
 FUSED = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+ATTENTION, MLP = SEPARATE[:4], SEPARATE[4:]
+NORMS = ("input_layernorm", "post_attention_layernorm")
+GEMMA_NORMS = (*NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm")
+HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
+EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 GEMMA = ("gemma", "gemma2", "gemma3_text")
 # transformers' defaults where config.json has none; others share out the hidden size, one key head a query head.
 HEAD_SIZES = {"qwen3": 128} | dict.fromkeys(GEMMA, 256)
@@ -30,7 +35,7 @@ MLP_BIAS = ("llama", "granite")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """A dense decoder-only language model of one of the families in `components.models.folder.TRAINABLE_TYPES`."""
+    """A dense decoder-only language model of one of the families in `configuration.TRAINABLE_TYPES`."""
 
     layers: int
     hidden: int
@@ -40,8 +45,8 @@ class Shapes:
     vocabulary: int
     matrices: Mapping[str, tuple[int, int]]
     """[out, in] of each matrix of one layer that OSFT can decompose, by its name in the layer."""
-    small: int
-    """Entries of one layer's norms and biases."""
+    vectors: Mapping[str, int]
+    """Entries of each norm and bias of one layer, by its name in the layer."""
     tied: bool
     """The last layer's weight is the embedding's."""
 
@@ -59,25 +64,37 @@ class Shapes:
             mlp = [(intermediate, hidden), (intermediate, hidden), (hidden, intermediate)]
             matrices = [(query, hidden), (key, hidden), (key, hidden), (hidden, query), *mlp]
         names = default_patterns(kind)
-        small = (4 if kind in ("gemma2", "gemma3_text") else 2) * hidden
-        if kind in ("qwen3", "gemma3_text"):
-            small += 2 * size
-        if kind == "qwen2":
-            small += query + 2 * key
-        elif kind in ATTENTION_BIAS and config.get("attention_bias"):
-            small += query + 2 * key + hidden
-        if kind in MLP_BIAS and config.get("mlp_bias"):
-            small += 2 * intermediate + hidden
+        has_bias: tuple[str, ...] = ATTENTION if kind in ATTENTION_BIAS and config.get("attention_bias") else ()
+        has_bias = ATTENTION[:3] if kind == "qwen2" else has_bias
+        has_bias += MLP if kind in MLP_BIAS and config.get("mlp_bias") else ()
+        by_name = dict(zip(names, matrices, strict=True))
+        vectors = {f"{name}.weight": hidden for name in (GEMMA_NORMS if kind in ("gemma2", "gemma3_text") else NORMS)}
+        vectors |= {f"{name}.weight": size for name in HEAD_NORMS if kind in ("qwen3", "gemma3_text")}
+        vectors |= {f"{name}.bias": by_name[name][0] for name in has_bias}
         return cls(
             layers=config["num_hidden_layers"],
             hidden=hidden,
             intermediate=intermediate,
             query=query,
             vocabulary=config["vocab_size"],
-            matrices=dict(zip(names, matrices, strict=True)),
-            small=small,
-            tied=bool(config.get("tie_word_embeddings", kind in GEMMA)),
+            matrices=by_name,
+            vectors=vectors,
+            tied=is_tied(config),
         )
+
+    @property
+    def small(self) -> int:
+        """Entries of one layer's norms and biases."""
+        return sum(self.vectors.values())
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight, by its name in the files; of the output layer also where it is tied."""
+        table = (self.vocabulary, self.hidden)
+        found: dict[str, tuple[int, ...]] = {EMBEDDING: table, OUTPUT: table, "model.norm.weight": (self.hidden,)}
+        for layer in range(self.layers):
+            found |= {weight_name(layer, name): shape for name, shape in self.matrices.items()}
+            found |= {f"model.layers.{layer}.{name}": (entries,) for name, entries in self.vectors.items()}
+        return found
 
     def targets(self, patterns: Collection[str] | None) -> list[frozenset[str]]:
         """For each layer the names of the matrices that hold one of the patterns; all for None."""
@@ -98,6 +115,11 @@ class Shapes:
                     rule=f"each is part of a name like {names[0]}; a layer has {', '.join(self.matrices)}",
                     remedy=f"correct the pattern, or leave {option} out for all of them",
                 )
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Whether the output layer's weight is the embedding's."""
+    return bool(config.get("tie_word_embeddings", config.get("model_type") in GEMMA))
 
 
 def default_patterns(model_type: str) -> tuple[str, ...]:

@@ -5,19 +5,23 @@ import os
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.models.reference import find_judge, find_model
 from components.models.shapes import Shapes, default_patterns
+from components.models.trial import conversation, try_model
 from components.plan_training.beginning import find_beginning
 from components.plan_training.duration import training_seconds
 from components.plan_training.lengths import (
     MIN_STOCK_SAMPLE,
     check_context,
     check_for_stock,
+    check_steps,
     length_chart,
+    rate_remarks,
     sample_lengths,
 )
+from components.plan_training.words import SAMPLES, Words
 from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
 from components.run.lineage import check_start, start_folder
@@ -43,11 +47,7 @@ from components.shared.workspace import (
 )
 from components.training.memory import expected_checkpoint_seconds, largest_ratio, largest_tokens, plan_memory
 
-if TYPE_CHECKING:
-    pass
-
 JUDGE_SPACE = 1.1  # of its weights, with what passes
-SAMPLES = ("train.jsonl", "held_out.jsonl")  # of the dataset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,9 +165,16 @@ def make_plan(
     checks.raise_if_any()
     begun = find_beginning(workspace, request.start_from, name, report["data_digest"], manifest["commit"], parsed, gpus)
     key, parsed = begun.run_key, begun.options
+    system_prompt = (dataset / "system_prompt.txt").read_text(encoding="utf-8")
+    remarks = try_model(base, str(manifest["source"]), conversation(system_prompt))
     progress.log(f"counting the tokens of {report['samples']} samples")
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    lengths, _ = (sample_lengths(dataset / rows, tokenizer, parsed.max_seq_len, checks) for rows in SAMPLES)
+    words = Words(tokenizer, config["vocab_size"])
+    words.read(dataset)
+    words.check(parsed, gpus, checks)
+    lengths, _ = (sample_lengths(dataset / rows, tokenizer, parsed, checks) for rows in SAMPLES)
+    if not checks.problems:  # otherwise rows are missing here
+        check_steps(checks, len(lengths), parsed)
     check_context(checks, lengths, config)
     if gpus > 1:
         check_for_stock(checks, lengths, parsed)
@@ -189,7 +196,6 @@ def make_plan(
             rule="without a GPU the model is trained in the memory of the CPU, in float32",
             remedy=what_fits(config, parsed, gpus, host_gib),
         )
-    system_prompt = (dataset / "system_prompt.txt").read_text(encoding="utf-8")
     digests = [report["ingest"]["questions_digest"], report["held_out_digest"]]
     digests += [begun.questions_digest] if begun.questions_digest else []
     evaluation_id = evaluation_key(digests, system_prompt, evaluated_by)
@@ -228,6 +234,7 @@ def make_plan(
         seconds=time.monotonic() - started,
         checkpoint_seconds=_checkpoint_seconds(parsed, memory, gpus, gpu_memory_gib),
         lineage=begun.lineage,
+        remarks=(*remarks, *words.remarks(parsed), *rate_remarks(len(lengths), parsed)),
         start_note=begun.note,
         adapted="" if model == key else model,
     )
@@ -243,6 +250,7 @@ def describe(plan: TrainingPlan) -> list[str]:
     if plan.checkpoint_seconds:
         lines.append(f"checkpoints about every {progress.duration(plan.checkpoint_seconds)} while it trains")
     lines += [plan.start_note] if plan.start_note else []
+    lines += [f"remark: {text}" for text in plan.remarks]
     return [*lines, _verdict(plan)]
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from markupsafe import Markup
 
 from components.data.samples import tokenize_rows
-from components.run.training_options import TrainingOptions
+from components.run.training_options import DROP, TrainingOptions
 from components.shared.drawing import Plot
+from components.shared.options import set_option
 from components.shared.problems import Checks, list_some
 from components.shared.storage import iter_jsonl
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MIN_STOCK_SAMPLE = 20  # tokens; instructlab.training.data_process drops what is shorter
 BARS = 40
+MAX_STEPS = 10_000_000
+MIN_CHANGE = 1e-6  # of a weight; most are of the order of a hundredth, in bfloat16 1e-4 apart
 
 
 def length_chart(lengths: Sequence[int], max_seq_len: int) -> Markup:
@@ -31,11 +34,14 @@ def length_chart(lengths: Sequence[int], max_seq_len: int) -> Markup:
     return plot.svg("Histogram: how many samples have how many tokens")
 
 
-def sample_lengths(rows: Path, tokenizer: "PreTrainedTokenizerBase", max_seq_len: int, checks: Checks) -> list[int]:
+def sample_lengths(
+    rows: Path, tokenizer: "PreTrainedTokenizerBase", options: TrainingOptions, checks: Checks
+) -> list[int]:
     """Tokens of each sample of a file of chat rows, of which no more than one is held; adds what is wrong with them."""
     lengths = []
     with checks.collecting():
-        for sample in tokenize_rows(iter_jsonl(rows), tokenizer, max_seq_len, f"the dataset's {rows.name}"):
+        drops, where = options.control_tokens == DROP, f"the dataset's {rows.name}"
+        for sample in tokenize_rows(iter_jsonl(rows), tokenizer, options.max_seq_len, where, drop_control_tokens=drops):
             assert sample.loss_tokens, (
                 f"row {sample.row} has no answer to train on; format_chat does not make such rows"
             )
@@ -76,3 +82,40 @@ def check_for_stock(checks: Checks, lengths: list[int], options: TrainingOptions
                 rule="with several GPUs mini-trainer trains, all weights and in float32 only",
                 remedy=f'leave {name} out, or set gpu.count = "1" in the cluster file',
             )
+
+
+def check_steps(checks: Checks, samples: int, options: TrainingOptions) -> None:
+    """Add a training without samples, without an end, or that ends before its learning rate has come to its peak."""
+    steps = options.steps(samples)
+    if not samples:
+        checks.add(
+            "no sample is left to train on",
+            where="the dataset's train.jsonl",
+            rule="rows with control tokens in their words are dropped",
+            remedy="leave control_tokens out, or take these words out of the data",
+        )
+    elif steps > MAX_STEPS:
+        checks.add(
+            f"the training has {steps} optimizer steps",
+            where="training options num_epochs and effective_batch_size",
+            rule=f"a training of more than {MAX_STEPS} does not end",
+            remedy=f"for instance {set_option(TrainingOptions, 'num_epochs', 1)}",
+        )
+    elif options.warmup_steps >= steps:
+        checks.add(
+            f"warmup_steps is {options.warmup_steps}, the training has {steps} optimizer steps",
+            where="training option warmup_steps",
+            rule="the learning rate comes to its peak before the training ends",
+            remedy=f"for instance {set_option(TrainingOptions, 'warmup_steps', steps // 10)}",
+        )
+
+
+def rate_remarks(samples: int, options: TrainingOptions) -> list[str]:
+    """What is worth knowing of a training's learning rate."""
+    most = options.learning_rate * options.steps(samples)
+    if most >= MIN_CHANGE:
+        return []
+    return [
+        f"learning_rate {options.learning_rate:g} moves a weight by {most:.0e} at most in all "
+        f"{options.steps(samples)} steps: the model will hardly change"
+    ]

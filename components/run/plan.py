@@ -98,6 +98,8 @@ class TrainingPlan:
     """About the time between two checkpoints: what a killed training loses at most; 0 without them."""
     lineage: list[Generation] = dataclasses.field(default_factory=list)
     """The models before this one, the oldest first; the training starts from the last, or from the base model."""
+    remarks: tuple[str, ...] = ()
+    """What is worth knowing before it runs: of the words of the data, the model, the options."""
     start_note: str = ""
     """Why the training starts where it does, where that was asked to be the published model."""
     adapted: str = ""

@@ -33,6 +33,8 @@ SCHEDULERS: dict[str, tuple[str, ...]] = {
     "inverse_sqrt": ("timescale",),
 }
 
+TEXT, DROP = CONTROL_TOKENS = ("text", "drop")  # what becomes of them in words of the data
+
 OSFT, LORA, SFT = METHODS = ("osft", "lora_sft", "sft")  # training_hub's functions of these names
 
 _MAPPING = Rule(text="names with values", holds=lambda v: isinstance(v, Mapping))
@@ -61,23 +63,31 @@ class TrainingOptions:
         parameter=True,
         only_for=(OSFT, LORA),
     )
-    num_epochs: int = option(5, "passes over the training data", integer(1), parameter=True)
-    effective_batch_size: int = option(4, "samples in one optimizer step", integer(1), parameter=True)
+    num_epochs: int = option(5, "passes over the training data", integer(1, 10_000), parameter=True)
+    effective_batch_size: int = option(4, "samples in one optimizer step", integer(1, 1 << 20), parameter=True)
     learning_rate: float = option(5e-6, "peak learning rate of AdamW", number(above=0, below=1), parameter=True)
     max_seq_len: int = option(
-        1024, "longest sample in tokens, a longer one is an error and never dropped", integer(16), parameter=True
+        1024,
+        "longest sample in tokens, a longer one is an error and never dropped",
+        integer(16, 1 << 20),
+        parameter=True,
     )
     max_tokens_per_gpu: int = option(
-        2048, "tokens in one forward pass, at least max_seq_len; bounds activations", integer(16), parameter=True
+        2048,
+        "tokens in one forward pass, at least max_seq_len; bounds activations",
+        integer(16, 1 << 24),
+        parameter=True,
     )
-    seed: int = option(42, "decides the order of the samples and the adapters' start", integer(0), parameter=True)
+    seed: int = option(
+        42, "decides the order of the samples and the adapters' start", integer(0, (1 << 63) - 1), parameter=True
+    )
     lr_scheduler: str = option("cosine", "a scheduler's name in transformers.SchedulerType", one_of(*SCHEDULERS))
     lr_scheduler_kwargs: Mapping[str, Any] = option({}, "the scheduler's own arguments", _MAPPING)
-    warmup_steps: int = option(0, "optimizer steps until the learning rate is at its peak", integer(0))
+    warmup_steps: int = option(0, "optimizer steps until the learning rate is at its peak", integer(0, 1 << 31))
     beta1: float = option(0.9, "AdamW's decay of the gradient's mean", number(least=0, below=1))
     beta2: float = option(0.95, "AdamW's decay of the squared gradient's mean", number(least=0, below=1))
-    eps: float = option(1e-8, "AdamW's epsilon", number(above=0))
-    weight_decay: float = option(0.0, "AdamW's weight decay", number(least=0))
+    eps: float = option(1e-8, "AdamW's epsilon", number(above=0, most=1))
+    weight_decay: float = option(0.0, "AdamW's weight decay", number(least=0, most=10))
     target_patterns: tuple[str, ...] | None = option(
         None, "parts of names of the matrices to decompose", _PATTERNS, only_for=(OSFT,)
     )
@@ -87,8 +97,8 @@ class TrainingOptions:
         boolean(),
         only_for=(OSFT,),
     )
-    lora_r: int = option(16, "rank of the adapters", integer(1), only_for=(LORA,))
-    lora_alpha: int = option(32, "an adapter counts by this over its rank", integer(1), only_for=(LORA,))
+    lora_r: int = option(16, "rank of the adapters", integer(1, 1 << 16), only_for=(LORA,))
+    lora_alpha: int = option(32, "an adapter counts by this over its rank", integer(1, 1 << 16), only_for=(LORA,))
     lora_dropout: float = option(
         0.0, "share of an adapter's inputs that is left out at random", number(least=0, below=1), only_for=(LORA,)
     )
@@ -104,7 +114,12 @@ class TrainingOptions:
     checkpoint_minutes: float | None = option(
         None,
         "time between two checkpoints, of no effect on the result",
-        or_none(number(least=0), "as often as they cost little"),
+        or_none(number(least=0, most=1e6), "as often as they cost little"),
+    )
+    control_tokens: str = option(
+        TEXT,
+        "words of the data that are control tokens of the model: trained on as plain text, or such rows dropped",
+        one_of(*CONTROL_TOKENS),
     )
     lora_protect: bool = option(
         False,
@@ -227,11 +242,11 @@ class TrainingOptions:
     def determining(self, gpus: int) -> dict[str, Any]:
         """Those that determine the result, as JSON values: part of the run key.
 
-        On one GPU `max_seq_len` only says which samples are an error. The method OSFT and its weights that are trained
-        whole are not named: there was nothing else when the first runs got their keys.
+        On one GPU `max_seq_len` only says which samples are an error. The method OSFT, its weights that are trained
+        whole and control tokens as text are not named: there was nothing else when the first runs got their keys.
         """
         others = {"checkpoint_minutes", "max_seq_len"} if gpus <= 1 else {"checkpoint_minutes"}
-        if self.train_unfactored:
-            others.add("train_unfactored")
+        later = ("train_unfactored", "control_tokens")
+        others |= {name for name in later if getattr(self, name) == declared(type(self))[name].default}
         method = {} if self.method == OSFT else {"method": self.method}
         return method | {name: value for name, value in self.arguments().items() if name not in others}

@@ -13,16 +13,19 @@ import contextlib
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from components.data import chat
 from components.models.folder import check_model_files, likely_weights, small_files, weight_names
-from components.models.headers import check_weights
+from components.models.headers import check_copies
+from components.models.trial import try_model
 from components.shared import progress
 from components.shared.lease import hold_lease
 from components.shared.problems import Problems, problem
 from components.shared.storage import FOLDER_MODE, TEMPORARY, flush, make_folders, publish_whole, remove
 from components.shared.workspace import SNAPSHOT_MANIFEST, check_workspace, folder_bytes
+from components.snapshot_model.beginnings import check_beginnings
 from components.snapshot_model.fetching import Fetched, fetch_files, size_of, total_bytes, writing
 from components.snapshot_model.manifest import Manifest, is_complete, read_manifest, write_manifest, wrong_sizes
 from components.snapshot_model.model_source import FileInfo, Source
@@ -46,10 +49,18 @@ class Snapshot:
         return max(0, self.manifest.bytes - self.fetched_bytes)
 
 
-def assemble_snapshot(workspace: Path, final: Path, source: Source, *, repair: bool = False) -> Snapshot:
-    """Have a complete snapshot under its name, whoever makes it; `repair` verifies every file of one that looks
-    complete, too, and fetches those that are broken. Raises Problems when it cannot be had, cannot be trained, or
-    there is no room for it; what has arrived stays for the next attempt."""
+def assemble_snapshot(
+    workspace: Path, final: Path, source: Source, tried_with: Sequence[chat.Message] = (), *, repair: bool = False
+) -> Snapshot:
+    """Have a complete snapshot under its name, whoever makes it; what has arrived stays for the next attempt.
+
+    Args:
+        tried_with: a conversation that the model is tried with before its weights are fetched; empty for none.
+        repair: verify every file of a snapshot that looks complete, too, and fetch those that are broken.
+
+    Raises:
+        Problems: when it cannot be had, cannot be trained, or there is no room for it.
+    """
     partial = final.parent / f"{PARTIAL}{final.name}"
     fetched_bytes = 0
     if repair or not is_complete(final):
@@ -63,7 +74,7 @@ def assemble_snapshot(workspace: Path, final: Path, source: Source, *, repair: b
                 assert manifest
                 return Snapshot(manifest=manifest, fetched_bytes=fetched_bytes)
             with contextlib.suppress(FileNotFoundError):  # published or cleared away by another: look again
-                fetched_bytes += _make(workspace, final, partial, source, repair)
+                fetched_bytes += _make(workspace, final, partial, source, tried_with, repair)
                 repair = False
     raise problem(
         "others take the download away again and again",
@@ -85,7 +96,9 @@ def clear_abandoned(models: Path) -> None:
                 remove(left)
 
 
-def _make(workspace: Path, final: Path, partial: Path, source: Source, repair: bool) -> int:
+def _make(
+    workspace: Path, final: Path, partial: Path, source: Source, tried_with: Sequence[chat.Message], repair: bool
+) -> int:
     def read(name: str) -> bytes:
         return (partial / name).read_bytes()
 
@@ -110,13 +123,17 @@ def _make(workspace: Path, final: Path, partial: Path, source: Source, repair: b
     first = fetch_files(partial, small, source)
     with _nothing_stays(partial):
         check_model_files(source.files, read, source.where)
+        for remark in try_model(partial, source.where, tried_with) if tried_with else ():
+            progress.log(remark)
     weights = expected(weight_names(source.files, read))
     _check_room(workspace, partial, small | weights, is_reopened)
+    with _nothing_stays(partial):
+        headers, received = check_beginnings(partial, weights, source)
     second = fetch_files(partial, weights, source)
     with _nothing_stays(partial):
-        check_weights(partial, list(weights), source.where)
+        check_copies(partial, headers, source.where)
     _publish(final, partial, source, first, second)
-    return first.fetched_bytes + second.fetched_bytes
+    return first.fetched_bytes + received + second.fetched_bytes
 
 
 def _known(info: FileInfo, former: FileInfo | None) -> FileInfo:
@@ -188,8 +205,9 @@ def _nothing_stays(partial: Path) -> Iterator[None]:
     """A model that is refused leaves nothing that another attempt could use."""
     try:
         yield
-    except Problems:
-        shutil.rmtree(partial, ignore_errors=True)
+    except Problems as error:
+        if not error.may_pass:
+            shutil.rmtree(partial, ignore_errors=True)
         raise
 
 

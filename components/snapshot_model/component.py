@@ -7,7 +7,13 @@ from components.shared.kfp_step import step
 
 @step
 def snapshot_model(
-    model: str, revision: str, workspace: str, judge_url: str, judge_model: str, snapshot: dsl.Output[dsl.Model]
+    model: str,
+    revision: str,
+    workspace: str,
+    system_prompt: str,
+    judge_url: str,
+    judge_model: str,
+    snapshot: dsl.Output[dsl.Model],
 ) -> None:
     """Bring the base model into the workspace, verified; once; and a model that judges on the GPU."""
     import json
@@ -21,6 +27,7 @@ def snapshot_model(
         revision=revision,
         workspace=Path(workspace),
         note=Path(snapshot.path),
+        system_prompt=system_prompt,
         judge_url=judge_url,
         judge_model=judge_model,
     )

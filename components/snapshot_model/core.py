@@ -10,9 +10,12 @@ import dataclasses
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from components.data import chat
+from components.models import trial
 from components.models.reference import refer_to
 from components.shared import progress, reach
 from components.shared.problems import Problems, problem, quote_address
@@ -85,35 +88,48 @@ def local_folder(model: str) -> Path | None:
 
 
 def snapshot_model(
-    *, model: str, revision: str, workspace: Path, note: Path, judge_url: str = "", judge_model: str = ""
+    *,
+    model: str,
+    revision: str,
+    workspace: Path,
+    note: Path,
+    system_prompt: str = "",
+    judge_url: str = "",
+    judge_model: str = "",
 ) -> SnapshotReport:
     """The step: `take_snapshot`, and a note for the next steps.
 
     Args:
         note: file to make: which model, and where (components/models/reference.py).
+        system_prompt: the run's, with which a model is tried before its weights are fetched.
         judge_url, judge_model: the evaluation's: a judge that works on the GPU is fetched, too.
 
     Raises:
         Problems: as `take_snapshot`, and when the snapshot lies outside of the workspace.
     """
-    report = take_snapshot(model=model, revision=revision, workspace=workspace)
+    tried_with = trial.conversation(system_prompt)
+    report = take_snapshot(model=model, revision=revision, workspace=workspace, tried_with=tried_with)
     reference = refer_to(report.path, SNAPSHOT_MANIFEST, workspace, commit=report.commit)
     if judge_model and not judge_url and judge_model != model:
         progress.log(f"the judge's model: {judge_model}")
-        judge = take_snapshot(model=judge_model, revision=JUDGE_REVISION, workspace=workspace)
+        asked = chat.prompt("", trial.QUESTION)
+        judge = take_snapshot(model=judge_model, revision=JUDGE_REVISION, workspace=workspace, tried_with=asked)
         found = refer_to(judge.path, SNAPSHOT_MANIFEST, workspace, commit=judge.commit)
         reference = dataclasses.replace(reference, judge=found)
     reference.write(note)
     return report
 
 
-def take_snapshot(*, model: str, revision: str, workspace: Path) -> SnapshotReport:
+def take_snapshot(
+    *, model: str, revision: str, workspace: Path, tried_with: Sequence[chat.Message] = ()
+) -> SnapshotReport:
     """Fetch a model into the workspace, unless it is there.
 
     Args:
         model: `org/name` on a hub (HF_ENDPOINT, HF_TOKEN), a local folder, or `s3://bucket/folder`.
         revision: branch, tag or commit on the hub.
         workspace: the run's workspace.
+        tried_with: a conversation that the model is tried with before its weights are fetched; empty for none.
 
     Raises:
         Problems: when the model cannot be had, is incomplete or cannot be trained, or there is no room for it.
@@ -123,12 +139,12 @@ def take_snapshot(*, model: str, revision: str, workspace: Path) -> SnapshotRepo
     is_current = True
     if model.startswith(S3_SCHEME):
         name = f"{S3_ORG}/{s3.folder_name(model)[:MAX_NAME]}"
-        final, snapshot = _assemble(workspace, name, s3.open_s3(model))
+        final, snapshot = _assemble(workspace, name, s3.open_s3(model), tried_with)
     elif folder := local_folder(model):
         name = f"{LOCAL_ORG}/{folder.name[:MAX_NAME]}"
-        final, snapshot = _assemble(workspace, name, local_source.open_folder(folder))
+        final, snapshot = _assemble(workspace, name, local_source.open_folder(folder), tried_with)
     else:
-        final, snapshot, is_current = _fetch_from_hub(workspace, model, revision)
+        final, snapshot, is_current = _fetch_from_hub(workspace, model, revision, tried_with)
     report = SnapshotReport(
         path=final,
         source=snapshot.manifest.source,
@@ -169,12 +185,14 @@ def open_source(manifest: Manifest) -> Source:
     return source
 
 
-def _assemble(workspace: Path, name: str, source: Source) -> tuple[Path, Snapshot]:
+def _assemble(workspace: Path, name: str, source: Source, tried_with: Sequence[chat.Message]) -> tuple[Path, Snapshot]:
     final = snapshot_folder(workspace, name, source.commit)
-    return final, assemble_snapshot(workspace, final, source)
+    return final, assemble_snapshot(workspace, final, source, tried_with)
 
 
-def _fetch_from_hub(workspace: Path, name: str, revision: str) -> tuple[Path, Snapshot, bool]:
+def _fetch_from_hub(
+    workspace: Path, name: str, revision: str, tried_with: Sequence[chat.Message]
+) -> tuple[Path, Snapshot, bool]:
     folder = model_folder(workspace, name)
     if COMMIT.fullmatch(revision) and (found := _complete(folder / revision)):
         return folder / revision, found, True
@@ -189,7 +207,7 @@ def _fetch_from_hub(workspace: Path, name: str, revision: str) -> tuple[Path, Sn
             f"WARNING: {error}\nWARNING: using what {revision} was when the hub was last asked: commit {commit}"
         )
         return folder / commit, found, False
-    final, snapshot = _assemble(workspace, name, source)
+    final, snapshot = _assemble(workspace, name, source, tried_with)
     if revision != source.commit:
         with writing(folder):
             remember_revision(folder, revision, source.commit)

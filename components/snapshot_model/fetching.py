@@ -10,9 +10,10 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from components.shared import progress
 from components.shared.calls import OutOfTime
@@ -28,6 +29,8 @@ CHECK_BYTES = 1 << 20  # written between two checks that the file is still there
 MIN_BYTES = 1 << 20  # that count as progress, or a twentieth of a smaller file: a source that trickles is given up, too
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 GIT_DIGITS, MD5_DIGITS = 40, 32
+
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,30 +54,66 @@ def fetch_files(folder: Path, expected: dict[str, FileInfo], source: Source) -> 
     what is there. Raises Problems when one of them cannot be had, is not what the source says, or cannot be written,
     and FileNotFoundError when the folder is taken away meanwhile."""
     missing = sum(max(0, info.size - _usable(folder / name, info)) for name, info in expected.items())
-    stopped = threading.Event()
-    first: list[BaseException] = []
     with Meter("fetching", missing) as arrived, Meter("verifying", total_bytes(expected)) as verified:
 
-        def fetch(name: str) -> FileInfo | None:
+        def fetch(name: str, stopped: threading.Event) -> FileInfo:
             file = _File(folder / name, expected[name], source, stopped, arrived, verified)
-            try:
-                return FileInfo(size=expected[name].size, digest=file.fetch())
-            except _Stopped:
-                return None
-            except BaseException as error:
-                first.append(error)
-                stopped.set()
-                return None
+            return FileInfo(size=expected[name].size, digest=file.fetch())
 
-        with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
-            try:
-                found = dict(zip(expected, threads.map(fetch, expected), strict=True))
-            except BaseException:  # the process is being ended
-                stopped.set()
-                raise
+        found = _at_once(list(expected), fetch)
+    return Fetched(files=found, fetched_bytes=arrived.bytes)
+
+
+def fetch_beginnings(folder: Path, expected: dict[str, FileInfo], count: int, source: Source) -> int:
+    """Have the first bytes of files there, which `fetch_files` resumes; gives how many were received.
+
+    Raises as `fetch_files`, but for what is not as the source says.
+    """
+    short = {name: dataclasses.replace(info, size=min(info.size, count)) for name, info in expected.items()}
+    missing = {name: info for name, info in short.items() if size_of(folder / name) < info.size}
+
+    def read(name: str, offset: int, end: int) -> Generator[bytes, None, None]:
+        with contextlib.closing(source.read(name, offset, end)) as pieces:
+            for piece in pieces:  # a source may send more
+                yield piece[: end - offset]
+                offset += len(piece)
+                if offset >= end:
+                    return
+
+    bounded = dataclasses.replace(source, read=read)
+    with Meter("fetching", total_bytes(missing)) as arrived:
+
+        def fetch(name: str, stopped: threading.Event) -> None:
+            _File(folder / name, missing[name], bounded, stopped, arrived, arrived).receive()
+
+        _at_once(list(missing), fetch)
+    return arrived.bytes
+
+
+def _at_once(names: list[str], fetch: Callable[[str, threading.Event], Result]) -> dict[str, Result]:
+    """Fetch several files; when one fails, the others stop. Raises its error."""
+    stopped = threading.Event()
+    first: list[BaseException] = []
+    found: dict[str, Result] = {}
+
+    def fetch_one(name: str) -> None:
+        try:
+            found[name] = fetch(name, stopped)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            first.append(error)
+            stopped.set()
+
+    with ThreadPoolExecutor(FILES_AT_ONCE) as threads:
+        try:
+            list(threads.map(fetch_one, names))
+        except BaseException:  # the process is being ended
+            stopped.set()
+            raise
     if first:
         raise first[0]
-    return Fetched(files={name: info for name, info in found.items() if info}, fetched_bytes=arrived.bytes)
+    return {name: found[name] for name in names}
 
 
 def size_of(path: Path) -> int:
@@ -122,7 +161,7 @@ class _File:
 
     def fetch(self) -> str:
         """Have the whole file there and right; gives its sha256."""
-        in_parts = self._receive_all()
+        in_parts = self.receive()
         while True:
             sha256 = sha256_of_file(self.path, self.verified.add)
             if self._is_right(sha256):
@@ -141,7 +180,7 @@ class _File:
                     may_pass=True,
                 )
             progress.log(f"{self.path.name} is damaged: it is fetched again from its beginning")
-            self._receive_all()
+            self.receive()
             in_parts = False
 
     def _is_right(self, sha256: str) -> bool:
@@ -152,7 +191,7 @@ class _File:
             return _digest(self.path, hashlib.md5(usedforsecurity=False)) == expected
         return expected in ("", sha256)
 
-    def _receive_all(self) -> bool:
+    def receive(self) -> bool:
         """Read until the file has its size; says whether that took more than one answer."""
         answers = 0
         has_prefix = self._usable() > 0
@@ -194,7 +233,7 @@ class _File:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
         marked = checked = offset
         least = min(MIN_BYTES, self.info.size // 20)
-        answer = retry.deadline.each(self.source.read(self.path.name, offset))
+        answer = retry.deadline.each(self.source.read(self.path.name, offset, self.info.size))
         with os.fdopen(descriptor), contextlib.closing(answer) as pieces:
             with contextlib.suppress(PermissionError):  # another pod made it, and with this mode
                 os.fchmod(descriptor, FILE_MODE)

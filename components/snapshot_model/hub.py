@@ -76,9 +76,9 @@ def open_model(name: str, revision: str) -> Source:
 
     files = _Files(_described_files(info, where), ask_about)
 
-    def read(file: str, offset: int) -> Generator[bytes, None, None]:
+    def read(file: str, offset: int, end: int) -> Generator[bytes, None, None]:
         with _explaining_errors(name, commit, f"{where}, {file}"):
-            yield from _read(name, commit, file, offset, files[file].size, where)
+            yield from _read(name, commit, file, offset, end, files[file].size, where)
 
     return Source(
         name=name,
@@ -226,12 +226,13 @@ def _fetch_file_info(name: str, commit: str, file: str, where: str) -> FileInfo:
     return _file_info(metadata.size or 0, metadata.etag, where)
 
 
-def _read(name: str, commit: str, file: str, offset: int, size: int, where: str) -> Iterator[bytes]:
+def _read(name: str, commit: str, file: str, offset: int, end: int, size: int, where: str) -> Iterator[bytes]:
     """One answer of the hub. The client leaves the token out when it is redirected to another host."""
     from huggingface_hub import hf_hub_url
 
     address = hf_hub_url(name, file, revision=commit)
-    with _answer(address, **({"Range": f"bytes={offset}-"} if offset else {})) as response:
+    part = f"bytes={offset}-{end - 1 if end < size else ''}"
+    with _answer(address, **({"Range": part} if offset or end < size else {})) as response:
         skipped = offset - _first_byte(response, offset)
         found = _whole_size(response.headers)
         if found not in (None, size):

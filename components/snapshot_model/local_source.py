@@ -30,7 +30,7 @@ def open_folder(folder: Path) -> Source:
     }
     described = [{"name": name, "size": info.size, "sha256": info.digest} for name, info in files.items()]
 
-    def read(name: str, offset: int) -> Generator[bytes, None, None]:
+    def read(name: str, offset: int, _: int) -> Generator[bytes, None, None]:
         try:
             with (folder / name).open("rb") as file:
                 file.seek(offset)

@@ -56,8 +56,9 @@ class Source:
     ask the source. Raises Problems when that fails."""
     card: dict[str, Any]
     """`CARD_FIELDS` of the model card."""
-    read: Callable[[str, int], Generator[bytes, None, None]]
-    """A file's content from a byte on. Raises Unreachable, or Problems where another attempt is useless."""
+    read: Callable[[str, int, int], Generator[bytes, None, None]]
+    """A file's content from a byte on, at least up to another one. Raises Unreachable, or Problems where another
+    attempt is useless."""
 
 
 class RetryPolicy:

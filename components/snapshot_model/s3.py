@@ -50,7 +50,7 @@ def open_s3(address: str) -> Source:
     etags = {name: _etag(head) for name, head in heads.items()}
     described = [{"name": name, "size": found[name].size, "etag": etags[name]} for name in names]
 
-    def read(name: str, offset: int) -> Generator[bytes, None, None]:
+    def read(name: str, offset: int, _: int) -> Generator[bytes, None, None]:
         try:
             yield from found[name].pieces(offset)
             etag = _etag(_head(found[name]))

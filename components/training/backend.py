@@ -28,9 +28,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from training_hub import AlgorithmRegistry, Backend
 
-from components.data.samples import Packing, Sample, packing, tokenize_rows
+from components.data.packs import Packing, packing
+from components.data.samples import Sample, tokenize_rows
+from components.models.headers import weight_files
 from components.run.run_key import TRAINER_VERSION
-from components.run.training_options import METHODS, TrainingOptions
+from components.run.training_options import DROP, METHODS, TrainingOptions
 from components.shared import progress
 from components.shared.problems import problem
 from components.shared.progress import duration
@@ -41,7 +43,7 @@ from components.training.arguments import NAME, PATHS, parse_options
 from components.training.attention import attention_for
 from components.training.callbacks import CallbackCaller
 from components.training.checkpoints import Checkpoints
-from components.training.loading import enable_checkpointing, load, weight_files
+from components.training.loading import enable_checkpointing, load
 from components.training.loss import PackLoss
 from components.training.norms import fuse_norms
 from components.training.optimizer import Optimizer
@@ -107,7 +109,8 @@ class SingleDeviceBackend(Backend):
         tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False)
         rows = read_jsonl(data_path)
         unmask = bool(algorithm_params.get("unmask_messages"))
-        samples = list(tokenize_rows(rows, tokenizer, options.max_seq_len, str(data_path), unmask))
+        drops = options.control_tokens == DROP
+        samples = list(tokenize_rows(rows, tokenizer, options.max_seq_len, str(data_path), unmask, drops))
         # A digest of the rows: tokens change from day to day where a chat template states the date.
         digest = sha256_of_json([rows, unmask])[:16]
         return run(model_path, samples, digest, options, output, algorithm_params.get("callbacks") or [])

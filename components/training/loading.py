@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from components.models.folder import INDEX, WEIGHTS
+from components.models.headers import weight_files, weights_of
 from components.models.shapes import default_patterns, frozen_rank
 from components.run.training_options import LORA, OSFT, TrainingOptions
 from components.shared import progress
 from components.shared.problems import list_some, problem
-from components.shared.storage import read_json
 from components.training.adapters import Protection, add_adapters
 from components.training.factors import OSFTLinear, decompose, factorize, target_names
 
@@ -68,7 +67,7 @@ def load(
         with ThreadPoolExecutor(WORKERS, initializer=_own_stream, initargs=(device,)) as workers:
             for name, weight in _read_ahead(model_path, device):
                 if name not in missing:
-                    continue  # a tied weight's second copy, or a buffer that older files carry
+                    continue  # of no use to this architecture
                 missing.remove(name)
                 if not torch.isfinite(weight).all():
                     raise problem(
@@ -141,18 +140,18 @@ def skeleton(model_path: Path, dtype: torch.dtype, attention: str) -> "PreTraine
     return model
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a model's weights, in their order; some folders have others with the same in another form."""
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    index = folder / INDEX
-    names = set(read_json(index)["weight_map"].values()) if index.exists() else set()
-    return [folder / name for name in sorted(names)]
+@contextlib.contextmanager
+def open_weights(folder: Path) -> Iterator[dict[str, Any]]:
+    """The weights of a model folder by name, in the order of the files, each with the open file that holds it."""
+    from safetensors import safe_open
+
+    with contextlib.ExitStack() as stack:
+        files = {path: stack.enter_context(safe_open(path, framework="pt")) for path in weight_files(folder)}
+        yield {name: files[path] for name, path in weights_of(folder).items()}
 
 
 def _read_ahead(folder: Path, device: torch.device) -> Iterator[tuple[str, Tensor]]:
     """The weights in the order of the files, read in a thread of their own, a few ahead of their use."""
-    from safetensors import safe_open
 
     def read(file: Any, name: str) -> tuple[str, Tensor]:
         weight = file.get_tensor(name).to(device)
@@ -160,13 +159,14 @@ def _read_ahead(folder: Path, device: torch.device) -> Iterator[tuple[str, Tenso
         return name, weight
 
     reading: deque[Future[tuple[str, Tensor]]] = deque()
-    with contextlib.ExitStack() as files, ThreadPoolExecutor(1, initializer=_own_stream, initargs=(device,)) as reader:
-        for path in weight_files(folder):
-            file = files.enter_context(safe_open(path, framework="pt"))
-            for name in file.keys():  # noqa: SIM118 - not a dictionary
-                reading.append(reader.submit(read, file, name))
-                if len(reading) > READ_AHEAD:
-                    yield reading.popleft().result()
+    with (
+        open_weights(folder) as weights,
+        ThreadPoolExecutor(1, initializer=_own_stream, initargs=(device,)) as reader,
+    ):
+        for name, file in weights.items():
+            reading.append(reader.submit(read, file, name))
+            if len(reading) > READ_AHEAD:
+                yield reading.popleft().result()
         while reading:
             yield reading.popleft().result()
 

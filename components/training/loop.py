@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from components.data.samples import Sample, packs
+from components.data.packs import packs
+from components.data.samples import Sample
 from components.run.training_options import TrainingOptions
 from components.shared.problems import list_some, problem
 from components.training.loss import PackLoss

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.data.samples import Pack
+from components.data.packs import Pack
 from components.models.shapes import LOGITS_AT_ONCE, MATRIX_UNIT
 from components.shared.problems import problem
 

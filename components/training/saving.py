@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from components.models.folder import INDEX, WEIGHTS
+from components.models.headers import INDEX, WEIGHTS
+from components.models.stops import save_stop_tokens
 from components.shared import progress
 from components.shared.storage import flush, publish_folder, write_json, write_text
 from components.shared.workspace import SNAPSHOT_MANIFEST, TRAINING_REPORT
 from components.training.adapters import ADAPTER, A, B, adapted_layers
 from components.training.factors import factored_layers
-from components.training.loading import weight_files
+from components.training.loading import open_weights
 from components.training.optimizer import Optimizer
 from components.training.weights import trained_weight
 
@@ -45,27 +45,24 @@ def save(model: nn.Module, optimizer: Optimizer, base: Path, final: Path, seed: 
         seed: decides the noise of stochastic rounding.
         records: JSON values to write beside the model, by file name.
     """
-    tied = _tied_names(model)
-    write_folder(base, tied, _adapted_weights(model, optimizer, base, tied, seed), final, records)
+    write_folder(base, _adapted_weights(model, optimizer, base, seed), final, records)
 
 
-def write_folder(
-    base: Path, tied: set[str], weights: Iterator[tuple[str, Tensor]], final: Path, records: dict[str, Any]
-) -> None:
+def write_folder(base: Path, weights: Iterator[tuple[str, Tensor]], final: Path, records: dict[str, Any]) -> None:
     """Write a model with other weights than its base, complete or not at all.
 
     Args:
-        tied: names of weights that are left out.
-        weights: all others by name, in the order of the base model's files.
+        weights: those of the base model by name, in the order of its files.
         records: what to write beside them, by file name: a text as it is, all else as JSON.
     """
-    files = list(_files(base, tied))
+    files = list(_files(base))
     total = sum(len(names) for _, names in files)
     adapted = progress.track(weights, total, "saving weights")
     with publish_folder(final) as folder:
         for path in base.iterdir():
             if path.suffix in COPIED and path.name not in RECORDS:
                 shutil.copyfile(path, folder / path.name)
+        save_stop_tokens(folder)
         pending: list[Future[None]] = []
         with ThreadPoolExecutor(WRITERS) as writers:
             for file, names in files:
@@ -85,36 +82,24 @@ def write_folder(
             write_json(folder / INDEX, index)
 
 
-def _tied_names(model: nn.Module) -> set[str]:
-    """Second names of weights: files need not hold them, and do not here."""
-    every = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    return every - {name for name, _ in model.named_parameters()}
-
-
-def _files(base: Path, tied: set[str]) -> Iterator[tuple[str, list[str]]]:
+def _files(base: Path) -> Iterator[tuple[str, list[str]]]:
     """File names with the names of the weights in each, in the order of the base model's files."""
     groups: list[list[str]] = [[]]
     size = 0
-    for path in weight_files(base):
-        with safe_open(path, framework="pt") as file:
-            for name in names_in(file, tied):
-                view = file.get_slice(name)
-                length = torch.Size(view.get_shape()).numel() * _bytes(view.get_dtype())
-                if groups[-1] and size + length > MAX_FILE:
-                    groups.append([])
-                    size = 0
-                groups[-1].append(name)
-                size += length
+    with open_weights(base) as weights:
+        for name, file in weights.items():
+            view = file.get_slice(name)
+            length = torch.Size(view.get_shape()).numel() * _bytes(view.get_dtype())
+            if groups[-1] and size + length > MAX_FILE:
+                groups.append([])
+                size = 0
+            groups[-1].append(name)
+            size += length
     if len(groups) == 1:
         yield WEIGHTS, groups[0]
         return
     for number, names in enumerate(groups, 1):
         yield f"model-{number:05d}-of-{len(groups):05d}.safetensors", names
-
-
-def names_in(file: Any, tied: set[str]) -> list[str]:
-    """The weights that a file holds, without second names."""
-    return [name for name in file.keys() if name not in tied]  # noqa: SIM118 - not a dictionary
 
 
 def _bytes(dtype: str) -> int:
@@ -127,31 +112,28 @@ def _write(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 @torch.no_grad()
-def _adapted_weights(
-    model: nn.Module, optimizer: Optimizer, base: Path, tied: set[str], seed: int
-) -> Iterator[tuple[str, Tensor]]:
+def _adapted_weights(model: nn.Module, optimizer: Optimizer, base: Path, seed: int) -> Iterator[tuple[str, Tensor]]:
     layers = {f"{name}.weight": layer for name, layer in factored_layers(model).items()}
     scalings = {f"{name}.weight": layer.scaling[ADAPTER] for name, layer in adapted_layers(model).items()}
-    for path in weight_files(base):
-        with safe_open(path, framework="pt") as file:
-            for name in names_in(file, tied):
-                before = file.get_tensor(name)
-                if name in layers:
-                    layer = layers[name]
-                    after = layer.frozen_weight(before.to(layer.U_high.device)) + layer.trained_part()
-                elif name in scalings:
-                    layer_name = name.removesuffix(".weight")
-                    a, b = (optimizer.small[f"{layer_name}.{factor}"] for factor in (A, B))
-                    after = torch.addmm(before.to(a), b, a, alpha=scalings[name])
-                elif (trained := optimizer.value(name)) is not None:
-                    start = before.to(trained.device).float()
-                    # What it began as is not quite the base model's, where its form rounds; its change is what counts.
-                    began = trained_weight(name, start.clone(), optimizer.dtype).values(torch.float32)
-                    after = start + (trained - began)
-                else:  # frozen, or a buffer that older files carry
-                    yield name, before
-                    continue
-                yield name, round_named(after, before.dtype, seed, name).cpu()
+    with open_weights(base) as weights:
+        for name, file in weights.items():
+            before = file.get_tensor(name)
+            if name in layers:
+                layer = layers[name]
+                after = layer.frozen_weight(before.to(layer.U_high.device)) + layer.trained_part()
+            elif name in scalings:
+                layer_name = name.removesuffix(".weight")
+                a, b = (optimizer.small[f"{layer_name}.{factor}"] for factor in (A, B))
+                after = torch.addmm(before.to(a), b, a, alpha=scalings[name])
+            elif (trained := optimizer.value(name)) is not None:
+                start = before.to(trained.device).float()
+                # What it began as is not quite the base model's, where its form rounds; its change is what counts.
+                began = trained_weight(name, start.clone(), optimizer.dtype).values(torch.float32)
+                after = start + (trained - began)
+            else:  # frozen
+                yield name, before
+                continue
+            yield name, round_named(after, before.dtype, seed, name).cpu()
 
 
 def round_named(values: Tensor, dtype: torch.dtype, seed: int, name: str) -> Tensor:

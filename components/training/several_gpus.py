@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import training_hub
 
+from components.models.stops import save_stop_tokens
 from components.run.run_key import STOCK
 from components.run.training_options import TrainingOptions
 from components.shared import progress
@@ -19,7 +20,7 @@ from components.shared.workspace import METRICS
 from components.training.backend import TrainingResult, metrics_line
 from components.training.loop import StepMetrics
 
-OURS_ALONE = ("train_dtype", "train_unfactored", "checkpoint_minutes")
+OURS_ALONE = ("train_dtype", "train_unfactored", "checkpoint_minutes", "control_tokens")
 
 
 def train(model_path: Path, data_path: Path, output: Path, options: TrainingOptions, gpus: int) -> TrainingResult:
@@ -42,6 +43,7 @@ def train(model_path: Path, data_path: Path, output: Path, options: TrainingOpti
     steps = stock_metrics(read_jsonl(metrics))
     (output / METRICS).write_text("".join(map(metrics_line, steps)), encoding="utf-8")
     final = max((output / "hf_format").iterdir(), key=lambda folder: int(folder.name.rpartition("_")[2].split(".")[0]))
+    save_stop_tokens(final)
     seconds = sum(step.seconds for step in steps)
     progress.log(f"mini-trainer trained {len(steps)} steps on {gpus} GPUs")
     return TrainingResult(

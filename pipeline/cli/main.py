@@ -284,7 +284,7 @@ def plan(
     """Say from a model's config.json alone whether its training fits a GPU, and what would."""
     from rich.console import Console
 
-    from components.models.folder import read_config
+    from components.models.configuration import read_config
     from pipeline.cli import terminal
     from pipeline.settings import load_settings
 

@@ -23,7 +23,7 @@ FILES = {name: FileInfo(size=len(content), digest=sha256(content)) for name, con
 def unsteady_source(choice: random.Random) -> Source:
     """Pieces of any length, pauses, and connections that break."""
 
-    def read(name, offset):
+    def read(name, offset, end):
         while offset < len(CONTENTS[name]):
             length = choice.choice((1000, 20_000, 65_536))
             if choice.random() < 0.02:

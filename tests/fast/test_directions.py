@@ -1,4 +1,4 @@
-"""Who may import whom: pipeline → steps → {training, grading} → {data, models, run} → shared, and no circles."""
+"""Who may import whom: pipeline → steps → {training, grading} → models → {data, run} → shared, and no circles."""
 
 import ast
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import networkx
 
 ROOT = Path(__file__).parents[2]
-LEVELS = {"shared": 0, "data": 1, "models": 1, "run": 1, "training": 2, "grading": 2}
-STEP, PIPELINE = 3, 4
+LEVELS = {"shared": 0, "data": 1, "run": 1, "models": 2, "training": 3, "grading": 3}
+STEP, PIPELINE = 4, 5
 
 
 def modules() -> dict[str, Path]:

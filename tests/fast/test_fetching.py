@@ -19,7 +19,7 @@ NAME = "model.safetensors"
 FILES = {NAME: FileInfo(size=len(CONTENT), digest=sha256(CONTENT))}
 
 
-def source_of(read: Callable[[str, int], Iterator[bytes]]) -> Source:
+def source_of(read: Callable[[str, int, int], Iterator[bytes]]) -> Source:
     return Source(
         name="org/model", revision="main", commit="0" * 40, where="here", if_damaged="", files=FILES, card={}, read=read
     )
@@ -40,7 +40,7 @@ def short_waits(monkeypatch):
 def test_only_what_is_not_there_is_read(tmp_path, there):
     asked = []
 
-    def read(name, offset):
+    def read(name, offset, end):
         asked.append(offset)
         return pieces(offset)
 
@@ -54,7 +54,7 @@ def test_only_what_is_not_there_is_read(tmp_path, there):
 
 def test_what_is_longer_than_it_should_be_is_read_again(tmp_path):
     (tmp_path / NAME).write_bytes(CONTENT + b"x")
-    fetch_files(tmp_path, FILES, source_of(lambda name, offset: pieces(offset)))
+    fetch_files(tmp_path, FILES, source_of(lambda name, offset, end: pieces(offset)))
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
@@ -62,7 +62,7 @@ def test_nothing_is_written_to_a_file_that_was_published_meanwhile(tmp_path):
     partial, published = tmp_path / "partial", tmp_path / "published"
     partial.mkdir()
 
-    def read(name, offset):
+    def read(name, offset, end):
         for number, piece in enumerate(pieces(offset)):
             if number == 20:
                 partial.rename(published)
@@ -78,10 +78,10 @@ def test_file_that_another_writes_at_the_same_time_ends_right(tmp_path):
     """Two that know nothing of each other, one ahead of the other, both from the source's bytes."""
     results = {}
 
-    def slow(name, offset):
+    def slow(name, offset, end):
         for number, piece in enumerate(pieces(offset)):
             if number == 10 and not results:
-                results["other"] = fetch_files(tmp_path, FILES, source_of(lambda name, offset: pieces(offset)))
+                results["other"] = fetch_files(tmp_path, FILES, source_of(lambda name, offset, end: pieces(offset)))
             yield piece
 
     fetched = fetch_files(tmp_path, FILES, source_of(slow))
@@ -91,7 +91,7 @@ def test_file_that_another_writes_at_the_same_time_ends_right(tmp_path):
 
 
 def test_source_that_trickles_is_given_up(tmp_path):
-    def read(name, offset):
+    def read(name, offset, end):
         for piece in pieces(offset):
             time.sleep(0.05)
             yield piece[:100]
@@ -107,7 +107,7 @@ def test_source_that_trickles_is_given_up(tmp_path):
 def test_wish_to_be_left_alone_is_heard_within_the_patience(tmp_path, seconds, is_waited_for):
     asked = []
 
-    def read(name, offset):
+    def read(name, offset, end):
         asked.append(time.monotonic())
         if len(asked) == 1:
             raise Unreachable("busy", retry_after_seconds=seconds)
@@ -124,7 +124,7 @@ def test_wish_to_be_left_alone_is_heard_within_the_patience(tmp_path, seconds, i
 def test_first_failure_ends_the_others(tmp_path):
     files = {**FILES, "config.json": FileInfo(size=10, digest="")}
 
-    def read(name, offset):
+    def read(name, offset, end):
         if name == "config.json":
             yield b"more than ten bytes"
         else:
@@ -143,7 +143,7 @@ def test_what_was_there_is_written_once_more_where_no_digest_can_show_it_to_be_r
     (tmp_path / NAME).write_bytes(bytes(there))
     asked = []
 
-    def read(name, offset):
+    def read(name, offset, end):
         asked.append(offset)
         for number, piece in enumerate(pieces(offset)):
             if number == 20 and len(asked) == 1:
@@ -160,9 +160,9 @@ def test_what_was_there_is_written_once_more_where_no_digest_can_show_it_to_be_r
 def test_every_kind_of_digest_is_compared(tmp_path, digest):
     files = {NAME: FileInfo(size=len(CONTENT), digest=digest)}
     (tmp_path / NAME).write_bytes(CONTENT)
-    assert fetch_files(tmp_path, files, source_of(lambda name, offset: iter(()))).fetched_bytes == 0
+    assert fetch_files(tmp_path, files, source_of(lambda name, offset, end: iter(()))).fetched_bytes == 0
     (tmp_path / NAME).write_bytes(bytes(len(CONTENT)))
-    assert fetch_files(tmp_path, files, source_of(lambda name, offset: pieces(offset))).files == FILES
+    assert fetch_files(tmp_path, files, source_of(lambda name, offset, end: pieces(offset))).files == FILES
     (tmp_path / NAME).unlink()
-    damaged = source_of(lambda name, offset: (piece for piece in (bytes(len(CONTENT)),)))
+    damaged = source_of(lambda name, offset, end: (piece for piece in (bytes(len(CONTENT)),)))
     assert f"{NAME} arrived damaged" in only_problem_of(fetch_files, tmp_path, files, damaged).what

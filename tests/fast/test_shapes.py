@@ -8,7 +8,7 @@ import torch
 from mini_trainer.osft_utils import get_model_patterns
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
-from components.models.folder import TRAINABLE_TYPES
+from components.models.configuration import TRAINABLE_TYPES
 from components.models.shapes import Shapes, default_patterns
 from components.shared.problems import Checks
 from components.training.factors import target_names
@@ -44,9 +44,20 @@ def built(config: PretrainedConfig) -> Shapes:
             for name in first
             if name in targets
         },
-        small=sum(every[name].numel() for name in first if name not in targets),
+        vectors={
+            name.removeprefix("model.layers.0."): every[name].numel()  # of one dimension
+            for name in first
+            if name not in targets
+        },
         tied="lm_head.weight" not in every,
     )
+
+
+def tensors_of(config: PretrainedConfig) -> dict[str, tuple[int, ...]]:
+    """Every weight of the model that transformers builds, with the output layer also where it is tied."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return {name: tuple(value.shape) for name, value in model.named_parameters(remove_duplicate=False)}
 
 
 @pytest.mark.parametrize("family", TRAINABLE_TYPES)
@@ -60,6 +71,7 @@ def test_shapes_are_those_of_the_model_that_transformers_builds(tmp_path, family
 
     assert Shapes.of(config.to_dict()) == expected
     assert Shapes.of(written) == expected
+    assert Shapes.of(written).tensors() == tensors_of(config)
 
 
 @pytest.mark.parametrize("family", TRAINABLE_TYPES)

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from components.data import chat
 from components.data.samples import tokenize_rows
-from components.models.folder import TRAINABLE_TYPES
+from components.models.configuration import TRAINABLE_TYPES
 from components.run.training_options import TrainingOptions
 from components.shared.storage import write_jsonl
 from components.training import loop

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from components.data.samples import IGNORED, Sample, packs
+from components.data.packs import packs
+from components.data.samples import IGNORED, Sample
 from components.shared.problems import Problems
 from components.training import loss as loss_module
 from components.training.attention import attention_for

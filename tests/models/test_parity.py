@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM, get_scheduler
 
 from components.data import chat
-from components.data.samples import Sample, packs, tokenize
+from components.data.packs import packs
+from components.data.samples import Sample, tokenize
 from components.run.training_options import TrainingOptions
 from components.training import loop
 from components.training.factors import OSFTLinear, factored_layers, frozen_rank, target_names

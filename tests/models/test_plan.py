@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from components.data.samples import Sample, packs
+from components.data.packs import packs
+from components.data.samples import Sample
 from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
 from components.models.shapes import default_patterns

@@ -9,7 +9,8 @@ from instructlab.training.data_process import configure_tokenizer, process_messa
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from components.data import chat
-from components.data.samples import IGNORED, Sample, packing, packs, render, tokenize, tokenize_rows
+from components.data.packs import packing, packs
+from components.data.samples import IGNORED, Sample, render, tokenize, tokenize_rows
 from components.shared.problems import Problems
 from tests.tables import table
 from tests.tiny_model import TEMPLATES, write_tiny_model, write_tokenizer
