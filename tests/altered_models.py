@@ -1,4 +1,4 @@
-"""Models with one thing altered each, as people publish, convert and copy them; each is to train, or to be refused early.
+"""Models with one thing altered each, as people publish, convert and copy them: each is to train or is refused early.
 
     alter(good, folder, "int8 codes")    # a copy of a good model's folder, altered
 
@@ -169,7 +169,7 @@ def _alterations() -> Iterator[tuple[str, Alteration]]:
     yield "larger vocabulary", config("have another shape", vocab_size=512)
     yield (
         "smaller vocabulary",
-        config("", vocab_size=100) and config("have another shape", vocab_size=100, eos_token_id=2, pad_token_id=2),
+        config("have another shape", vocab_size=100),
     )
     yield "another width", config("have another shape", intermediate_size=96)
     yield "biases", config("are missing", attention_bias=True)
@@ -347,7 +347,8 @@ def _alterations() -> Iterator[tuple[str, Alteration]]:
     yield (
         "template: no end",
         template(
-            "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}",
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+            "{% if add_generation_prompt %}assistant: {% endif %}",
             "ends an answer with no token",
         ),
     )

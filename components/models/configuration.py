@@ -27,10 +27,10 @@ ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implemen
 TOKEN_KEYS = ("eos_token_id", "pad_token_id")
 FETCH_FILE = "fetch the file again"
 
-# As transformers.activations.ACT2FN and its rope functions have them; a test compares.
+# As transformers.activations and its rope functions have them, without what has weights of its own; a test compares.
 ACTIVATIONS = (
     "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh",
-    "gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu", "relu2",
+    "gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2",
     "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh",
 )  # fmt: skip
 ROPE_TYPES = ("default", "dynamic", "linear", "llama3", "longrope", "proportional", "yarn")

@@ -89,7 +89,7 @@ def _try(folder: Path, where: str, messages: list[chat.Message], checks: Checks)
             Tokenizer.from_file(str(folder / TOKENIZER))
     settings = folder / TOKENIZER_CONFIG
     with _reading(TOKENIZER_CONFIG, where, checks):
-        _check_class(read_json(settings) if settings.exists() else {}, where, checks)
+        check_class(read_json(settings) if settings.exists() else {}, where, checks)
     if checks.problems:
         return []
     with _reading(TOKENIZER_CONFIG, where, checks):
@@ -118,7 +118,7 @@ def _check_stops(folder: Path, where: str, vocabulary: int, checks: Checks) -> N
         )
 
 
-def _check_class(config: dict[str, Any], where: str, checks: Checks) -> None:
+def check_class(config: dict[str, Any], where: str, checks: Checks) -> None:
     """Add a tokenizer that needs code of its author."""
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
