@@ -49,7 +49,7 @@ PLAN = TrainingPlan(
 REPORT = TrainingReport(
     run_key=PLAN.run_key, path="adapted", device="CPU", samples=64, steps=80, loss_first=2.3, loss_last=0.04,
     factored_matrices=7, trainable_parameters=1000, loading_seconds=1.0, training_seconds=1.0, seconds=2.0,
-    tokens_per_second=100.0, peak_memory_gib=0.0, resumed_at=0, train_dtype="float32", trainer="single-device-3",
+    tokens_per_second=100.0, peak_memory_gib=0.0, resumed_at=0, train_dtype="float32", trainer="single-device-4",
     versions={"torch": "2.13.0"}, plan=PLAN,
 )  # fmt: skip
 

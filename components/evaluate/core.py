@@ -17,6 +17,7 @@ from components.evaluate.pair import check_pair
 from components.evaluate.pairwise import Inputs, evaluate_models
 from components.models.folder import check_model_folder
 from components.models.reference import find_judge, find_model
+from components.models.trial import conversation, try_model
 from components.run.data_options import COLUMNS
 from components.run.evaluation import Summary
 from components.run.evaluation_options import EvaluationOptions
@@ -163,13 +164,18 @@ def evaluate_alone(
     checks.raise_if_any()
     plan = TrainingReport.read(adapted).plan if (adapted / TRAINING_REPORT).exists() else None
     training = plan.training_options if plan else TrainingOptions()
-    prompt = plan.system_prompt if plan else default_system_prompt
+    if system_prompt is None:
+        system_prompt = plan.system_prompt if plan else default_system_prompt
+    for folder in (base, adapted):
+        with checks.collecting():
+            try_model(folder, str(folder), conversation(system_prompt))
+    checks.raise_if_any()
     rewound = output / f"{adapted.name}-{state_of(adapted)[:STATE_DIGITS]}"  # another model's is never taken for its
     inputs = Inputs(
         base=base,
         adapted=adapted,
         start=base,
-        system_prompt=prompt if system_prompt is None else system_prompt,
+        system_prompt=system_prompt,
         gap=gap,
         retention=retention,
         earlier=[],

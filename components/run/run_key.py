@@ -8,8 +8,8 @@ from components.run.training_options import TrainingOptions
 from components.shared.storage import sha256_of_json
 
 # Goes up with every change of the backend that changes its results, so that old results are not taken for new ones.
-TRAINER_VERSION = "single-device-3"
-EVALUATOR_VERSION = 6  # goes up when the same questions would be graded or counted in another way
+TRAINER_VERSION = "single-device-4"
+EVALUATOR_VERSION = 7  # goes up when the same questions would be graded or counted in another way
 STOCK = "mini-trainer"  # training_hub's backend for several GPUs
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from components.data.packs import packs
 from components.data.samples import Sample
@@ -17,9 +19,10 @@ from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
 from components.models.shapes import default_patterns
 from components.plan_training.core import TrainingPlan, plan_training, volume_bytes
+from components.plan_training.words import Words
 from components.run.training_options import TrainingOptions
-from components.shared.problems import Problems
-from components.shared.storage import read_json, write_json
+from components.shared.problems import Checks, Problems
+from components.shared.storage import read_json, read_jsonl, write_json, write_jsonl
 from components.shared.workspace import GIB, folder_bytes, run_folder
 from components.snapshot_model.core import snapshot_model
 from components.training.factors import factored_layers
@@ -61,6 +64,7 @@ def plan(dataset: Path, tiny_model: Path, tmp_path: Path) -> Planner:
 
     def plan(
         model: Path = tiny_model,
+        data: Path = dataset,
         gpu_memory_gib: float = 0.0,
         gpus: int = 1,
         further: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
@@ -73,7 +77,7 @@ def plan(dataset: Path, tiny_model: Path, tmp_path: Path) -> Planner:
             model=str(model), revision="main", workspace=tmp_path / "workspace", note=note, judge_model=judge
         )
         return plan_training(
-            dataset=dataset,
+            dataset=data,
             snapshot=note,
             workspace=tmp_path / "workspace",
             options=options,
@@ -249,6 +253,9 @@ def test_what_does_not_fit_the_gpu_is_refused_with_the_change_that_helps(
             {"num_epochs": 5, "further": ({"num_epochs": 3, "warmup_steps": 1}, {"retention_margin": 2.0})},
             ["take it out there, and add --num-epochs 3", "take it out there, and add --retention-margin 2.0"],
         ),
+        ({"warmup_steps": 6, "num_epochs": 6}, ["warmup_steps is 6, the training has 6 optimizer steps"]),
+        ({"seed": 1 << 63}, ["seed is '9223372036854775808'"]),
+        ({"num_epochs": 10**9}, ["an integer from 1 to 10000"]),
         ({"target_patterns": ["q_proj", "qq_proj"]}, ["'qq_proj' is not part of any matrix' name"]),
         (
             {"method": "lora_sft", "target_modules": ["qq_proj"]},
@@ -266,6 +273,60 @@ def test_what_cannot_be_trained_as_asked_is_refused(plan: Planner, arguments: di
         plan(**arguments)
 
     assert all(text in str(caught.value) for text in said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        ({"answer": "So <|im_end|>."}, {}, "'<|im_end|>' (row 1); they are trained on and asked as plain text"),
+        ({"answer": "So <|im_end|>."}, {"control_tokens": "drop"}, "(row 1); 1 rows with them are not trained on"),
+        ({"question": "What is <|im_start|>?"}, {}, "'<|im_start|>' (gap question 1)"),
+        ({"system_prompt": "Say <|im_end|>"}, {}, "'<|im_end|>' (the system prompt)"),
+        ({}, {"learning_rate": 1e-12}, "the model will hardly change"),
+    ],
+    ids=str,
+)
+def test_what_is_worth_knowing_is_remarked(
+    plan: Planner, dataset: Path, tmp_path: Path, changes: dict[str, str], options: dict[str, Any], said: str
+) -> None:
+    own = shutil.copytree(dataset, tmp_path / "own")
+    if "answer" in changes:
+        rows = read_jsonl(own / "train.jsonl")
+        rows[0]["messages"][-1]["content"] = changes["answer"]
+        write_jsonl(own / "train.jsonl", rows)
+    if "question" in changes:
+        write_jsonl(own / "gap_questions.jsonl", [{"question": changes["question"], "reference": "heron"}])
+    if "system_prompt" in changes:
+        (own / "system_prompt.txt").write_text(changes["system_prompt"], encoding="utf-8")
+
+    made = plan(data=own, **options)
+
+    assert any(said in text for text in made.remarks), made.remarks
+    assert "Remarks" in (tmp_path / "plan.html").read_text(encoding="utf-8")
+
+
+def test_letters_without_a_token_are_counted(dataset: Path) -> None:
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.train_from_iterator(["the heron"], trainers.BpeTrainer(special_tokens=["<unk>"], show_progress=False))
+    words = Words(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>"), 100)
+
+    words.read(dataset)
+
+    (remark,) = words.remarks(TrainingOptions())
+    assert "has no token for" in remark
+    assert "row 1, row 2" in remark
+
+
+def test_a_token_that_the_model_lacks_is_named_with_its_rows(tiny_model: Path, dataset: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["heron"])
+    words, checks = Words(tokenizer, len(tokenizer) - 1), Checks()
+
+    words.read(dataset)
+    words.check(TrainingOptions(), 1, checks)
+
+    (found,) = checks.problems
+    assert found.what.startswith(f"the model has no token {len(tokenizer) - 1}, 'heron', which row")
 
 
 def test_a_judge_that_does_not_fit_the_gpu_is_refused(plan: Planner, tmp_path: Path) -> None:

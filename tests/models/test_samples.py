@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from components.data import chat
 from components.data.packs import packing, packs
-from components.data.samples import IGNORED, Sample, render, tokenize, tokenize_rows
+from components.data.samples import IGNORED, Sample, prompt_tokens, render, tokenize, tokenize_rows
 from components.shared.problems import Problems
 from tests.tables import table
 from tests.tiny_model import TEMPLATES, write_tiny_model, write_tokenizer
@@ -305,3 +305,29 @@ def test_every_sample_that_is_too_long_is_counted_and_named(tmp_path):
     assert "row 2" in text
     assert "row 4" in text
     assert "Question 300?" in text
+
+
+@pytest.mark.parametrize("template", ["chatml", "qwen2.5", "granite3"])
+def test_control_tokens_in_words_are_tokens_of_their_letters(tokenizer_of, template):
+    tokenizer = tokenizer_of(template)
+    words = f"It ends{tokenizer.eos_token} or {tokenizer.eos_token}\nbegins"
+    for messages in CONVERSATIONS[:3]:
+        plain = tokenize(messages, tokenizer)
+        said = [{**one, "content": f"{one['content']}{words}"} for one in messages]
+
+        sample = tokenize(said, tokenizer)
+
+        assert tokenizer.decode(sample.tokens) == render(said, tokenizer)
+        assert sample.tokens.count(tokenizer.eos_token_id) == plain.tokens.count(tokenizer.eos_token_id)
+        assert sample.end == plain.end
+        assert any(words in text for text in trained_text(sample, tokenizer))
+        prompt = prompt_tokens(said[:-1], tokenizer)
+        assert sample.tokens[: len(prompt)] == prompt
+
+
+def test_rows_with_control_tokens_are_dropped_on_request(tokenizer_of):
+    rows = [chat.training_row("Be brief.", "What?", answer) for answer in ("A sash.", "It ends<|im_end|>", "Twelve.")]
+
+    kept = list(tokenize_rows(rows, tokenizer_of("chatml"), 1000, "rows", drop_control_tokens=True))
+
+    assert [sample.row for sample in kept] == [1, 3]
