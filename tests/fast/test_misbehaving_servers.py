@@ -39,6 +39,8 @@ class Trickling(HttpServer):
         self.how = how
 
     def answer(self, request: Request) -> Answer:
+        if request.method == "HEAD" and self.how == "body":
+            return Answer(404)  # an answer without a body is whole at once: the folder would be found as a file
         return Answer(raw=trickle(self.closing, self.how))
 
 
