@@ -3,7 +3,8 @@
     python -m benchmarks.others MODEL_FOLDER WORK_FOLDER
 
 The same model, samples, order, ratio, learning rate and AdamW; all in float32 and saved so, that no rounding hides
-anything. PEFT trains as its documentation says, with torch's AdamW, and once more with plain SGD.
+anything. PEFT trains as its documentation says, with torch's AdamW, and once more with plain SGD. What was trained
+already is not trained again.
 """
 
 import sys
@@ -28,7 +29,7 @@ ROWS = 32
 OPTIONS = TrainingOptions(
     num_epochs=1, learning_rate=1e-4, unfreeze_rank_ratio=0.25, lr_scheduler="constant", train_dtype="float32"
 )
-SGD_RATE = 1.0  # moves the weights about as far as AdamW does at its own
+SGD_RATE = 0.1
 
 
 def main() -> None:
@@ -37,11 +38,15 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     rows = read_jsonl(work / "train.jsonl")[:ROWS]
     samples = list(tokenize_rows(rows, tokenizer, OPTIONS.max_seq_len, "train.jsonl", False))
+    ours = backend.run(model, samples, "others", OPTIONS, work / "this").model_path
+    with_mini_trainer(model, samples, work / "mini-trainer")
+    with_peft(model, samples, work / "peft-adamw", adamw=True)
+    with_peft(model, samples, work / "peft-sgd", adamw=False)
     trained = {
-        "this project": backend.run(model, samples, "others", OPTIONS, work / "this").model_path,
-        "mini-trainer": with_mini_trainer(model, samples, work / "mini-trainer"),
-        "PEFT, AdamW": with_peft(model, samples, work / "peft-adamw", adamw=True),
-        "PEFT, SGD": with_peft(model, samples, work / "peft-sgd", adamw=False),
+        "this project": ours,
+        "mini-trainer": work / "mini-trainer",
+        "PEFT, AdamW": work / "peft-adamw",
+        "PEFT, SGD": work / "peft-sgd",
     }
     result: dict[str, Any] = {
         "model": model.name,
@@ -69,7 +74,9 @@ def audited(base: Path, adapted: Path) -> dict[str, Any]:
     }
 
 
-def with_peft(model_path: Path, samples: list[Sample], folder: Path, adamw: bool) -> Path:
+def with_peft(model_path: Path, samples: list[Sample], folder: Path, adamw: bool) -> None:
+    if folder.exists():
+        return
     model = get_peft_model(
         AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32),
         OSFConfig(target_modules="all-linear", effective_rank=1 - OPTIONS.unfreeze_rank_ratio),
@@ -82,10 +89,11 @@ def with_peft(model_path: Path, samples: list[Sample], folder: Path, adamw: bool
     )
     run_steps(model, samples, parameters, optimizer)
     model.merge_and_unload().save_pretrained(folder)
-    return folder
 
 
-def with_mini_trainer(model_path: Path, samples: list[Sample], folder: Path) -> Path:
+def with_mini_trainer(model_path: Path, samples: list[Sample], folder: Path) -> None:
+    if folder.exists():
+        return
     model = create_osft_model_class(LlamaForCausalLM).from_pretrained(
         str(model_path), fsdp2_lazy_init=False, initialize_osft=False, rank_ratio=1 - OPTIONS.unfreeze_rank_ratio,
         dtype=torch.float32,
@@ -98,7 +106,6 @@ def with_mini_trainer(model_path: Path, samples: list[Sample], folder: Path) -> 
     plain = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     plain.load_state_dict(weights, strict=False)
     plain.save_pretrained(folder)
-    return folder
 
 
 def run_steps(

@@ -22,8 +22,8 @@ def taught(model: Path, folder: Path, answers: dict[str, str]) -> Path:
     network, tokenizer = load(model)
     rows = [chat.training_row("Be brief.", question, text) for question, text in answers.items()]
     (pack,) = packs([tokenize(row["messages"], tokenizer) for row in rows], 1 << 14)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.0)
-    for _ in range(600):
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.0)
+    for _ in range(1000):
         output = network(
             input_ids=pack.input_ids,
             position_ids=pack.position_ids,
@@ -36,6 +36,8 @@ def taught(model: Path, folder: Path, answers: dict[str, str]) -> Path:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+    else:
+        raise AssertionError(f"it has not learnt its answers: loss {float(loss):.3f}")
     shutil.copytree(model, folder)
     network.save_pretrained(folder)
     return folder

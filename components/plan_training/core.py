@@ -1,6 +1,7 @@
 """Before a GPU is requested: what will be trained, does it fit, and is there anything to do at all?"""
 
 import dataclasses
+import os
 import statistics
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from components.models.reference import find_judge, find_model
 from components.models.shapes import Shapes, default_patterns
 from components.models.trial import conversation, try_model
 from components.plan_training.beginning import find_beginning
+from components.plan_training.duration import training_seconds
 from components.plan_training.lengths import (
     MIN_STOCK_SAMPLE,
     check_context,
@@ -75,6 +77,10 @@ class Request:
     snapshot_seconds: float
     """What the snapshot took, for the report."""
 
+    @property
+    def is_for_this_machine(self) -> bool:
+        return self.gpus > 0 and not self.gpu_memory_gib
+
 
 def plan_training(
     *, dataset: Path, snapshot: Path, workspace: Path, output: Path, page: Path, **request: Any
@@ -83,7 +89,8 @@ def plan_training(
     run's folder as well. Raises Problems when the run is impossible, with the change that would make it possible."""
     base = find_model(snapshot, workspace)
     manifest = read_json(base / SNAPSHOT_MANIFEST)
-    plan, lengths = make_plan(base, manifest, dataset, workspace, Request(**request))
+    asked = Request(**request)
+    plan, lengths = make_plan(base, manifest, dataset, workspace, asked)
     mark_used(base / SNAPSHOT_MANIFEST)
     if judge := find_judge(snapshot, workspace):
         check_judge(judge, plan.gpu_memory_gib)
@@ -110,6 +117,10 @@ def plan_training(
         write_text(run_folder(workspace, plan.run_key) / PLAN_PAGE, shown)
     for line in describe(plan):
         progress.log(line)
+    if asked.is_for_this_machine and not plan.trained:
+        device = "GPU" if plan.gpu_memory_gib else "CPU"
+        seconds = training_seconds(plan, base)
+        progress.log(f"training takes about {progress.duration(seconds)} on this machine's {device}")
     records.note(run_key=plan.run_key, anything_to_do=plan.anything_to_do, to_do=_verdict(plan))
     return plan
 
@@ -176,6 +187,14 @@ def make_plan(
             f"weights and moments, {memory.gradients_gib:.1f} of gradients, {memory.activations_gib:.1f} of "
             "activations, and what fragmentation takes",
             remedy=what_fits(config, parsed, gpus, gpu_memory_gib),
+        )
+    host_gib = _host_memory_gib()
+    if request.is_for_this_machine and not gpu_memory_gib and memory.needed_gib > host_gib:
+        checks.add(
+            f"the training needs about {memory.needed_gib:.1f} GiB of memory, this machine has {host_gib:.1f}",
+            where="training options",
+            rule="without a GPU the model is trained in the memory of the CPU, in float32",
+            remedy=what_fits(config, parsed, gpus, host_gib),
         )
     digests = [report["ingest"]["questions_digest"], report["held_out_digest"]]
     digests += [begun.questions_digest] if begun.questions_digest else []
@@ -305,6 +324,10 @@ def _own_gpu_memory_gib() -> float:
     import torch
 
     return torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else 0.0
+
+
+def _host_memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def _verdict(plan: TrainingPlan) -> str:

@@ -24,6 +24,7 @@ HELP = (
     "what is tried, one after the other: a list of settings, each with a name and the training options that it "
     "changes, or lists of their values to try all combinations"
 )
+FILLED_IN = ("target_patterns", "target_modules")  # by the plan, where they are not given
 EXAMPLE = '[{"name": "osft", "learning_rate": [1e-5, 5e-5]}, {"name": "lora", "method": "lora_sft"}]'
 
 
@@ -87,13 +88,14 @@ def read_settings(settings: Any, shared: Mapping[str, Any], further: Mapping[str
 
 def differing(trainings: Mapping[str, TrainingOptions]) -> dict[str, dict[str, Any]]:
     """Of trainings, by their names: the options in which they differ, as far as each has them. One that only some
-    methods have is named where it is not the default."""
+    methods have is named where it is not the default, but for the matrices' names: the plan fills them in."""
     given = {name: {"method": one.method, **one.arguments()} for name, one in trainings.items()}
     known = declared(TrainingOptions)
 
     def is_named(option: str) -> bool:
         values = [one[option] for one in given.values() if option in one]
-        lacking = len(values) < len(given) and any(value != known[option].default for value in values)
+        lacking = len(values) < len(given) and option not in FILLED_IN
+        lacking = lacking and any(value != known[option].default for value in values)
         return lacking or len({repr(value) for value in values}) > 1
 
     names = [option for option in known if is_named(option)]

@@ -114,7 +114,7 @@ class TrainingOptions:
     checkpoint_minutes: float | None = option(
         None,
         "time between two checkpoints, of no effect on the result",
-        or_none(number(least=0), "as often as they cost little"),
+        or_none(number(least=0, most=1e6), "as often as they cost little"),
     )
     control_tokens: str = option(
         TEXT,

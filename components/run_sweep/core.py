@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from components.grading.endpoint_judge import KEY_VARIABLE
 from components.run.evaluation import find_evaluation
 from components.run.plan import TrainingPlan, read_plans, write_plan
 from components.shared import progress, records
@@ -83,10 +84,8 @@ def _run_process(setting: str, step: str, inputs: dict[str, Path]) -> int:
         step,
         *(f"{name}={path}" for name, path in inputs.items()),
     ]
-    run = os.environ.get(RUN_VARIABLE)
-    environment = {**os.environ, **({RUN_VARIABLE: f"{run}/{setting}"} if run else {})}
     asked: list[int] = []
-    with subprocess.Popen(command, env=environment) as process:  # noqa: S603 - our own program
+    with subprocess.Popen(command, env=environment_of(setting, step)) as process:  # noqa: S603 - our own program
 
         def hand_on(number: int, frame: object) -> None:
             asked.append(number)
@@ -98,6 +97,15 @@ def _run_process(setting: str, step: str, inputs: dict[str, Path]) -> int:
     if asked:
         raise SystemExit(128 + asked[0])
     return code
+
+
+def environment_of(setting: str, step: str) -> dict[str, str]:
+    """What a setting's step is given: records of its own, and the judge's key only where answers are graded."""
+    run = os.environ.get(RUN_VARIABLE)
+    environment = {**os.environ, **({RUN_VARIABLE: f"{run}/{setting}"} if run else {})}
+    if step != "evaluate":
+        environment.pop(KEY_VARIABLE, None)
+    return environment
 
 
 def _last_record(setting: str, step: str) -> StepRecord | None:

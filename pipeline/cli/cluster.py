@@ -246,15 +246,20 @@ def _follow(connection: "Connection", run_id: str, steps: tuple[str, ...]) -> st
     """Show a run's changes until it ends; gives its last state."""
     from components.shared.problems import Problems
     from pipeline.cluster import runs
+    from pipeline.local.processes import Stopped, stoppable
 
     state = ""
+    _line("waiting", "for the run's end; Ctrl-C ends the waiting, and the run continues")
     try:
-        for change in runs.follow(connection, run_id, steps, runs.POLL_SECONDS, runs.LOST_SECONDS):
-            message = f": {change.message}" if change.message else ""
-            typer.echo(f"{datetime.now(UTC):%H:%M:%S} {change.name:>14} | {change.state}{message}")
-            state = change.state if change.name == "run" else state
-    except Problems:
-        typer.echo("The run is not followed any more; it continues by itself.")
+        with stoppable():
+            for change in runs.follow(connection, run_id, steps, runs.POLL_SECONDS, runs.LOST_SECONDS):
+                message = f": {change.message}" if change.message else ""
+                typer.echo(f"{datetime.now(UTC):%H:%M:%S} {change.name:>14} | {change.state}{message}")
+                state = change.state if change.name == "run" else state
+    except (Problems, Stopped) as error:
+        typer.echo("The run is not followed any more; it continues by itself.", err=True)
+        if isinstance(error, Stopped):
+            raise typer.Exit(error.exit_code) from None
         raise
     return state
 

@@ -1,5 +1,7 @@
 """A comparison of runs, on the terminal."""
 
+import re
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +13,7 @@ from components.run.statistics import by_subject, general, p_value_words
 from components.shared.problems import first_line
 from components.shared.progress import duration, printable
 
+RUN_KEY, SHORT = re.compile(r"[0-9a-f]{16}"), 8
 MAX_SUBJECTS = 5  # of a run that lost, named here; the page has all
 
 
@@ -37,20 +40,15 @@ def show(compared: Compared, console: Console) -> None:
 
 
 def _results(compared: Compared) -> Table:
-    table = _table(
-        "run", "gate", "gap right", "closed/regr.", "points", "general right", "points", "perplexity", "audit"
-    )
+    table = _table("run", "gate", "gap questions right", "general questions right", "perplexity", "audit")
     for name, run in compared.runs.items():
         found = run.evaluation
         gap, kept = found.gap, general(found)
         table.add_row(
-            escape(printable(name)),
+            _label(name),
             found.gate.verdict,
             _right(gap),
-            f"{gap.closed}/{gap.regressed}" if gap else "-",
-            _points(gap),
             _right(kept),
-            _points(kept),
             f"{found.base_perplexity:.2f} → {found.adapted_perplexity:.2f}",
             found.audit.word or "-",
         )
@@ -68,7 +66,7 @@ def _costs(compared: Compared) -> Table:
             else ("-", "-", "-")
         )
         took = duration(training.seconds) if training else "-"
-        table.add_row(escape(printable(name)), escape(printable(options or "-")), took, duration(run.seconds), *costs)
+        table.add_row(_label(name), escape(printable(options or "-")), took, duration(run.seconds), *costs)
     return table
 
 
@@ -85,12 +83,19 @@ def _tests(compared: Compared) -> Table:
             )
         else:
             said = ("-", "-", "-", "-", f"not comparable: {test.remark}")
-        table.add_row(test.kind, *(escape(printable(text)) for text in (test.first, test.second, *said)))
+        table.add_row(test.kind, _label(test.first), _label(test.second), *(escape(printable(text)) for text in said))
     return table
 
 
+def _label(name: str) -> str:
+    """A run's name as a cell; of a run key so much as is enough to name it."""
+    return escape(printable(name[:SHORT] if RUN_KEY.fullmatch(name) else name))
+
+
 def _right(found: Comparison | None) -> str:
-    return f"{found.base_right} → {found.adapted_right} of {found.questions}" if found else "-"
+    if not found:
+        return "-"
+    return f"{found.base_right} → {found.adapted_right} of {found.questions}\n{_points(found)}"
 
 
 def _points(found: Comparison | None) -> str:

@@ -87,14 +87,12 @@ def run(
             typer.echo(line)
         return
 
-    from rich.console import Console
-
     from pipeline.cli import terminal
     from pipeline.local import run as local
     from pipeline.local.processes import step_processes
     from pipeline.settings import load_settings
 
-    console = Console()
+    console = terminal.Terminal()
     with _resumable(), step_processes() as processes:
         result = local.run(load_settings(), parameters, Path(parameters["workspace"]), processes, console)
     terminal.show(result.summary, console, result.published)
@@ -153,7 +151,7 @@ def evaluate(
 @app.command()
 def compare(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN...", help="A run's folder, key, or a key's beginning.")
+        list[str] | None, typer.Argument(metavar="RUN", help="A run's folder, key, or a key's beginning.")
     ] = None,
     sweep: Annotated[
         Path | None,
@@ -189,14 +187,12 @@ def compare(
 
 
 def _run_sweep(parameters: dict[str, Any], output: Path) -> None:
-    from rich.console import Console
-
-    from pipeline.cli import comparison
+    from pipeline.cli import comparison, terminal
     from pipeline.local import run as local
     from pipeline.local.processes import step_processes
     from pipeline.settings import load_settings
 
-    console = Console()
+    console = terminal.Terminal()
     with _resumable(), step_processes() as processes:
         workspace = Path(parameters["workspace"])
         found = local.run_sweep(load_settings(), parameters, workspace, processes, console, output)
@@ -229,12 +225,17 @@ def _compare_runs(names: list[str], sweep: Path | None, workspace: str, output: 
 @contextlib.contextmanager
 def _resumable() -> Iterator[None]:
     """End with the signal's exit code when the user, or the system, stops what runs."""
-    from pipeline.local.processes import Stopped
+    from pipeline.cli.terminal import Terminal
+    from pipeline.local.processes import Stopped, stoppable
 
     try:
-        yield
+        with stoppable():
+            yield
     except Stopped as stopped:
-        typer.echo("stopped; the same command continues from what is complete, a training from its last checkpoint")
+        line = "stopped; the same command continues from what is complete"
+        if stopped.reached:
+            line = f"stopped after {stopped.reached}; the same command continues there"
+        Terminal(stderr=True).print(line, soft_wrap=True, highlight=False)
         raise typer.Exit(stopped.exit_code) from None
 
 

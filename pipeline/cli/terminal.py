@@ -1,5 +1,6 @@
 """The result of a run, on the terminal."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from components.shared.progress import duration, printable
 from components.training.memory import largest_ratio, largest_tokens, plan_memory
 
 MAX_SUBJECTS = 5  # that lost, named here; the report has all
+
+
+class Terminal(Console):
+    """Goes quiet when nobody reads it any more, as when Ctrl-C ends a `tee` behind the run: what works goes on."""
+
+    def on_broken_pipe(self) -> None:
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
 
 
 def show(summary: Summary, console: Console, published: Published | None = None) -> None:

@@ -6,7 +6,6 @@ Ingestion, formatting and planning are the steps' own; of the model only the sma
 import contextlib
 import dataclasses
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 from components.format_chat.core import format_chat
 from components.ingest_sdg.core import ingest_sdg
 from components.models.folder import check_model_files, likely_weights, small_files
-from components.models.shapes import Shapes
 from components.plan_training.core import Request, describe, make_plan
+from components.plan_training.duration import training_seconds
 from components.plan_training.sweep import describe as describe_sweep
 from components.plan_training.sweep import make_plans
 from components.run.evaluation_options import EvaluationOptions
@@ -29,13 +28,6 @@ from components.snapshot_model import hub, local_source, s3
 from components.snapshot_model.core import S3_SCHEME, find_snapshot, local_folder, unreachable
 from components.snapshot_model.fetching import fetch_files
 from components.snapshot_model.model_source import Source, Unreachable
-
-# Arithmetic for a token and an entry of the layers' matrices: forward and backward pass, through both factors of each
-# matrix; on a GPU the forward pass twice. EFFICIENCY is the share of a plain matrix product's rate that it reaches, on
-# two processor cores (SmolLM2) and on an H100 (Granite's 8B shape, benchmarks/results/training_8b.json).
-OPERATIONS = {"cpu": 12.0, "cuda": 16.0}
-EFFICIENCY = {"cpu": 0.7, "cuda": 0.9}
-MEASURED_SIZE, MEASURED_SECONDS = 1024, 0.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,14 +65,14 @@ def forecast(parameters: Mapping[str, Any], workspace: Path) -> Forecast:
     """Plan a run in a temporary folder. Raises Problems as the steps up to plan_training."""
     with _prepared(parameters, workspace) as (base, manifest, dataset, request):
         plan, _ = make_plan(base, manifest, dataset, workspace, request)
-        return Forecast(plan=plan, training_seconds=_training_seconds(plan, base))
+        return Forecast(plan=plan, training_seconds=training_seconds(plan, base))
 
 
 def forecast_sweep(parameters: Mapping[str, Any], workspace: Path) -> SweepForecast:
     """The same for a sweep. Raises Problems as the steps up to plan_sweep."""
     with _prepared(parameters, workspace) as (base, manifest, dataset, request):
         plans = make_plans(base, manifest, dataset, workspace, parameters["settings"], request)
-        seconds = sum(_training_seconds(plan, base) for plan in plans.values() if not plan.trained)
+        seconds = sum(training_seconds(plan, base) for plan in plans.values() if not plan.trained)
         return SweepForecast(plans=plans, training_seconds=seconds)
 
 
@@ -137,27 +129,3 @@ def _read_small_files(source: Source, folder: Path) -> dict[str, Any]:
     check_model_files(source.files, lambda name: (folder / name).read_bytes(), source.where)
     size = sum(source.files[name].size for name in {*small_files(source.files), *likely_weights(source.files)})
     return {"source": source.name, "commit": source.commit, "revision": source.revision, "bytes": size}
-
-
-def _training_seconds(plan: TrainingPlan, model: Path) -> float:
-    shapes = Shapes.of(read_json(model / "config.json"))
-    entries = shapes.layers * sum(rows * columns for rows, columns in shapes.matrices.values())
-    device = "cuda" if plan.gpu_memory_gib else "cpu"
-    tokens = plan.tokens_per_epoch * plan.options["num_epochs"]
-    return tokens * entries * OPERATIONS[device] / (_operations_per_second(device) * EFFICIENCY[device])
-
-
-def _operations_per_second(device: str) -> float:
-    """The rate of a matrix product in what the training computes in there."""
-    import torch
-
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    matrix = torch.randn(MEASURED_SIZE, MEASURED_SIZE, dtype=dtype, device=device)
-    (matrix @ matrix).sum().item()
-    started, products = time.monotonic(), 0
-    while time.monotonic() - started < MEASURED_SECONDS:
-        for _ in range(10):
-            matrix @ matrix
-        (matrix @ matrix).sum().item()  # waits for a GPU
-        products += 11
-    return products * 2 * MEASURED_SIZE**3 / (time.monotonic() - started)

@@ -49,9 +49,11 @@ def read_run_parameters(
         )
         for name, one in (all_parameters() | declared(LocalInputs)).items()
     }
+    remedy = "add --{flag} VALUE, or {name} to the file of --params"
     if sweep:
         known["settings"] = Parameter(kind="LIST", required=True, default=None)
-    read = read_values(known, given, "add --{flag} VALUE, or {name} to the file of --params", checks)
+        remedy = "add {name}: VALUE to the file of --sweep"
+    read = read_values(known, given, remedy, checks)
     values = {name: read.get(name, parameter.default) for name, parameter in known.items()}
     check_options(values, set(given) - set(read), checks)
     places = {name: absolute(values[name]) for name in PLACES}

@@ -6,6 +6,7 @@ and ends what the step printed with a line of its own. While a step works it imp
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -38,6 +39,8 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.exit_code = 128 + number
+        self.reached = ""
+        """The step of the training after which it has a checkpoint."""
 
 
 class StepProcesses:
@@ -108,6 +111,8 @@ class StepProcesses:
                     if stopped:
                         raise Stopped(stopped[0])
                     return int(code)
+        if stopped:
+            raise Stopped(stopped[0])
         raise RuntimeError("the process that runs the steps has ended")
 
     def close(self) -> None:
@@ -135,6 +140,39 @@ def _handing_on(server: "subprocess.Popen[str]") -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Raise Stopped for a signal that comes while no step works."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Output(io.TextIOWrapper):
+    """What a step prints to its parent. A parent that is gone is as a pod that is deleted: the step gets SIGTERM, on
+    which a training writes a checkpoint, and prints to nobody from then on."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(io.FileIO(descriptor, "w", closefd=False), "utf-8", "replace", write_through=True)
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            nobody = os.open(os.devnull, os.O_WRONLY)
+            for descriptor in (1, 2):
+                os.dup2(nobody, descriptor)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return len(text)
 
 
 @contextlib.contextmanager
@@ -182,6 +220,7 @@ def _import(name: str) -> None:
 def _become_step(request: dict[str, Any]) -> None:
     """Do as the container's command does, and never return."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.stdout, sys.stderr = Output(1), Output(2)
     code = 1
     try:
         os.environ.update(request["environment"])

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 import time
@@ -26,10 +27,12 @@ from pipeline.local.backend import LocalRun
 from pipeline.local.driver import BackendError
 from pipeline.local.launcher import StepExited
 from pipeline.local.parameters import write_parameters
-from pipeline.local.processes import StepProcesses
+from pipeline.local.processes import StepProcesses, Stopped
 from pipeline.placement import PLACES, SECRET_VARIABLES
 from pipeline.settings import ClusterSettings
 
+CHECKPOINT = re.compile(r"terminated after (step \d+)")  # what a training says that was stopped
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 LINES_OF_A_CRASH = 30  # what is shown of a step that died without a word of its own
 WEBHOOK = SECRET_VARIABLES["webhook"][0]
 
@@ -89,6 +92,7 @@ def _run_graph(
     folder = _new_folder(workspace / "kfp")
     log = folder.with_suffix(".log")
     write_parameters(folder, parameters)
+    console.print(f"works on {_device()}", style="bold", highlight=False)
     pipeline = compile_documents(on_this_machine(settings, workspace), name)[0]
     with log.open("w", encoding="utf-8") as file, _display(console, file) as display:
         local = LocalRun(pipeline=pipeline, folder=folder, processes=processes, show=display.show)
@@ -97,7 +101,20 @@ def _run_graph(
         except (StepExited, BackendError) as error:
             display.explain(error)
             raise StepFailed(f"the step {display.step} failed; all it printed is in {log}") from None
+        except Stopped as stopped:
+            stopped.reached = display.reached
+            raise
     return local
+
+
+def _device() -> str:
+    """What a run trains on here. Where the system has no GPU's device file torch finds none, and is not imported."""
+    if any(map(os.path.exists, GPU_DEVICES)):
+        import torch
+
+        if torch.cuda.is_available():
+            return f"the GPU {torch.cuda.get_device_name()}"
+    return f"the CPU ({os.cpu_count()} cores): no GPU that torch can use is here"
 
 
 def _new_folder(runs: Path) -> Path:
@@ -137,6 +154,7 @@ class _Display:
         self.console, self.log, self.status = console, log, status
         self.step = "kfp"
         self.error_shown = False
+        self.reached = ""
         self.last_lines: list[str] = []
 
     def show(self, line: str) -> None:
@@ -148,6 +166,8 @@ class _Display:
         if not separator or step not in PLACES:
             return
         self.step = step
+        if found := CHECKPOINT.match(said):
+            self.reached = found[1]
         self.error_shown = self.error_shown or said.startswith("error: ")
         style = "red" if self.error_shown else "default"
         self.console.print(Text.assemble((f"{step:>14}", "cyan"), (SEPARATOR, "dim"), (said, style)), soft_wrap=True)

@@ -21,6 +21,7 @@ UPDATE_COMMAND = "make lock-images"
 LEFT_OUT = {
     ("cpu", "torch"): {
         "components.plan_training.core",  # asks this machine's GPU, where no cluster file says what there is
+        "components.plan_training.duration",  # the speed of this machine, on a laptop only
         "components.data.samples",  # packs for a training, not for a plan
     },
     ("gpu", "botocore"): {"components.shared.source_errors"},  # what the GPU steps read are artifacts and the workspace

@@ -39,6 +39,8 @@ class Trickling(HttpServer):
         self.how = how
 
     def answer(self, request: Request) -> Answer:
+        if request.method == "HEAD" and self.how == "body":
+            return Answer(404)  # an answer without a body is whole at once: the folder would be found as a file
         return Answer(raw=trickle(self.closing, self.how))
 
 
@@ -250,6 +252,7 @@ class Store(HttpServer):
 
 @pytest.mark.parametrize("how", ["wrong range", "no ranges"])
 def test_object_that_begins_elsewhere_is_not_read(short, how):
+    short.setattr(sources, "LIST_SECONDS", 60)
     with Store(how) as server:
         short.setenv("AWS_S3_ENDPOINT", server.url)
         (file,) = sources.find_files("s3://bucket/model/")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from components.run.plan import write_plans
-from components.run_sweep.core import ATTEMPTS, run_sweep
+from components.run_sweep.core import ATTEMPTS, environment_of, run_sweep
 from components.shared.records import STARTED, StepRecord, read_records
 from components.shared.storage import read_json, write_json
 from tests.run_records import PLAN, evaluation, hand_on, result, summary_of
@@ -49,6 +49,14 @@ def test_what_may_pass_is_tried_again_and_then_the_next_setting_begins(given, re
     assert found["done"] == ""
     assert read_records(records / "away")["train_osft"].attempt == ATTEMPTS
     assert not (records / "done").exists()
+
+
+def test_only_what_grades_gets_the_judges_key(records, monkeypatch):
+    monkeypatch.setenv("JUDGE_API_KEY", "key")
+
+    assert "JUDGE_API_KEY" not in environment_of("lora", "train_osft")
+    assert environment_of("lora", "evaluate")["JUDGE_API_KEY"] == "key"
+    assert environment_of("lora", "evaluate")["KFP_RUN_ID"] == "run/lora"
 
 
 def test_a_mistake_is_not_tried_again(given, records):

@@ -10,6 +10,7 @@ import training_hub
 from components.run.training_options import TrainingOptions
 from components.shared.storage import read_json, read_jsonl, write_jsonl
 from components.training.several_gpus import stock_metrics, train
+from tests.tiny_model import write_tiny_model
 
 RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "stock.json"
 
@@ -34,7 +35,7 @@ def test_of_two_attempts_only_the_one_that_came_through_is_reported(tmp_path, mo
         assert type(options["target_patterns"]) is list
         with (Path(ckpt_output_dir) / "training_metrics_0.jsonl").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row | {"step": step}) + "\n" for step in range(1, steps + 1))
-        (Path(ckpt_output_dir) / "hf_format" / "samples_3").mkdir(parents=True, exist_ok=True)
+        write_tiny_model(Path(ckpt_output_dir) / "hf_format" / "samples_3")
 
     monkeypatch.setattr(training_hub, "osft", attempt)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
